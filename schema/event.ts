@@ -1,0 +1,213 @@
+/**
+ * What happened in a job: facts in the past tense, never changed, each with a version (`v`) so that old logs stay readable.
+ *
+ * Who writes what. The control plane alone writes the events of JobFact and `generated`, `generationFailed`,
+ * `workspaceChanged`; a machine may propose only those of RunFact. A line from a machine with any other type is dropped.
+ */
+import { canonical, sha256, type Sha256 } from './hash.ts'
+import type { JobId, QuestionId, RunId } from './id.ts'
+import type { Json, JsonObject } from './json.ts'
+import type { GeneratedPart, ToolDefinition, ToolResultPart } from './message.ts'
+import type { Usage } from './usage.ts'
+
+export const JOB_STATUSES = ['queued', 'running', 'waiting', 'finished'] as const
+export type JobStatus = (typeof JOB_STATUSES)[number]
+export const OUTCOMES = ['completed', 'failed', 'canceled'] as const
+export type Outcome = (typeof OUTCOMES)[number]
+
+/** How a machine came to hold the job. */
+export type Resume = 'resumed' | 'cold' | 'reserve' | 'created'
+
+export interface MachineFacts {
+  /** The kind of host: local, docker, fly, unsafe-process. */
+  readonly host: string
+  readonly resume: Resume
+  /** From the grant of the lease to the machine's first line, in ms. */
+  readonly dispatchMs: number
+  /** Proof of which boot answered. */
+  readonly bootId: string
+}
+
+export type QuestionKind = 'confirm' | 'ask' | 'choose' | 'schema'
+
+/** A question put to the job's human. Its id follows from job, run, call and arguments: asked again, it is the same. */
+export interface Question {
+  readonly id: QuestionId
+  readonly runId: RunId
+  readonly callId: string
+  readonly kind: QuestionKind
+  readonly title: string
+  /** JSON Schema that an answer must satisfy: boolean for confirm, string for ask, an enum for choose. */
+  readonly schema: JsonObject
+  readonly toolName: string
+  readonly args: Json
+  readonly argsHash: Sha256
+}
+
+/** What happens to a job as a whole. */
+export type JobFact =
+  | {
+      readonly type: 'jobCreated'
+      readonly data: {
+        readonly expertKey: string
+        readonly query: string | null
+        readonly userId: string | null
+        readonly model: string | null
+        readonly maxSteps: number | null
+        readonly lockHash: Sha256
+        /** Tree of the read-only input files; null for none. */
+        readonly inputTreeHash: Sha256 | null
+      }
+    }
+  | { readonly type: 'leaseGranted'; readonly data: { readonly fence: number; readonly holder: string } }
+  | { readonly type: 'machineStarted'; readonly data: MachineFacts }
+  | { readonly type: 'leaseExpired'; readonly data: { readonly fence: number; readonly reason: string } }
+  | { readonly type: 'answered'; readonly data: { readonly questionId: QuestionId; readonly value: Json } }
+  /** A finished job goes on: with a further query, or with more steps than it had. */
+  | {
+      readonly type: 'jobContinued'
+      readonly data: { readonly query: string | null; readonly maxSteps: number | null }
+    }
+  | { readonly type: 'cancelRequested'; readonly data: { readonly reason: string } }
+  /** Nothing can move until a human answers; the machine is gone. */
+  | { readonly type: 'jobRested'; readonly data: { readonly questionIds: readonly QuestionId[] } }
+  | {
+      readonly type: 'jobFinished'
+      readonly data: {
+        readonly outcome: Outcome
+        readonly reason: string
+        readonly message: string | null
+        readonly result: string | null
+      }
+    }
+
+/** What the control plane records of a run, on the run's behalf. */
+export type HostFact =
+  | {
+      readonly type: 'generated'
+      readonly data: {
+        readonly parts: readonly GeneratedPart[]
+        readonly usage: Usage
+        readonly model: string
+        readonly finishReason: string
+        /** Names the stored prompt (instruction and tools) of this generation. */
+        readonly promptHash: Sha256
+        readonly durationMs: number
+      }
+    }
+  | {
+      readonly type: 'generationFailed'
+      readonly data: { readonly code: string; readonly message: string; readonly model: string }
+    }
+  | { readonly type: 'workspaceChanged'; readonly data: { readonly treeHash: Sha256 } }
+
+/** What a machine may propose. */
+export type RunFact =
+  | {
+      readonly type: 'runStarted'
+      readonly data: {
+        readonly query: string
+        /** The run and call that delegated; null for the coordinator's. */
+        readonly parent: { readonly runId: RunId; readonly callId: string } | null
+        /** The run whose conversation this one goes on with, after a continue. */
+        readonly continues: RunId | null
+        readonly depth: number
+      }
+    }
+  | {
+      readonly type: 'toolsListed'
+      readonly data: { readonly skill: string; readonly tools: readonly ToolDefinition[] }
+    }
+  | {
+      readonly type: 'skillFailed'
+      readonly data: { readonly skill: string; readonly code: string; readonly message: string }
+    }
+  | { readonly type: 'toolReturned'; readonly data: { readonly result: ToolResultPart; readonly durationMs: number } }
+  | { readonly type: 'questionAsked'; readonly data: { readonly question: Question } }
+  /** A step's end: the checkpoint. `stateHash` chains over what the step added to the run. */
+  | { readonly type: 'stepFinished'; readonly data: { readonly stateHash: Sha256 } }
+  | {
+      readonly type: 'runFinished'
+      readonly data: {
+        readonly outcome: Outcome
+        readonly reason: string
+        readonly message: string | null
+        readonly result: string | null
+      }
+    }
+
+export type Fact = JobFact | HostFact | RunFact
+export type EventType = Fact['type']
+
+/** Where in a job a fact belongs; all null for facts of the job as a whole. */
+export interface Place {
+  readonly runId: RunId | null
+  readonly expertKey: string | null
+  /** 1 for a run's first step; 0 before it; null for facts of the job. */
+  readonly stepNumber: number | null
+}
+
+export type NewEvent = Fact & Place & { readonly v: 1 }
+
+/** A recorded event. `seq` counts 1, 2, 3 ... within the job; `hash` covers everything here and `prevHash`. */
+export type JobEvent = NewEvent & {
+  readonly jobId: JobId
+  readonly seq: number
+  /** Epoch milliseconds. */
+  readonly at: number
+  readonly prevHash: Sha256
+  readonly hash: Sha256
+}
+
+export type EventOf<Type extends EventType> = Extract<JobEvent, { readonly type: Type }>
+
+export const RUN_FACT_TYPES: ReadonlySet<string> = new Set<RunFact['type']>([
+  'runStarted',
+  'toolsListed',
+  'skillFailed',
+  'toolReturned',
+  'questionAsked',
+  'stepFinished',
+  'runFinished',
+])
+
+/** The hash before a job's first event: it binds the chain to the job. */
+export function genesisHash(jobId: JobId): Sha256 {
+  return sha256(`senmon job ${jobId}`)
+}
+
+/** Numbers, stamps and chains new events after (`revision`, `headHash`). */
+export function chain(
+  jobId: JobId,
+  revision: number,
+  headHash: Sha256,
+  at: number,
+  events: readonly NewEvent[],
+): readonly JobEvent[] {
+  const chained: JobEvent[] = []
+  let prevHash = headHash
+  for (const [i, event] of events.entries()) {
+    const open = { ...event, jobId, seq: revision + i + 1, at, prevHash }
+    const hash = hashEvent(open)
+    chained.push({ ...open, hash } as JobEvent)
+    prevHash = hash
+  }
+  return chained
+}
+
+/** SHA-256 over the canonical text of everything in an event but `hash`. */
+export function hashEvent(event: Omit<JobEvent, 'hash'>): Sha256 {
+  const { v, jobId, seq, type, runId, expertKey, stepNumber, at, data, prevHash } = event
+  return sha256(canonical({ v, jobId, seq, type, runId, expertKey, stepNumber, at, data, prevHash }))
+}
+
+/** The seq of the first event that breaks the chain, or undefined when all of it holds. */
+export function firstBroken(jobId: JobId, events: readonly JobEvent[]): number | undefined {
+  let prevHash = genesisHash(jobId)
+  for (const [i, event] of events.entries()) {
+    const whole = event.jobId === jobId && event.seq === i + 1 && event.prevHash === prevHash
+    if (!whole || hashEvent(event) !== event.hash) return i + 1
+    prevHash = event.hash
+  }
+  return undefined
+}

@@ -1,0 +1,68 @@
+/**
+ * The expert file, `senmon.toml`: its types. `expert-file.ts` parses the text into these.
+ * Absent optional keys are given their defaults here, so that nobody downstream asks what absence means.
+ */
+import type { JsonObject } from './json.ts'
+import type { QuestionKind } from './event.ts'
+
+export interface InteractiveTool {
+  readonly kind: QuestionKind
+  readonly description: string
+  /** JSON Schema of the arguments that the model writes when it calls the tool. */
+  readonly inputSchema: JsonObject
+  /** JSON Schema of the answer, where the kind does not fix it (`schema`). */
+  readonly answerSchema: JsonObject | null
+}
+
+export interface StdioSkill {
+  readonly type: 'mcpStdioSkill'
+  /** An npm package that speaks MCP on stdio; `spec` is a version, range or tag, default `latest`. */
+  readonly packageName: string
+  readonly spec: string
+  readonly args: readonly string[]
+  readonly pick: readonly string[] | null
+  readonly omit: readonly string[]
+  readonly rule: string | null
+  readonly requiredEnv: readonly string[]
+  readonly allowedDomains: readonly string[]
+  readonly lazyInit: boolean
+}
+
+/** A skill on the network: part of the grammar; refused at publish until a gateway can reach it. */
+export interface RemoteSkill {
+  readonly type: 'mcpHttpSkill' | 'mcpSseSkill'
+  readonly endpoint: string
+  readonly pick: readonly string[] | null
+  readonly omit: readonly string[]
+  readonly rule: string | null
+}
+
+export interface InteractiveSkill {
+  readonly type: 'interactiveSkill'
+  /** A package whose `skill.toml` brings the tools; null when the file declares them itself. */
+  readonly packageName: string | null
+  readonly spec: string
+  readonly rule: string | null
+  readonly tools: Readonly<Record<string, InteractiveTool>>
+}
+
+export type Skill = StdioSkill | RemoteSkill | InteractiveSkill
+
+export interface Expert {
+  /** As the file writes it. */
+  readonly name: string
+  readonly version: string | null
+  readonly description: string
+  readonly instruction: string
+  readonly model: string | null
+  readonly maxSteps: number | null
+  /** Expert keys, with ranges as written. */
+  readonly delegates: readonly string[]
+  readonly tags: readonly string[]
+  readonly skills: Readonly<Record<string, Skill>>
+}
+
+/** A whole expert file: never empty. */
+export interface ExpertFile {
+  readonly experts: Readonly<Record<string, Expert>>
+}

@@ -1,0 +1,69 @@
+/**
+ * A lock: an expert, its delegates and its skills, transitively, at exact versions with integrity.
+ * Made when a version is published, pinned by a job; a machine refuses whatever is not in it.
+ */
+import type { ExpertKey } from './expert-key.ts'
+import type { InteractiveTool } from './expert.ts'
+
+/** Subresource integrity of a package tarball: `sha512-<base64>`. */
+export type Integrity = `sha512-${string}`
+
+export interface LockedPackage {
+  readonly name: string
+  readonly version: string
+  readonly integrity: Integrity
+}
+
+/** One package of a skill's installation: `path` is where it goes, `node_modules/...`, relative to the root. */
+export interface InstalledPackage extends LockedPackage {
+  readonly path: string
+}
+
+export interface LockedStdioSkill {
+  readonly type: 'mcpStdioSkill'
+  /** Hash over `packages`: names the installation on disk. */
+  readonly installHash: string
+  readonly packages: readonly InstalledPackage[]
+  /** The file that Node runs, relative to the installation's root. */
+  readonly entry: string
+  readonly args: readonly string[]
+  /** Tools on offer; null means all but those omitted. */
+  readonly pick: readonly string[] | null
+  readonly omit: readonly string[]
+  readonly rule: string | null
+  readonly requiredEnv: readonly string[]
+  readonly allowedDomains: readonly string[]
+  /** Start on first use rather than when the run starts. */
+  readonly lazyInit: boolean
+}
+
+export interface LockedInteractiveSkill {
+  readonly type: 'interactiveSkill'
+  readonly rule: string | null
+  readonly tools: Readonly<Record<string, InteractiveTool>>
+}
+
+export type LockedSkill = LockedStdioSkill | LockedInteractiveSkill
+
+export interface LockedExpert {
+  readonly key: ExpertKey
+  readonly name: string
+  readonly version: string
+  /** The package that holds it; a rehearsal's file is read from here. */
+  readonly package: LockedPackage
+  readonly description: string
+  readonly instruction: string
+  /** `provider/model`, or null: the job must name one. */
+  readonly model: string | null
+  /** A run's own limit; null for none but the job's. */
+  readonly maxSteps: number | null
+  /** Alias, as the expert file writes it without its range, to the delegate's exact key. */
+  readonly delegates: Readonly<Record<string, ExpertKey>>
+  readonly skills: Readonly<Record<string, LockedSkill>>
+}
+
+export interface Lock {
+  readonly version: 1
+  readonly coordinator: ExpertKey
+  readonly experts: Readonly<Record<ExpertKey, LockedExpert>>
+}

@@ -1,0 +1,37 @@
+/** The verb of the gateway: one generation, by whichever provider the model's name says. */
+import type { ApplicationId } from '../../schema/id.ts'
+import type { LockedExpert } from '../../schema/lock.ts'
+import type { GeneratedPart, Message, Prompt } from '../../schema/message.ts'
+import type { Usage } from '../../schema/usage.ts'
+
+export interface GenerateRequest {
+  readonly applicationId: ApplicationId
+  /** `provider/model`; for `rehearsal/<file>` the file is read from `expert.package`. */
+  readonly model: string
+  readonly expert: LockedExpert
+  /** 1 for the run's first generation. */
+  readonly stepNumber: number
+  readonly prompt: Prompt
+  readonly messages: readonly Message[]
+}
+
+export interface Generated {
+  /** Tool calls carry our call ids, `call_<step>_<index>`. */
+  readonly parts: readonly GeneratedPart[]
+  readonly usage: Usage
+  readonly finishReason: string
+}
+
+export interface Gateway {
+  /**
+   * Retries what is worth retrying, with backoff and a limit. Throws PlatformError model_not_found, model_key_missing,
+   * model_key_refused, model_overloaded, model_refused, model_stalled, model_error, rehearsal_diverged, or the signal's reason.
+   */
+  generate(
+    request: GenerateRequest,
+    onDelta: (kind: 'text' | 'reasoning', text: string) => void,
+    signal: AbortSignal,
+  ): Promise<Generated>
+  /** Refuses a model name whose provider is unknown, before a job is made for it. */
+  knows(model: string): boolean
+}

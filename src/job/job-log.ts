@@ -1,0 +1,76 @@
+/**
+ * Port: the log of every job and the row that summarises it. One append is one commit.
+ *
+ * L1 Events of a job are numbered 1..n without gap or duplicate.
+ * L2 An append whose expected head is not the log's head writes nothing.
+ * L3 An append under a fence writes nothing once a later fence was granted.
+ * L4 The row and its events change together or not at all.
+ * L5 What any number of watches delivered, resumed with `after`, equals the log.
+ */
+import type { JobEvent } from '../../schema/event.ts'
+import type { Sha256 } from '../../schema/hash.ts'
+import type { ApplicationId, JobId } from '../../schema/id.ts'
+import type { Job } from './job.ts'
+
+/** Where a log ends: what an append must expect. */
+export interface LogHead {
+  readonly revision: number
+  readonly hash: Sha256
+}
+
+/** A job as its row keeps it: the decider's state, the log's head, and the lease, which lives only here. */
+export interface StoredJob {
+  readonly job: Job
+  readonly head: LogHead
+  readonly lockHash: Sha256
+  readonly lease: { readonly holder: string; readonly fence: number; readonly until: number } | null
+}
+
+export interface JobFilter {
+  readonly status?: string
+  readonly expertName?: string
+  readonly userId?: string
+}
+
+export interface JobLog {
+  /**
+   * Writes a new job and its first events. When `idempotency` was used before with the same request hash, writes
+   * nothing and gives the job of then; with another hash it throws `idempotency_key_reused`.
+   */
+  create(
+    job: Job,
+    events: readonly JobEvent[],
+    lockHash: Sha256,
+    idempotency: { readonly key: string; readonly requestHash: Sha256 } | null,
+  ): Promise<{ readonly job: StoredJob; readonly isNew: boolean }>
+
+  /**
+   * Appends chained events after `expected`, and the job's new state with them. `fence` is given by whoever acts under a lease.
+   * Throws `revision_conflict` (L2), `fence_stale` (L3).
+   */
+  append(expected: LogHead, job: Job, events: readonly JobEvent[], fence: number | null): Promise<LogHead>
+
+  find(jobId: JobId): Promise<StoredJob | undefined>
+  /** Newest first; `after` is the id of the last one seen. */
+  list(
+    applicationId: ApplicationId,
+    filter: JobFilter,
+    first: number,
+    after: JobId | null,
+  ): Promise<readonly StoredJob[]>
+  /** Events with seq > after, in order, at most `limit`. */
+  read(jobId: JobId, after: number, limit: number): Promise<readonly JobEvent[]>
+
+  /** Jobs that want a machine, oldest first: queued, or running under a lease that has ended by `now`. */
+  claimable(now: number, limit: number): Promise<readonly StoredJob[]>
+  /** Extends a lease; false when the fence is stale. Not an event: heartbeats would flood the log. */
+  renew(jobId: JobId, fence: number, until: number): Promise<boolean>
+
+  /**
+   * Calls `wake` after any append to the job by any process, and once in a while for no reason; holds no event.
+   * The caller reads after its own cursor. Returns the way to stop.
+   */
+  onAppend(jobId: JobId, wake: () => void): () => void
+  /** The same for jobs that became claimable. */
+  onClaimable(wake: () => void): () => void
+}

@@ -1,0 +1,54 @@
+/** A job as a list shows it: a fold of its log, kept in the job's row by every append. */
+import type { JobStatus, MachineFacts, Outcome, Question } from '../../schema/event.ts'
+import type { Sha256 } from '../../schema/hash.ts'
+import type { ApplicationId, JobId } from '../../schema/id.ts'
+import type { Json } from '../../schema/json.ts'
+import type { Usage } from '../../schema/usage.ts'
+
+export interface QuestionSummary extends Question {
+  /** Epoch ms. */
+  readonly askedAt: number
+  readonly answeredAt: number | null
+  readonly answer: Json | null
+}
+
+export interface RunSummary {
+  readonly id: string
+  readonly expertKey: string
+  readonly parentRunId: string | null
+  readonly query: string
+  readonly status: 'running' | 'waiting' | 'finished'
+  readonly outcome: Outcome | null
+  readonly reason: string | null
+  readonly result: string | null
+  readonly steps: number
+}
+
+export interface JobSummary {
+  readonly id: JobId
+  readonly applicationId: ApplicationId
+  readonly userId: string | null
+  readonly status: JobStatus
+  readonly outcome: Outcome | null
+  /** The code that explains the status or outcome; null while there is nothing to explain. */
+  readonly reason: string | null
+  readonly message: string | null
+  /** The coordinator's exact key. */
+  readonly expertKey: string
+  readonly query: string | null
+  readonly model: string | null
+  readonly maxSteps: number | null
+  readonly result: string | null
+  /** Steps taken by all runs together. */
+  readonly steps: number
+  readonly usage: Usage
+  readonly runs: readonly RunSummary[]
+  readonly questions: readonly QuestionSummary[]
+  readonly machine: MachineFacts | null
+  readonly lockHash: Sha256
+  readonly inputTreeHash: Sha256 | null
+  readonly treeHash: Sha256 | null
+  readonly revision: number
+  readonly createdAt: number
+  readonly updatedAt: number
+}

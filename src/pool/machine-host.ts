@@ -1,0 +1,28 @@
+/** Port: what can start a machine for one job: a local sandbox, Docker, Fly Machines. */
+import type { HostLine, MachineLine } from '../../schema/control.ts'
+import type { JobId } from '../../schema/id.ts'
+import type { Lock } from '../../schema/lock.ts'
+import type { Resume } from '../../schema/event.ts'
+
+export type ProbeResult = { readonly ok: true } | { readonly ok: false; readonly reason: string; readonly fix: string }
+
+/** One machine, for one job. What it says is untrusted until parsed; `lines` ends when the machine is gone. */
+export interface Machine {
+  readonly resume: Resume
+  send(line: HostLine): void
+  /** Throws `protocol_breach` on a line that is too long or not one of ours. */
+  readonly lines: AsyncIterable<MachineLine>
+  /** Resolves when every process of the machine is gone, with why: an exit code, a signal, oom. Never rejects. */
+  readonly ended: Promise<{ readonly reason: string; readonly stderrTail: string }>
+  /** Ends it, whatever it is doing. Idempotent; resolves when nothing of it is left. */
+  destroy(): Promise<void>
+}
+
+export interface MachineHost {
+  readonly name: 'local' | 'docker' | 'fly' | 'unsafe-process'
+  /** REALLY runs a sandbox and checks a denied read and a denied connect. */
+  probe(): Promise<ProbeResult>
+  /** A machine that has everything in the lock at hand and waits for its `start` line. Throws `machine_failed`. */
+  open(jobId: JobId, lock: Lock): Promise<Machine>
+  close(): Promise<void>
+}

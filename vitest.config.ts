@@ -1,0 +1,16 @@
+/** Two suites: `core` needs no network and no other process; `whole` uses Postgres, sandboxes, npm and a browser. */
+import { defineConfig } from 'vitest/config'
+
+const whole = ['test/adapter/**/*.test.ts', 'test/protocol/**/*.test.ts', 'test/system/**/*.test.ts']
+// graphql must be one module for vitest's runner and for Node's: see docs/decisions.
+const ssr = { resolve: { conditions: ['module-sync', 'node', 'import'] } }
+
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    projects: [
+      { ssr, test: { name: 'core', include: ['test/**/*.test.ts'], exclude: whole } },
+      { ssr, test: { name: 'whole', include: whole, testTimeout: 60_000, hookTimeout: 120_000 } },
+    ],
+  },
+})
