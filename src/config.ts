@@ -1,0 +1,102 @@
+/** An environment record → Config, every fault listed at once. The only list of what can be set. */
+import { Secret } from '../schema/secret.ts'
+
+export const MACHINE_HOSTS = ['local', 'docker', 'fly', 'unsafe-process'] as const
+export type MachineHostName = (typeof MACHINE_HOSTS)[number]
+
+export interface Config {
+  readonly hostname: string
+  readonly port: number
+  /** Absolute. Holds the embedded database, the content store, the keys. */
+  readonly dataDirectory: string
+  readonly databaseUrl: Secret | null
+  /** The host to take; null takes the strongest that passes its probe. */
+  readonly machines: MachineHostName | null
+  /** Jobs that may hold a machine at once in this process. */
+  readonly concurrency: number
+  /** Where clients reach this process, when it is not where it listens (a proxy). */
+  readonly publicUrl: string | null
+  /** The operator's own provider keys: used for the application `dev` alone, by their usual names. */
+  readonly providerKeys: Readonly<Record<string, Secret>>
+  /** Base URLs of providers, which only an operator may set. */
+  readonly baseUrls: Readonly<Record<string, string>>
+  /** 32 bytes as 64 hex digits; null reads or makes <data directory>/master-key. */
+  readonly masterKey: Secret | null
+}
+
+const PROVIDER_KEYS = [
+  'ANTHROPIC_API_KEY',
+  'OPENAI_API_KEY',
+  'GOOGLE_GENERATIVE_AI_API_KEY',
+  'OPENAI_COMPATIBLE_API_KEY',
+]
+const BASE_URLS: Readonly<Record<string, string>> = {
+  ANTHROPIC_BASE_URL: 'anthropic',
+  OPENAI_BASE_URL: 'openai',
+  GOOGLE_BASE_URL: 'google',
+  OPENAI_COMPATIBLE_BASE_URL: 'openai-compatible',
+  OLLAMA_BASE_URL: 'ollama',
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** `resolvePath` makes a path absolute; an empty variable counts as unset. */
+export function parseConfig(
+  environment: Environment,
+  resolvePath: (path: string) => string,
+): Config | readonly string[] {
+  const faults: string[] = []
+  const read = (name: string) => environment[name]?.trim() || undefined
+  const whole = (name: string, fallback: number, min: number, max: number) => {
+    const text = read(name)
+    if (text === undefined) return fallback
+    const value = Number(text)
+    if (Number.isInteger(value) && value >= min && value <= max) return value
+    faults.push(`${name} is "${text}"; it must be a whole number from ${min} to ${max}.`)
+    return fallback
+  }
+  const url = (name: string, protocols: readonly string[]) => {
+    const text = read(name)
+    if (text === undefined) return undefined
+    const parsed = URL.parse(text)
+    if (parsed !== null && protocols.includes(parsed.protocol)) return text
+    // The value is not repeated: a connection URL holds a password.
+    faults.push(`${name} must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}.`)
+    return undefined
+  }
+  const secrets = (names: readonly string[]) =>
+    Object.fromEntries(
+      names.flatMap((name) => (read(name) === undefined ? [] : [[name, new Secret(read(name) ?? '')]])),
+    )
+
+  const machines = MACHINE_HOSTS.find((name) => name === read('SENMON_MACHINES'))
+  if (read('SENMON_MACHINES') !== undefined && machines === undefined)
+    faults.push(`SENMON_MACHINES is "${read('SENMON_MACHINES')}"; it must be one of ${MACHINE_HOSTS.join(', ')}.`)
+  if (machines === 'docker' || machines === 'fly')
+    faults.push(`SENMON_MACHINES=${machines} is not available yet; use local.`)
+  const masterKey = read('SENMON_MASTER_KEY')
+  if (masterKey !== undefined && !/^[0-9a-f]{64}$/i.test(masterKey))
+    faults.push('SENMON_MASTER_KEY must be 64 hex digits (32 bytes); `openssl rand -hex 32` makes one.')
+  if (read('NODE_TLS_REJECT_UNAUTHORIZED') === '0')
+    faults.push('NODE_TLS_REJECT_UNAUTHORIZED=0 would send keys to anyone; unset it.')
+
+  const databaseUrl = url('DATABASE_URL', ['postgres:', 'postgresql:'])
+  const config: Config = {
+    hostname: read('SENMON_HOST') ?? '127.0.0.1',
+    port: whole('SENMON_PORT', 4000, 0, 65535),
+    dataDirectory: resolvePath(read('SENMON_DATA_DIR') ?? '.senmon'),
+    databaseUrl: databaseUrl === undefined ? null : new Secret(databaseUrl),
+    machines: machines ?? null,
+    concurrency: whole('SENMON_CONCURRENCY', 8, 1, 1000),
+    publicUrl: url('SENMON_PUBLIC_URL', ['http:', 'https:']) ?? null,
+    providerKeys: secrets(PROVIDER_KEYS),
+    baseUrls: Object.fromEntries(
+      Object.entries(BASE_URLS).flatMap(([name, provider]) => {
+        const value = url(name, ['http:', 'https:'])
+        return value === undefined ? [] : [[provider, value]]
+      }),
+    ),
+    masterKey: masterKey === undefined ? null : new Secret(masterKey.toLowerCase()),
+  }
+  return faults.length > 0 ? faults : config
+}

@@ -1,0 +1,55 @@
+import { describe, expect, it } from 'vitest'
+import { parseConfig } from '../src/config.ts'
+
+const absolute = (path: string) => `/srv/${path}`
+
+describe('the configuration', () => {
+  it('needs nothing: a laptop gets loopback, port 4000 and a directory of its own', () => {
+    expect(parseConfig({}, absolute)).toMatchObject({
+      hostname: '127.0.0.1',
+      port: 4000,
+      dataDirectory: '/srv/.senmon',
+      databaseUrl: null,
+      machines: null,
+      providerKeys: {},
+    })
+  })
+
+  it('counts an empty variable as unset', () => {
+    expect(parseConfig({ SENMON_PORT: '', DATABASE_URL: ' ' }, absolute)).toMatchObject({
+      port: 4000,
+      databaseUrl: null,
+    })
+  })
+
+  it('names every fault at once', () => {
+    const faults = parseConfig(
+      { SENMON_PORT: '70000', SENMON_MACHINES: 'vm', DATABASE_URL: 'mysql://x', SENMON_MASTER_KEY: 'short' },
+      absolute,
+    )
+    expect(faults).toEqual([
+      'SENMON_MACHINES is "vm"; it must be one of local, docker, fly, unsafe-process.',
+      'SENMON_MASTER_KEY must be 64 hex digits (32 bytes); `openssl rand -hex 32` makes one.',
+      'DATABASE_URL must be a URL that starts with postgres:// or postgresql://.',
+      'SENMON_PORT is "70000"; it must be a whole number from 0 to 65535.',
+    ])
+  })
+
+  it('refuses a host that is not built yet rather than taking another', () => {
+    expect(parseConfig({ SENMON_MACHINES: 'fly' }, absolute)).toEqual([
+      'SENMON_MACHINES=fly is not available yet; use local.',
+    ])
+  })
+
+  it('repeats no password of a connection URL and prints no key', () => {
+    const faults = parseConfig({ DATABASE_URL: 'mysql://u:canary-password@h/d' }, absolute)
+    expect(JSON.stringify(faults)).not.toContain('canary')
+    const config = parseConfig({ DATABASE_URL: 'postgres://u:canary@h/d', OPENAI_API_KEY: 'canary' }, absolute)
+    expect(JSON.stringify(config)).not.toContain('canary')
+    expect(`${config}`).not.toContain('canary')
+  })
+
+  it('refuses to run with certificate checks off', () => {
+    expect(parseConfig({ NODE_TLS_REJECT_UNAUTHORIZED: '0' }, absolute)).toHaveLength(1)
+  })
+})
