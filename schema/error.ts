@@ -80,6 +80,7 @@ export const CATALOGUE = {
     hint: 'Correct senmon.toml where the message points; `senmon lint` finds all faults at once.',
   },
   package_mismatch: { kind: 'unprocessable', hint: 'Make package.json and senmon.toml say the same.' },
+  package_not_found: { kind: 'not_found', hint: 'Check the name; `npm view` shows what is published.' },
   package_invalid: { kind: 'unprocessable', hint: 'Correct package.json and publish again.' },
   tarball_invalid: { kind: 'unprocessable', hint: 'Pack with `npm publish`; regular files and directories only.' },
   tarball_too_large: { kind: 'too_large', hint: 'Publish less; the message names the limit.' },
