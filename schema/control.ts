@@ -104,6 +104,12 @@ export interface BlobParams {
   readonly offset: number
 }
 
+/** What a `blob` request is answered with: at most BLOB_CHUNK_BYTES from `offset` on. Tree objects are asked for alike. */
+export interface BlobValue {
+  readonly base64: string
+  readonly last: boolean
+}
+
 /** The values of a skill's requiredEnv. From the supervisor only, when it starts that skill's compartment. */
 export interface SecretsParams {
   readonly expertKey: string
@@ -114,6 +120,9 @@ export type RequestLine =
   | { readonly type: 'request'; readonly id: number; readonly method: 'generate'; readonly params: GenerateParams }
   | { readonly type: 'request'; readonly id: number; readonly method: 'blob'; readonly params: BlobParams }
   | { readonly type: 'request'; readonly id: number; readonly method: 'secrets'; readonly params: SecretsParams }
+
+/** What a `secrets` request is answered with: a value for each name of the skill's requiredEnv, and nothing else. */
+export type SecretsValue = Readonly<Record<string, string>>
 
 /** The runner has nothing left to do: it waits for humans (`rested`), or the coordinator's run is over (`finished`). */
 export interface DoneLine {
@@ -129,6 +138,13 @@ export interface LogLine {
 }
 
 export type MachineLine = ReadyLine | EventLine | BlobLine | WorkspaceLine | RequestLine | DoneLine | LogLine
+
+/** So many dropped lines end a machine. */
+export const BREACHES_MAX = 10
+/** Deeper JSON than this is refused on every line and frame. */
+export const LINE_DEPTH_MAX = 128
+/** One MCP frame; above it the compartment is closed. It leaves room for the line that carries the frame. */
+export const FRAME_BYTES_MAX = 4 * 1024 * 1024
 
 // ---- runner ↔ supervisor, inside a machine (besides the lines above, which the supervisor relays)
 

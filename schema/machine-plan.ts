@@ -1,0 +1,36 @@
+/**
+ * What a host tells a machine's supervisor before the first line: how to start each compartment. It names no secret.
+ * The host knows sandboxes, the supervisor knows lines; this is all that passes between them.
+ */
+import type { CompartmentName } from './control.ts'
+
+/** Bytes that a starting process reads from a descriptor of its own, which is then closed. */
+export type Feed =
+  | { readonly fd: number; readonly type: 'bytes'; readonly base64: string }
+  /** NUL-separated options; a compartment's environment joins them, so that no value shows on a command line. */
+  | { readonly fd: number; readonly type: 'options'; readonly options: readonly string[] }
+
+/** How to start one compartment. Its own environment is empty but for `environment`. */
+export interface Launch {
+  readonly file: string
+  readonly args: readonly string[]
+  /** Where the launcher itself starts, as the host sees it. */
+  readonly cwd: string
+  /** Without a feed of options, names and values reach the process directly. */
+  readonly feeds: readonly Feed[]
+  readonly environment: Readonly<Record<string, string>>
+}
+
+export interface SkillLaunch extends CompartmentName {
+  /** Names of secrets that the compartment gets besides. */
+  readonly requiredEnv: readonly string[]
+  readonly launch: Launch
+}
+
+export interface MachinePlan {
+  /** Directories of this machine alone, as the supervisor sees them. */
+  readonly workspace: string
+  readonly input: string
+  readonly runner: Launch
+  readonly skills: readonly SkillLaunch[]
+}
