@@ -1,0 +1,286 @@
+/**
+ * Parsers of the lines between control plane, supervisor and runner: text in, a typed line or a fault out.
+ * Nothing here throws on what a peer wrote. What comes from inside a machine is checked to its leaves;
+ * what the control plane says is checked as far as its envelope, since it is the one that is trusted.
+ */
+import { z } from 'zod'
+import { LINE_BYTES_MAX, PROTOCOL_VERSION } from './control.ts'
+import type { HostLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
+import { OUTCOMES, type JobEvent, type Question, type RunFact } from './event.ts'
+import { parseId, type JobId, type QuestionId, type RunId } from './id.ts'
+import { isJsonObject, type Json, type JsonObject } from './json.ts'
+import type { Sha256 } from './hash.ts'
+import type { Lock } from './lock.ts'
+import { isLineFault, type LineFault } from './lines.ts'
+
+/** Deeper JSON is refused: whatever walks a value may recurse without fear. */
+export const JSON_DEPTH_MAX = 64
+
+/** One line as it travels, newline included. */
+export function printLine(line: HostLine | MachineLine | RunnerLine | SupervisorLine): string {
+  return `${JSON.stringify(line)}\n`
+}
+
+/** What a machine says to the control plane. */
+export function parseMachineLine(text: string): MachineLine | LineFault {
+  return parseLine(text, machineLine)
+}
+
+/** What the control plane says to a machine. */
+export function parseHostLine(text: string): HostLine | LineFault {
+  return parseLine(text, hostLine)
+}
+
+/** What the runner says to its supervisor. */
+export function parseRunnerLine(text: string): RunnerLine | LineFault {
+  return parseLine(text, runnerLine)
+}
+
+/** What the supervisor says to its runner. */
+export function parseSupervisorLine(text: string): SupervisorLine | LineFault {
+  return parseLine(text, supervisorLine)
+}
+
+/**
+ * Any JSON text of at most JSON_DEPTH_MAX levels whose numbers are finite: the rule for every frame and line, for
+ * whoever relays them without reading further.
+ */
+export function parseJson(text: string): { readonly value: Json } | LineFault {
+  if (text.length > LINE_BYTES_MAX) return { fault: 'too_long', message: `A line is above ${LINE_BYTES_MAX} bytes.` }
+  if (isDeep(text)) return { fault: 'too_deep', message: `A line nests deeper than ${JSON_DEPTH_MAX} levels.` }
+  let value: Json
+  try {
+    value = JSON.parse(text) as Json // JSON.parse gives JSON
+  } catch {
+    return { fault: 'not_json', message: 'A line is not JSON.' }
+  }
+  if (!isFinite(value)) return { fault: 'invalid', message: 'A line holds a number that JSON cannot give back.' }
+  return { value }
+}
+
+function parseLine<Line>(text: string, shape: z.ZodType<Line>): Line | LineFault {
+  const parsed = parseJson(text)
+  if (isLineFault(parsed)) return parsed
+  const line = shape.safeParse(parsed.value)
+  if (line.success) return line.data
+  const issue = line.error.issues[0]
+  const type = isJsonObject(parsed.value) ? parsed.value['type'] : undefined
+  const name = typeof type === 'string' ? `A line of type ${JSON.stringify(type.slice(0, 40))}` : 'A line without type'
+  if (issue?.code === 'invalid_union' && issue.path.join('.') === 'type')
+    return { fault: 'unknown_type', message: `${name} does not belong here.` }
+  return { fault: 'invalid', message: `${name} is wrong at ${issue?.path.join('.') || 'its root'}: ${issue?.message}.` }
+}
+
+/** Counts brackets outside strings, so that depth is known before any value is built. */
+function isDeep(text: string): boolean {
+  let depth = 0
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code === 0x22) i = closingQuote(text, i)
+    else if (code === 0x5b || code === 0x7b) {
+      depth += 1
+      if (depth > JSON_DEPTH_MAX) return true
+    } else if (code === 0x5d || code === 0x7d) depth -= 1
+  }
+  return false
+}
+
+function closingQuote(text: string, open: number): number {
+  let at = open
+  for (;;) {
+    at = text.indexOf('"', at + 1)
+    if (at === -1) return text.length
+    let slashes = 0
+    while (text.charCodeAt(at - 1 - slashes) === 0x5c) slashes += 1
+    if (slashes % 2 === 0) return at
+  }
+}
+
+/** 1e400 parses to Infinity, which no canonical text can hold. */
+function isFinite(value: Json): boolean {
+  if (typeof value === 'number') return Number.isFinite(value)
+  if (typeof value !== 'object' || value === null) return true
+  return Object.values(value).every(isFinite)
+}
+
+// ---- leaves
+
+const text = z.string()
+const name = z.string().min(1).max(512)
+const count = z.int().min(0)
+const jobId = z.custom<JobId>((value) => parseId('job', value) !== undefined, 'not a job id')
+const runId = z.custom<RunId>((value) => parseId('run', value) !== undefined, 'not a run id')
+const questionId = z.custom<QuestionId>((value) => parseId('que', value) !== undefined, 'not a question id')
+const hash = z.custom<Sha256>((value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value), 'not a SHA-256')
+// What JSON.parse gave is Json; it is kept as it is, `__proto__` members included, and never merged into anything.
+const json = z.custom<Json>((value) => value !== undefined, 'missing')
+const jsonObject = z.custom<JsonObject>((value) => isJsonObject(value), 'not an object')
+const base64 = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/, 'not base64')
+
+const textPart = z.object({ type: z.literal('text'), text })
+const imagePart = z.object({
+  type: z.literal('image'),
+  mediaType: z.string().regex(/^image\/[a-z0-9.+-]{1,60}$/, 'not an image type'),
+  base64,
+})
+const toolResult = z.object({
+  type: z.literal('toolResult'),
+  callId: name,
+  name,
+  content: z.array(z.discriminatedUnion('type', [textPart, imagePart])),
+  structured: json.exactOptional(),
+  isError: z.boolean(),
+})
+const tool = z.object({ name, description: text, inputSchema: jsonObject })
+const question = z.object({
+  id: questionId,
+  runId,
+  callId: name,
+  kind: z.enum(['confirm', 'ask', 'choose', 'schema']),
+  title: z.string().max(10_000),
+  schema: jsonObject,
+  toolName: name,
+  args: json,
+  argsHash: hash,
+}) satisfies z.ZodType<Question>
+
+// ---- facts that a machine may propose
+
+const place = { runId, expertKey: name, stepNumber: count }
+const runFact = z.discriminatedUnion('type', [
+  z.object({
+    ...place,
+    type: z.literal('runStarted'),
+    data: z.object({
+      query: text,
+      parent: z.object({ runId, callId: name }).nullable(),
+      continues: runId.nullable(),
+      depth: count,
+    }),
+  }),
+  z.object({
+    ...place,
+    type: z.literal('toolsListed'),
+    data: z.object({ skill: name, tools: z.array(tool).max(1024) }),
+  }),
+  z.object({
+    ...place,
+    type: z.literal('skillFailed'),
+    data: z.object({ skill: name, code: name, message: z.string().max(65_536) }),
+  }),
+  z.object({
+    ...place,
+    type: z.literal('toolReturned'),
+    data: z.object({ result: toolResult, durationMs: z.number().min(0) }),
+  }),
+  z.object({ ...place, type: z.literal('questionAsked'), data: z.object({ question }) }),
+  z.object({ ...place, type: z.literal('stepFinished'), data: z.object({ stateHash: hash }) }),
+  z.object({
+    ...place,
+    type: z.literal('runFinished'),
+    data: z.object({
+      outcome: z.enum(OUTCOMES),
+      reason: name,
+      message: text.nullable(),
+      result: text.nullable(),
+    }),
+  }),
+]) satisfies z.ZodType<RunFact>
+
+// ---- lines from inside a machine
+
+const ready = z.object({ type: z.literal('ready'), protocol: z.literal(PROTOCOL_VERSION), bootId: name })
+const event = z.object({ type: z.literal('event'), event: runFact })
+const blob = z.object({ type: z.literal('blob'), hash, offset: count, last: z.boolean(), base64 })
+const workspace = z.object({ type: z.literal('workspace'), treeHash: hash })
+const done = z.object({ type: z.literal('done'), reason: z.enum(['rested', 'finished', 'canceled']) })
+const log = z.object({ type: z.literal('log'), source: name, text })
+const prompt = z.object({ instruction: text, tools: z.array(tool) })
+const generate = z.object({
+  type: z.literal('request'),
+  id: count,
+  method: z.literal('generate'),
+  params: z.object({
+    runId,
+    expertKey: name,
+    stepNumber: z.int().min(1),
+    promptHash: hash,
+    prompt: prompt.exactOptional(),
+    messageCount: count,
+  }),
+})
+const otherRequest = z.discriminatedUnion('method', [
+  z.object({
+    type: z.literal('request'),
+    id: count,
+    method: z.literal('blob'),
+    params: z.object({ hash: name, offset: count }),
+  }),
+  z.object({
+    type: z.literal('request'),
+    id: count,
+    method: z.literal('secrets'),
+    params: z.object({ expertKey: name, skill: name }),
+  }),
+])
+const request = z.discriminatedUnion('method', [generate, otherRequest])
+
+const compartment = { expertKey: name, skill: name }
+const frame = z.object({ ...compartment, type: z.literal('frame'), frame: json })
+const open = z.object({ ...compartment, type: z.literal('open') })
+const close = z.object({ ...compartment, type: z.literal('close') })
+const opened = z.object({ ...compartment, type: z.literal('opened') })
+const closed = z.object({ ...compartment, type: z.literal('closed'), code: name, message: text })
+
+// ---- lines from the control plane: trusted, so only their envelope is looked at
+
+const lock = z.custom<Lock>((value) => isJsonObject(value) && isJsonObject(value['experts']), 'not a lock')
+const recordedEvent = z.custom<JobEvent>(
+  (value) => isJsonObject(value) && typeof value['type'] === 'string' && isJsonObject(value['data']),
+  'not an event',
+)
+const start = z.object({
+  type: z.literal('start'),
+  protocol: z.literal(PROTOCOL_VERSION),
+  jobId,
+  fence: count,
+  lock,
+  model: text.nullable(),
+  treeHash: hash.nullable(),
+  inputTreeHash: hash.nullable(),
+  historyCount: count,
+})
+const recorded = z.object({ type: z.literal('recorded'), event: recordedEvent })
+const go = z.object({ type: z.literal('go') })
+const reply = z.discriminatedUnion('ok', [
+  z.object({ type: z.literal('reply'), id: count, ok: z.literal(true), value: json }),
+  z.object({
+    type: z.literal('reply'),
+    id: count,
+    ok: z.literal(false),
+    error: z.object({ code: text, message: text }),
+  }),
+])
+const cancel = z.object({ type: z.literal('cancel'), reason: text })
+
+const machineLine: z.ZodType<MachineLine> = z.discriminatedUnion('type', [
+  ready,
+  event,
+  blob,
+  workspace,
+  request,
+  done,
+  log,
+])
+const hostLine: z.ZodType<HostLine> = z.discriminatedUnion('type', [start, recorded, go, reply, cancel])
+const runnerLine: z.ZodType<RunnerLine> = z.discriminatedUnion('type', [event, generate, done, open, close, frame, log])
+const supervisorLine: z.ZodType<SupervisorLine> = z.discriminatedUnion('type', [
+  start,
+  recorded,
+  go,
+  reply,
+  cancel,
+  opened,
+  closed,
+  frame,
+])
