@@ -1,0 +1,195 @@
+/** The tools that read one file: text by lines, images as they are, PDFs and the rest by what they are. */
+import type { FileHandle } from 'node:fs/promises'
+import { FileRefusal, type WorkspacePath } from './path.ts'
+import { kindOf, openFile, statsAt, type Root } from './root.ts'
+
+/** What one call returns at most, so that a result fits into a model's context. */
+export const READ_LINES_MAX = 2000
+export const READ_BYTES_MAX = 128 * 1024
+/** Above this a file is not scanned for its lines. */
+export const SCAN_BYTES_MAX = 256 * 1024 * 1024
+/** 5 MiB as base64, which is what the strictest provider takes. */
+export const IMAGE_BYTES_MAX = 3_932_160
+const SNIFF_BYTES = 8192
+
+/** What a file's first bytes say it is; null for text. */
+export function sniff(head: Uint8Array): string | null {
+  const starts = (...bytes: readonly number[]): boolean => bytes.every((byte, i) => head[i] === byte)
+  const ascii = (from: number, to: number): string => String.fromCharCode(...head.subarray(from, to))
+  if (starts(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a)) return 'image/png'
+  if (starts(0xff, 0xd8, 0xff)) return 'image/jpeg'
+  if (ascii(0, 6) === 'GIF87a' || ascii(0, 6) === 'GIF89a') return 'image/gif'
+  if (ascii(0, 4) === 'RIFF' && ascii(8, 12) === 'WEBP') return 'image/webp'
+  if (ascii(0, 5) === '%PDF-') return 'application/pdf'
+  if (head.includes(0)) return 'application/octet-stream'
+  try {
+    new TextDecoder('utf-8', { fatal: true }).decode(head, { stream: true })
+    return null
+  } catch {
+    return 'application/octet-stream'
+  }
+}
+
+export async function headOf(handle: FileHandle): Promise<Uint8Array> {
+  const buffer = new Uint8Array(SNIFF_BYTES)
+  const { bytesRead } = await handle.read(buffer, 0, SNIFF_BYTES, 0)
+  return buffer.subarray(0, bytesRead)
+}
+
+/** Refuses what is not text, and says which tool reads it. */
+export function assertText(mediaType: string | null, path: WorkspacePath): void {
+  if (mediaType === null) return
+  if (mediaType.startsWith('image/')) throw new FileRefusal(`${path.shown} is an image; use read_image.`)
+  if (mediaType === 'application/pdf') throw new FileRefusal(`${path.shown} is a PDF; use read_pdf.`)
+  throw new FileRefusal(`${path.shown} is a binary file, not text.`)
+}
+
+/** A text file of at most `bytesMax` bytes, whole. */
+export async function readText(root: Root, path: WorkspacePath, bytesMax: number): Promise<string> {
+  await using place = await root.place(path)
+  const { handle, stats } = await openFile(place)
+  await using _ = handle
+  if (stats.size > bytesMax)
+    throw new FileRefusal(`${path.shown} has ${stats.size} bytes, above the ${bytesMax} that this tool takes.`)
+  const bytes = await readAtMost(handle, bytesMax)
+  assertText(sniff(bytes.subarray(0, SNIFF_BYTES)), path)
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch (cause) {
+    throw new FileRefusal(`${path.shown} is not UTF-8 text.`, { cause })
+  }
+}
+
+/** The first `bytesMax` bytes: a file may grow while it is read. */
+async function readAtMost(handle: FileHandle, bytesMax: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = []
+  let total = 0
+  for (;;) {
+    const buffer = new Uint8Array(Math.min(64 * 1024, bytesMax - total))
+    if (buffer.length === 0) break
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, total)
+    if (bytesRead === 0) break
+    chunks.push(buffer.subarray(0, bytesRead))
+    total += bytesRead
+  }
+  return Buffer.concat(chunks)
+}
+
+export interface Range {
+  /** First line, 1 for the first of the file. */
+  readonly offset: number
+  readonly limit: number
+  readonly numbered: boolean
+}
+
+/** Lines of a text file, with a last line in brackets when there is more. */
+export async function readLines(root: Root, path: WorkspacePath, range: Range): Promise<string> {
+  await using place = await root.place(path)
+  const { handle, stats } = await openFile(place)
+  await using _ = handle
+  assertText(sniff(await headOf(handle)), path)
+  if (stats.size > SCAN_BYTES_MAX)
+    throw new FileRefusal(
+      `${path.shown} has ${stats.size} bytes, above the ${SCAN_BYTES_MAX} that can be read by lines.`,
+    )
+  if (stats.size === 0) return `[${path.shown} is empty]`
+  const { lines, total, cut } = await gather(handle, range)
+  if (lines.length === 0)
+    throw new FileRefusal(`${path.shown} has ${total} lines; line ${range.offset} is past its end.`)
+  const last = range.offset + lines.length - 1
+  const width = String(last).length
+  const shown = range.numbered
+    ? lines.map((line, i) => `${String(range.offset + i).padStart(width)}\t${line}`)
+    : [...lines]
+  if (cut) shown.push(`[line ${last} is longer than what is shown]`)
+  if (last < total) shown.push(`[lines ${range.offset} to ${last} of ${total}; go on with offset ${last + 1}]`)
+  return shown.join('\n')
+}
+
+async function gather(handle: FileHandle, range: Range): Promise<{ lines: string[]; total: number; cut: boolean }> {
+  const lines: string[] = []
+  const state = { total: 0, bytes: 0, full: false, cut: false }
+  const take = (line: string): void => {
+    state.total += 1
+    if (state.total < range.offset || lines.length >= range.limit || state.full) return
+    const room = READ_BYTES_MAX - state.bytes
+    if (lines.length > 0 && line.length > room) {
+      state.full = true
+      return
+    }
+    state.cut = line.length > room
+    state.bytes += line.length + 1
+    lines.push((state.cut ? line.slice(0, room) : line).replace(/\r$/, ''))
+  }
+  const decoder = new TextDecoder('utf-8')
+  let rest = ''
+  let restFull = false
+  for await (const chunk of handle.createReadStream({ start: 0, autoClose: false, highWaterMark: 256 * 1024 })) {
+    const pieces = decoder.decode(chunk as Uint8Array, { stream: true }).split('\n')
+    const first = pieces.shift() ?? ''
+    // One endless line must not be held whole: what is past the cap is never shown.
+    if (!restFull) rest += first
+    restFull = rest.length > READ_BYTES_MAX + 1
+    for (const piece of pieces) {
+      take(rest)
+      rest = piece
+      restFull = false
+    }
+  }
+  rest += decoder.decode()
+  if (rest !== '') take(rest)
+  return { lines, total: state.total, cut: state.cut }
+}
+
+export interface Picture {
+  readonly mediaType: string
+  readonly base64: string
+  readonly sizeBytes: number
+}
+
+export async function readImage(root: Root, path: WorkspacePath): Promise<Picture> {
+  await using place = await root.place(path)
+  const { handle, stats } = await openFile(place)
+  await using _ = handle
+  const mediaType = sniff(await headOf(handle))
+  if (mediaType === null || !mediaType.startsWith('image/'))
+    throw new FileRefusal(`${path.shown} is not a PNG, JPEG, GIF or WebP image.`)
+  if (stats.size > IMAGE_BYTES_MAX)
+    throw new FileRefusal(`${path.shown} has ${stats.size} bytes, above the ${IMAGE_BYTES_MAX} that an image may have.`)
+  const bytes = await readAtMost(handle, IMAGE_BYTES_MAX)
+  return { mediaType, base64: Buffer.from(bytes).toString('base64'), sizeBytes: bytes.length }
+}
+
+/** What a PDF is, by reference: its path, its size, its version, how many pages it seems to have. */
+export async function describePdf(root: Root, path: WorkspacePath): Promise<string> {
+  await using place = await root.place(path)
+  const { handle, stats } = await openFile(place)
+  await using _ = handle
+  if (sniff(await headOf(handle)) !== 'application/pdf') throw new FileRefusal(`${path.shown} is not a PDF.`)
+  const text = Buffer.from(await readAtMost(handle, 32 * 1024 * 1024)).toString('latin1')
+  const pages = text.match(/\/Type\s{0,8}\/Page(?![A-Za-z])/g)?.length
+  const version = /^%PDF-(\d\.\d)/.exec(text)?.[1] ?? 'unknown'
+  return [
+    `path: ${path.shown}`,
+    'mediaType: application/pdf',
+    `sizeBytes: ${stats.size}`,
+    `pdfVersion: ${version}`,
+    `pages: ${pages ?? 'not visible without unpacking'}`,
+  ].join('\n')
+}
+
+export async function describe(root: Root, path: WorkspacePath): Promise<string> {
+  if (path.parts.length === 0) return 'path: .\ntype: a directory (the workspace)'
+  await using place = await root.place(path)
+  const stats = await statsAt(place)
+  if (stats === undefined) throw new FileRefusal(`There is nothing at ${path.shown}.`)
+  const lines = [`path: ${path.shown}`, `type: ${kindOf(stats)}`]
+  if (stats.isFile()) {
+    const { handle } = await openFile(place)
+    await using _ = handle
+    lines.push(`sizeBytes: ${stats.size}`, `mediaType: ${sniff(await headOf(handle)) ?? 'text/plain; charset=utf-8'}`)
+    lines.push(`executable: ${(stats.mode & 0o111) !== 0}`)
+  }
+  lines.push(`modifiedAt: ${stats.mtime.toISOString()}`, `readOnly: ${path.parts[0] === 'input'}`)
+  return lines.join('\n')
+}
