@@ -26,8 +26,8 @@ export const noConversation: Conversation = { messages: [], calls: [], results: 
 export function converse(conversation: Conversation, fact: PlacedFact, before?: Conversation): Conversation {
   switch (fact.type) {
     case 'runStarted': {
-      const query = { role: 'user', content: [{ type: 'text', text: fact.data.query }] } as const
-      return { ...noConversation, messages: [...(before?.messages ?? []), query] }
+      const earlier = before === undefined ? [] : settle(before).messages
+      return { ...noConversation, messages: [...earlier, queryMessage(fact.data.query)] }
     }
     case 'generated': {
       const calls = fact.data.parts.filter((part) => part.type === 'toolCall')
@@ -35,15 +35,42 @@ export function converse(conversation: Conversation, fact: PlacedFact, before?: 
       return { messages: [...conversation.messages, message], calls, results: [] }
     }
     case 'toolReturned': {
-      if (conversation.results.some((result) => result.callId === fact.data.result.callId)) return conversation
+      const { callId } = fact.data.result
+      if (!conversation.calls.some((call) => call.callId === callId)) return conversation
+      if (conversation.results.some((result) => result.callId === callId)) return conversation
       const results = [...conversation.results, fact.data.result]
       if (results.length < conversation.calls.length) return { ...conversation, results }
-      const inOrder = conversation.calls.flatMap((call) => results.filter((result) => result.callId === call.callId))
-      return { messages: [...conversation.messages, { role: 'tool', content: inOrder }], calls: [], results: [] }
+      const message = resultsMessage(conversation.calls, results)
+      return { messages: [...conversation.messages, message], calls: [], results: [] }
     }
     default:
       return conversation
   }
+}
+
+export function queryMessage(query: string): Message {
+  return { role: 'user', content: [{ type: 'text', text: query }] }
+}
+
+/** The results of a step as one message, in the order of its calls, whatever order they came in. */
+export function resultsMessage(calls: readonly ToolCallPart[], results: readonly ToolResultPart[]): Message {
+  const byCall = new Map(results.map((result) => [result.callId, result]))
+  return { role: 'tool', content: calls.map((call) => byCall.get(call.callId) ?? unfinished(call)) }
+}
+
+/**
+ * The conversation as it can be gone on with: a run that was ended in the middle of a step leaves calls open,
+ * and providers refuse a call without a result.
+ */
+export function settle(conversation: Conversation): Conversation {
+  if (conversation.calls.length === 0) return conversation
+  const message = resultsMessage(conversation.calls, conversation.results)
+  return { messages: [...conversation.messages, message], calls: [], results: [] }
+}
+
+function unfinished(call: ToolCallPart): ToolResultPart {
+  const text = 'The call had not finished when the run ended; whether it took effect is unknown.'
+  return { type: 'toolResult', callId: call.callId, name: call.name, content: [{ type: 'text', text }], isError: true }
 }
 
 /**

@@ -143,7 +143,7 @@ export type EventType = Fact['type']
 export interface Place {
   readonly runId: RunId | null
   readonly expertKey: string | null
-  /** 1 for a run's first step; 0 before it; null for facts of the job. */
+  /** 1 for a run's first step, or one more than the last of the run it continues; 0 before it; null for facts of the job. */
   readonly stepNumber: number | null
 }
 
