@@ -6,7 +6,8 @@ const schema = createSchema({
   typeDefs: 'type Query { hello: String! }',
   resolvers: { Query: { hello: () => 'world' } },
 })
-const server = createServer(createYoga({ schema, logging: false }))
+const yoga = createYoga({ schema, logging: false })
+const server = createServer((request, response) => void yoga(request, response))
 server.listen(0, '127.0.0.1', () => {
   const address = server.address()
   if (address !== null && typeof address === 'object') process.stdout.write(`${address.port}\n`)

@@ -12,7 +12,7 @@ export interface Config {
   readonly databaseUrl: Secret | null
   /** The host to take; null takes the strongest that passes its probe. */
   readonly machines: MachineHostName | null
-  /** Jobs that may hold a machine at once in this process. */
+  /** Jobs that may hold a machine at once in this process; 0 accepts jobs and leaves them to other processes. */
   readonly concurrency: number
   /** Where clients reach this process, when it is not where it listens (a proxy). */
   readonly publicUrl: string | null
@@ -87,7 +87,7 @@ export function parseConfig(
     dataDirectory: resolvePath(read('SENMON_DATA_DIR') ?? '.senmon'),
     databaseUrl: databaseUrl === undefined ? null : new Secret(databaseUrl),
     machines: machines ?? null,
-    concurrency: whole('SENMON_CONCURRENCY', 8, 1, 1000),
+    concurrency: whole('SENMON_CONCURRENCY', 8, 0, 1000),
     publicUrl: url('SENMON_PUBLIC_URL', ['http:', 'https:']) ?? null,
     providerKeys: secrets(PROVIDER_KEYS),
     baseUrls: Object.fromEntries(

@@ -1,0 +1,144 @@
+/** A whole platform in a process of its own, driven from outside as any application would: HTTP, npm, signals. */
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+
+const root = resolve(import.meta.dirname, '../..')
+
+export interface Platform {
+  readonly url: string
+  readonly key: string
+  readonly dataDirectory: string
+  readonly child: ChildProcess
+  /** What the process wrote to stderr so far. */
+  log(): string
+  graphql<Result>(query: string, variables?: Record<string, unknown>): Promise<Result>
+  fetch(path: string, init?: RequestInit): Promise<Response>
+  /** SIGKILL, as a crash would; the data directory stays. */
+  kill(): Promise<void>
+  /** SIGTERM; resolves with the exit code. */
+  stop(): Promise<number | null>
+}
+
+/** Starts on a free port; `directory` is a data directory of an earlier start, else a fresh one. */
+export async function startPlatform(
+  options: {
+    readonly directory?: string
+    readonly env?: Record<string, string>
+    readonly args?: readonly string[]
+  } = {},
+): Promise<Platform> {
+  const dataDirectory = options.directory ?? (await mkdtemp(join(tmpdir(), 'senmon-')))
+  const child = spawn(process.execPath, [join(root, 'src/main.ts'), 'start', ...(options.args ?? [])], {
+    cwd: root,
+    env: {
+      PATH: process.env['PATH'],
+      HOME: process.env['HOME'],
+      SENMON_PORT: '0',
+      SENMON_DATA_DIR: dataDirectory,
+      ...options.env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let log = ''
+  let out = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (log += text))
+  const exited = once(child, 'exit')
+  const url = await new Promise<string>((found, fail) => {
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      out += text
+      const match = /ready at (http\S+)/.exec(out)
+      if (match?.[1] !== undefined) found(match[1])
+    })
+    void exited.then(([code]) => fail(new Error(`the platform ended with ${code} before it was ready\n${out}\n${log}`)))
+  })
+  const key = (await readFile(join(dataDirectory, 'dev-key'), 'utf8')).trim()
+  const authorization = `Bearer ${key}`
+  const request = (path: string, init: RequestInit = {}) =>
+    fetch(new URL(path, url), { ...init, headers: { authorization, ...(init.headers as Record<string, string>) } })
+  return {
+    url,
+    key,
+    dataDirectory,
+    child,
+    log: () => log,
+    fetch: request,
+    async graphql<Result>(query: string, variables: Record<string, unknown> = {}) {
+      const body = JSON.stringify({ query, variables })
+      const answer = await request('/graphql', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body,
+      })
+      const { data, errors } = (await answer.json()) as { data?: Result; errors?: readonly { message: string }[] }
+      if (errors !== undefined || data === undefined || data === null) throw new Error(JSON.stringify(errors))
+      return data
+    },
+    async kill() {
+      child.kill('SIGKILL')
+      await exited
+    },
+    async stop() {
+      child.kill('SIGTERM')
+      const [code] = (await exited) as [number | null]
+      return code
+    },
+  }
+}
+
+/** Writes files (path → text) into a fresh directory. */
+export async function writePackage(files: Readonly<Record<string, string>>): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'senmon-package-'))
+  for (const [path, text] of Object.entries(files)) {
+    await mkdir(dirname(join(directory, path)), { recursive: true })
+    await writeFile(join(directory, path), text)
+  }
+  return directory
+}
+
+/** `npm publish` of a directory, by the real npm; rejects with npm's stderr in the message. */
+export async function npmPublish(platform: Platform, directory: string): Promise<string> {
+  const home = await mkdtemp(join(tmpdir(), 'senmon-home-'))
+  try {
+    const registry = `${platform.url}/npm/`.replace(/([^:])\/\//g, '$1/')
+    await writeFile(
+      join(home, '.npmrc'),
+      `registry=${registry}\n${registry.replace(/^https?:/, '')}:_authToken=${platform.key}\n`,
+    )
+    const env = { PATH: process.env['PATH'], HOME: home, npm_config_userconfig: join(home, '.npmrc') }
+    const { stdout } = await promisify(execFile)('npm', ['publish', directory], { env, cwd: home })
+    return stdout
+  } finally {
+    await rm(home, { recursive: true, force: true })
+  }
+}
+
+/** An expert package: package.json and senmon.toml, with whatever other files it has. */
+export function expertPackage(
+  name: string,
+  toml: string,
+  files: Readonly<Record<string, string>> = {},
+  version = '1.0.0',
+): Promise<string> {
+  const manifest = {
+    name,
+    version,
+    keywords: ['senmon-expert'],
+    license: 'Apache-2.0',
+    files: ['senmon.toml', ...Object.keys(files)],
+  }
+  return writePackage({ 'package.json': JSON.stringify(manifest, null, 2), 'senmon.toml': toml, ...files })
+}
+
+/** Waits for what only the platform's own progress brings about; gives up after `attempts` looks, 50 ms apart. */
+export async function until<Value>(look: () => Promise<Value | undefined>, attempts = 600): Promise<Value> {
+  for (let left = attempts; left > 0; left--) {
+    const value = await look()
+    if (value !== undefined) return value
+    await new Promise((resume) => setTimeout(resume, 50))
+  }
+  throw new Error('it did not come about')
+}
