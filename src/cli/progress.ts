@@ -1,0 +1,104 @@
+/** What a person reads while a job runs: events in, lines out. Pure; the same for a live job and for its log. */
+import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
+import type { ShownEvent } from './api.ts'
+import { shown, shownLine } from './terminal.ts'
+
+export interface Line {
+  readonly tone: 'plain' | 'step' | 'event' | 'question' | 'warning' | 'result' | 'failure'
+  readonly text: string
+}
+
+interface RunProgress {
+  readonly depth: number
+  /** When the step now running began; epoch ms. */
+  readonly since: number
+  readonly calls: readonly string[]
+}
+
+export interface Progress {
+  readonly runs: Readonly<Record<string, RunProgress>>
+}
+
+export const noProgress: Progress = { runs: {} }
+
+const CALL_WIDTH = 60
+
+/** The lines that an event is worth, and the progress after it. */
+export function advance(progress: Progress, event: ShownEvent): { progress: Progress; lines: readonly Line[] } {
+  const at = Date.parse(event.at)
+  const run = event.runId === null ? undefined : progress.runs[event.runId]
+  const put = (next: RunProgress): Progress =>
+    event.runId === null ? progress : { runs: { ...progress.runs, [event.runId]: next } }
+  const say = (tone: Line['tone'], text: string, after = progress) => ({ progress: after, lines: [{ tone, text }] })
+  const margin = '  '.repeat((run?.depth ?? 0) + 1)
+  const data = event.data
+
+  switch (event.type) {
+    case 'runStarted': {
+      const depth = typeof data['depth'] === 'number' ? data['depth'] : 0
+      const after = put({ depth, since: at, calls: [] })
+      const query = shownLine(text(data['query']), 80)
+      return say('event', `${'  '.repeat(depth)}→ ${expertOf(event)}: ${query}`, after)
+    }
+    case 'generated': {
+      const calls = parts(data).flatMap((part) => (part['type'] === 'toolCall' ? [shortCall(part)] : []))
+      return { progress: put({ depth: run?.depth ?? 0, since: run?.since ?? at, calls }), lines: [] }
+    }
+    case 'stepFinished': {
+      const seconds = `${((at - (run?.since ?? at)) / 1000).toFixed(1)} s`
+      const calls = run === undefined || run.calls.length === 0 ? 'answered' : run.calls.join(' · ')
+      const after = put({ depth: run?.depth ?? 0, since: at, calls: [] })
+      return say('step', `${margin}step ${event.stepNumber} ${expertOf(event)} ${calls} (${seconds})`, after)
+    }
+    case 'runFinished':
+      return (run?.depth ?? 0) === 0
+        ? { progress, lines: [] }
+        : say('event', `${'  '.repeat(run?.depth ?? 0)}← ${expertOf(event)} ${shownLine(text(data['outcome']))}`)
+    case 'questionAsked': {
+      const question = isJsonObject(data['question']) ? data['question'] : {}
+      return say('question', `${margin}? ${expertOf(event)} asks: ${shown(text(question['title']))}`)
+    }
+    case 'answered':
+      return say('event', `${margin}! answered: ${shownLine(JSON.stringify(data['value']))}`)
+    case 'skillFailed':
+      return say('warning', `${margin}! skill ${shownLine(text(data['skill']))}: ${shown(text(data['message']))}`)
+    case 'generationFailed':
+      return say('warning', `${margin}! model ${shownLine(text(data['model']))}: ${shown(text(data['message']))}`)
+    case 'leaseExpired':
+      return say('warning', `! the machine is gone: ${shownLine(text(data['reason']))}`)
+    case 'machineStarted':
+      return say('plain', `machine ${shownLine(text(data['host']))} ${shownLine(text(data['resume']))}`)
+    case 'cancelRequested':
+      return say('warning', `! cancel: ${shownLine(text(data['reason']))}`)
+    case 'jobFinished':
+      return { progress, lines: lastLines(data) }
+    default:
+      return { progress, lines: [] }
+  }
+}
+
+function lastLines(data: JsonObject): readonly Line[] {
+  if (data['outcome'] === 'completed') return [{ tone: 'result', text: shown(text(data['result'])) }]
+  const why = [text(data['reason']), text(data['message'])].filter((part) => part !== '').join(': ')
+  return [{ tone: 'failure', text: `${text(data['outcome'])}: ${shown(why)}` }]
+}
+
+function parts(data: JsonObject): readonly JsonObject[] {
+  return Array.isArray(data['parts']) ? (data['parts'] as readonly Json[]).filter(isJsonObject) : []
+}
+
+/** `files/read_file(input/payments.js)`: the name, and the arguments' values as far as they fit. */
+function shortCall(part: JsonObject): string {
+  const args = part['args']
+  const values = isJsonObject(args) ? Object.values(args) : [args ?? null]
+  const inside = values.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(', ')
+  return `${shownLine(text(part['name']))}(${shownLine(inside, CALL_WIDTH)})`
+}
+
+function expertOf(event: ShownEvent): string {
+  return shownLine(event.expertKey ?? '')
+}
+
+function text(value: Json | undefined): string {
+  return typeof value === 'string' ? value : ''
+}
