@@ -3,14 +3,16 @@
  *
  * L1 Events of a job are numbered 1..n without gap or duplicate.
  * L2 An append whose expected head is not the log's head writes nothing.
- * L3 An append under a fence writes nothing once a later fence was granted.
+ * L3 An append under a fence writes nothing once that lease has ended or a later fence was granted.
  * L4 The row and its events change together or not at all.
  * L5 What any number of watches delivered, resumed with `after`, equals the log.
+ * L6 A lease replaces another only when that one had ended by the moment of the new events, renewals counted.
  */
 import type { JobEvent } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Job } from './job.ts'
+import type { Lease } from './lease.ts'
 
 /** Where a log ends: what an append must expect. */
 export interface LogHead {
@@ -18,12 +20,26 @@ export interface LogHead {
   readonly hash: Sha256
 }
 
+/** A caller's own name for a request, unique within its application, and what the request was. */
+export interface Idempotency {
+  readonly key: string
+  readonly requestHash: Sha256
+}
+
 /** A job as its row keeps it: the decider's state, the log's head, and the lease, which lives only here. */
 export interface StoredJob {
   readonly job: Job
   readonly head: LogHead
   readonly lockHash: Sha256
-  readonly lease: { readonly holder: string; readonly fence: number; readonly until: number } | null
+  readonly lease: Lease | null
+}
+
+/** What an append changes besides the log. */
+export interface AppendChange {
+  /** The lease that the row holds from now on, null for none; left out, it stays as it is. */
+  readonly lease?: Lease | null
+  /** Kept with the events, so that the request is known when it comes again. */
+  readonly idempotency?: Idempotency | null
 }
 
 export interface JobFilter {
@@ -41,14 +57,28 @@ export interface JobLog {
     job: Job,
     events: readonly JobEvent[],
     lockHash: Sha256,
-    idempotency: { readonly key: string; readonly requestHash: Sha256 } | null,
+    idempotency: Idempotency | null,
   ): Promise<{ readonly job: StoredJob; readonly isNew: boolean }>
 
   /**
-   * Appends chained events after `expected`, and the job's new state with them. `fence` is given by whoever acts under a lease.
-   * Throws `revision_conflict` (L2), `fence_stale` (L3).
+   * Appends chained events after `expected`, and the job's new state with them. `fence` is given by whoever acts
+   * under a lease: the row's lease must have that very fence.
+   * Throws, in this order of looking: `job_not_found`, `fence_stale` (L3), `revision_conflict` (L2, L6),
+   * `idempotency_key_reused` when the application used the key before, for whatever request.
    */
-  append(expected: LogHead, job: Job, events: readonly JobEvent[], fence: number | null): Promise<LogHead>
+  append(
+    expected: LogHead,
+    job: Job,
+    events: readonly JobEvent[],
+    fence: number | null,
+    change?: AppendChange,
+  ): Promise<LogHead>
+
+  /** What the application used an idempotency key for. */
+  findRequest(
+    applicationId: ApplicationId,
+    key: string,
+  ): Promise<{ readonly jobId: JobId; readonly requestHash: Sha256 } | undefined>
 
   find(jobId: JobId): Promise<StoredJob | undefined>
   /** Newest first; `after` is the id of the last one seen. */
@@ -61,9 +91,9 @@ export interface JobLog {
   /** Events with seq > after, in order, at most `limit`. */
   read(jobId: JobId, after: number, limit: number): Promise<readonly JobEvent[]>
 
-  /** Jobs that want a machine, oldest first: queued, or running under a lease that has ended by `now`. */
+  /** Jobs that want a machine, oldest first: queued, or running under a lease that has ended by `now` (until <= now). */
   claimable(now: number, limit: number): Promise<readonly StoredJob[]>
-  /** Extends a lease; false when the fence is stale. Not an event: heartbeats would flood the log. */
+  /** Extends a lease; false when the row's lease has another fence or is gone. Not an event: heartbeats would flood the log. */
   renew(jobId: JobId, fence: number, until: number): Promise<boolean>
 
   /**

@@ -1,11 +1,273 @@
-/** A job's life: decide and evolve. */
-import type { JobSummary } from './job-summary.ts'
+/**
+ * A job's life: decide and evolve. Statuses: queued → running → (queued | waiting | finished), finished → queued.
+ *
+ * J1 A lease is granted only while none is live.
+ * J2 Fences only rise, by one with every lease.
+ * J3 Nothing follows the end except jobContinued; a canceled job stays ended.
+ * J4 Only the holder of the current fence records, rests, abandons or finishes.
+ * J5 An answer goes to exactly one open question of this job, once, and satisfies its schema.
+ * J6 A cancel ends a job that no machine holds at once, and one that a machine holds when the machine lets go.
+ * J7 The end of the coordinator's run is the end of the job, in the same decision.
+ * J8 A job that waits has an open question; a rested job whose questions are all answered is queued.
+ * J9 A job fails after `barrenAttemptsMax` leases in a row that brought nothing.
+ * J10 The summary (steps, usage, runs, questions, tree, machine) is what the events say, each counted once.
+ */
+import type { Decider } from '../../schema/decider.ts'
+import { unreachable } from '../../schema/decider.ts'
+import { refuse, type Refusal } from '../../schema/error.ts'
+import type { JobFact, NewEvent, Outcome } from '../../schema/event.ts'
+import type { Sha256 } from '../../schema/hash.ts'
+import type { ApplicationId, JobId, QuestionId } from '../../schema/id.ts'
+import type { Json } from '../../schema/json.ts'
+import { refuseAnswer } from './answer.ts'
+import { barrenNext, blankJob, evolve, type Job, type JobChange } from './job-fold.ts'
+import { isLive, type Lease } from './lease.ts'
 
-/** The decider's state: what a list shows, and what decisions need besides. */
-export interface Job extends Omit<JobSummary, 'revision'> {
-  /** The fence of the last lease granted; 0 before the first. */
-  readonly fence: number
-  /** Leases in a row that ended without a single step. */
-  readonly barrenAttempts: number
-  readonly cancelRequested: boolean
+export { blankJob, evolve }
+export type { Job, JobChange }
+
+/** How a job ends. */
+export interface Ending {
+  readonly outcome: Outcome
+  readonly reason: string
+  readonly message: string | null
+  readonly result: string | null
+}
+
+/** Every command carries `now`, epoch ms, which stamps its events. */
+export type JobCommand = { readonly now: number } & (
+  | ({ readonly type: 'create' } & Extract<JobFact, { type: 'jobCreated' }>['data'])
+  /** `lease` is the row's, which `now` is held against. Takes over from a lease that has ended. */
+  | {
+      readonly type: 'grant'
+      readonly holder: string
+      readonly lease: Lease | null
+      readonly barrenAttemptsMax: number
+    }
+  /** Anyone says that the lease has ended. */
+  | {
+      readonly type: 'expire'
+      readonly lease: Lease | null
+      readonly reason: string
+      readonly barrenAttemptsMax: number
+    }
+  /** The holder says that its machine is gone. */
+  | { readonly type: 'abandon'; readonly fence: number; readonly reason: string; readonly barrenAttemptsMax: number }
+  /** What happened in the machine that holds the fence: facts of runs and of the host, and `machineStarted`. */
+  | { readonly type: 'record'; readonly fence: number; readonly events: readonly NewEvent[] }
+  /** The holder's machine waits for humans. */
+  | { readonly type: 'rest'; readonly fence: number; readonly barrenAttemptsMax: number }
+  | ({ readonly type: 'finish'; readonly fence: number } & Ending)
+  | {
+      readonly type: 'answer'
+      readonly questionId: QuestionId
+      readonly value: Json
+      readonly argsHash: Sha256 | null
+    }
+  | { readonly type: 'continue'; readonly query: string | null; readonly maxSteps: number | null }
+  | { readonly type: 'cancel' }
+)
+
+type CommandOf<Type extends JobCommand['type']> = Extract<JobCommand, { readonly type: Type }>
+
+/** The decider of one job. */
+export function jobDecider(id: JobId, applicationId: ApplicationId): Decider<Job, JobCommand, JobChange, Refusal> {
+  return { initial: blankJob(id, applicationId), decide, evolve }
+}
+
+/** The facts that a command leads to, or why not. Facts of the job stand in no run. */
+export function decide(job: Job, command: JobCommand): readonly JobChange[] | Refusal {
+  const { now } = command
+  switch (command.type) {
+    case 'create':
+      return create(job, command)
+    case 'grant':
+      return grant(job, command)
+    case 'expire':
+      if (job.status !== 'running') return refuse('fence_stale', `job ${job.id} is ${job.status}: it has no lease`)
+      if (isLive(command.lease, now)) return leaseIsLive(job, command.lease)
+      return endAttempt(job, command)
+    case 'abandon':
+      return refuseFence(job, command.fence) ?? endAttempt(job, command)
+    case 'record':
+      return refuseFence(job, command.fence) ?? record(job, command)
+    case 'rest':
+      return refuseFence(job, command.fence) ?? rest(job, command)
+    case 'finish': {
+      const { outcome, reason, message, result } = command
+      return refuseFence(job, command.fence) ?? [finished(now, { outcome, reason, message, result })]
+    }
+    case 'answer':
+      return answer(job, command)
+    case 'continue':
+      return proceed(job, command)
+    case 'cancel':
+      return cancel(job, now)
+    default:
+      return unreachable(command)
+  }
+}
+
+// ---- creation and leases
+
+function create(job: Job, command: CommandOf<'create'>): readonly JobChange[] | Refusal {
+  if (job.expertKey !== '') return refuse('revision_conflict', `job ${job.id} exists`)
+  const { expertKey, query, userId, model, maxSteps, lockHash, inputTreeHash } = command
+  const data = { expertKey, query, userId, model, maxSteps, lockHash, inputTreeHash }
+  return [change(command.now, { type: 'jobCreated', data })]
+}
+
+function grant(job: Job, command: CommandOf<'grant'>): readonly JobChange[] | Refusal {
+  const { now, holder, lease } = command
+  const granted = change(now, { type: 'leaseGranted', data: { fence: job.fence + 1, holder } })
+  switch (job.status) {
+    case 'queued':
+      return [granted]
+    case 'running': {
+      if (isLive(lease, now)) return leaseIsLive(job, lease)
+      const ended = endAttempt(job, { ...command, reason: 'lease_lost' })
+      return ended.some((event) => event.type === 'jobFinished') ? ended : [...ended, granted]
+    }
+    case 'waiting':
+      return refuse('job_waiting', `job ${job.id} waits for an answer`)
+    case 'finished':
+      return refuse('job_finished', `job ${job.id} has finished`)
+    default:
+      return unreachable(job.status)
+  }
+}
+
+/** The end of a lease that did not end well, and of the job when it was canceled or has used up its attempts. */
+function endAttempt(
+  job: Job,
+  command: { readonly now: number; readonly reason: string; readonly barrenAttemptsMax: number },
+): readonly JobChange[] {
+  const { now, reason, barrenAttemptsMax } = command
+  const ended = change(now, { type: 'leaseExpired', data: { fence: job.fence, reason } })
+  const end = endOfUnheld(job, now, barrenAttemptsMax)
+  return end === undefined ? [ended] : [ended, end]
+}
+
+/** What ends a job whose machine has let go of it; undefined when it goes on. */
+function endOfUnheld(job: Job, now: number, barrenAttemptsMax: number): JobChange | undefined {
+  if (job.cancelRequested) return canceled(now)
+  const barren = barrenNext(job)
+  if (barren < barrenAttemptsMax) return undefined
+  const message = `${barren} machines in a row took job ${job.id} and got nowhere`
+  return finished(now, { outcome: 'failed', reason: 'attempts_exhausted', message, result: null })
+}
+
+function leaseIsLive(job: Job, lease: Lease): Refusal {
+  return refuse('job_running', `job ${job.id} is held by ${lease.holder} under fence ${lease.fence}`)
+}
+
+function refuseFence(job: Job, fence: number): Refusal | undefined {
+  if (job.status === 'running' && job.fence === fence) return undefined
+  return refuse('fence_stale', `fence ${fence} no longer holds job ${job.id}, which is ${job.status} at ${job.fence}`)
+}
+
+// ---- what a machine's keeper says
+
+const KEEPER_ONLY: ReadonlySet<string> = new Set<JobFact['type']>([
+  'jobCreated',
+  'leaseGranted',
+  'leaseExpired',
+  'answered',
+  'jobContinued',
+  'cancelRequested',
+  'jobRested',
+  'jobFinished',
+])
+
+function record(job: Job, command: CommandOf<'record'>): readonly JobChange[] | Refusal {
+  const runs = new Map(job.runs.map((run) => [run.id, run.parentRunId]))
+  let end: JobChange | undefined
+  for (const event of command.events) {
+    if (KEEPER_ONLY.has(event.type)) return refuse('protocol_breach', `a machine proposed ${event.type} of ${job.id}`)
+    if (event.type === 'runStarted' && event.runId !== null && !runs.has(event.runId))
+      runs.set(event.runId, event.data.parent?.runId ?? null)
+    if (event.runId !== null && !runs.has(event.runId))
+      return refuse('protocol_breach', `${event.type} belongs to run ${event.runId}, which job ${job.id} does not have`)
+    if (event.type === 'questionAsked' && event.data.question.runId !== event.runId)
+      return refuse('protocol_breach', `question ${event.data.question.id} names a run other than ${event.runId}`)
+    if (event.type === 'runFinished' && event.runId !== null && runs.get(event.runId) === null) {
+      const { outcome, reason, message, result } = event.data
+      end = finished(command.now, { outcome, reason, message, result })
+    }
+  }
+  const events = command.events.map((event) => ({ ...event, at: command.now }))
+  return end === undefined ? events : [...events, end]
+}
+
+function rest(job: Job, command: CommandOf<'rest'>): readonly JobChange[] {
+  const { now } = command
+  const questionIds = job.questions.filter((question) => question.answeredAt === null).map((question) => question.id)
+  const rested = change(now, { type: 'jobRested', data: { questionIds } })
+  if (questionIds.length > 0) return job.cancelRequested ? [rested, canceled(now)] : [rested]
+  const end = endOfUnheld(job, now, command.barrenAttemptsMax)
+  return end === undefined ? [rested] : [rested, end]
+}
+
+// ---- what people say
+
+function answer(job: Job, command: CommandOf<'answer'>): readonly JobChange[] | Refusal {
+  const { now, questionId, value, argsHash } = command
+  const question = job.questions.find((question) => question.id === questionId)
+  if (question === undefined) return refuse('question_not_found', `job ${job.id} has no question ${questionId}`)
+  if (question.answeredAt !== null) return refuse('question_answered', `question ${questionId} has been answered`)
+  if (job.status === 'finished') return refuse('job_finished', `job ${job.id} has finished`)
+  if (job.cancelRequested) return refuse('job_canceled', `job ${job.id} is being canceled`)
+  if (argsHash !== null && argsHash !== question.argsHash)
+    return refuse('args_hash_mismatch', `question ${questionId} asks about ${question.argsHash}, not ${argsHash}`)
+  return refuseAnswer(question, value) ?? [change(now, { type: 'answered', data: { questionId, value } })]
+}
+
+function proceed(job: Job, command: CommandOf<'continue'>): readonly JobChange[] | Refusal {
+  const { now, query, maxSteps } = command
+  if (query === null && maxSteps === null)
+    return refuse('nothing_to_continue', `job ${job.id} was given neither a query nor a larger maxSteps`)
+  switch (job.status) {
+    case 'waiting':
+      return refuse('job_waiting', `job ${job.id} waits for an answer`)
+    case 'queued':
+    case 'running':
+      return refuse('job_running', `job ${job.id} is ${job.status}`)
+    case 'finished':
+      if (job.outcome === 'canceled') return refuse('job_canceled', `job ${job.id} was canceled`)
+      if (query === null && job.reason !== 'step_limit')
+        return refuse('job_finished', `job ${job.id} ended with ${job.reason}, not at its step limit`)
+      if (maxSteps !== null && maxSteps <= job.steps)
+        return refuse('input_invalid', `maxSteps ${maxSteps} is not above the ${job.steps} steps of job ${job.id}`)
+      return [change(now, { type: 'jobContinued', data: { query, maxSteps } })]
+    default:
+      return unreachable(job.status)
+  }
+}
+
+function cancel(job: Job, now: number): readonly JobChange[] | Refusal {
+  switch (job.status) {
+    case 'queued':
+    case 'waiting':
+      return [canceled(now)]
+    case 'running':
+      return job.cancelRequested ? [] : [change(now, { type: 'cancelRequested', data: { reason: 'canceled_by_user' } })]
+    case 'finished':
+      return refuse('job_finished', `job ${job.id} has finished`)
+    default:
+      return unreachable(job.status)
+  }
+}
+
+// ---- facts
+
+function change(at: number, fact: JobFact): JobChange {
+  return { ...fact, runId: null, expertKey: null, stepNumber: null, v: 1, at }
+}
+
+function finished(at: number, ending: Ending): JobChange {
+  return change(at, { type: 'jobFinished', data: ending })
+}
+
+function canceled(at: number): JobChange {
+  return finished(at, { outcome: 'canceled', reason: 'canceled_by_user', message: null, result: null })
 }

@@ -1,0 +1,168 @@
+/** How each event changes a job: the fold that every list, page and decision reads. */
+import type { NewEvent, Question } from '../../schema/event.ts'
+import type { Sha256 } from '../../schema/hash.ts'
+import type { ApplicationId, JobId } from '../../schema/id.ts'
+import { addUsage, noUsage } from '../../schema/usage.ts'
+import type { JobSummary, RunSummary } from './job-summary.ts'
+
+/** The decider's state: what a list shows, and what decisions need besides. */
+export interface Job extends Omit<JobSummary, 'revision'> {
+  /** The fence of the last lease granted; 0 before the first. */
+  readonly fence: number
+  /** Leases in a row that ended without a tool result or a step. */
+  readonly barrenAttempts: number
+  /** The current lease has brought a tool result or a step. */
+  readonly progressed: boolean
+  readonly cancelRequested: boolean
+}
+
+/** An event with its moment, before the log has numbered and chained it: what decide gives and evolve takes. */
+export type JobChange = NewEvent & { readonly at: number }
+
+/** The state before a job's first event. */
+export function blankJob(id: JobId, applicationId: ApplicationId): Job {
+  return {
+    id,
+    applicationId,
+    userId: null,
+    status: 'queued',
+    outcome: null,
+    reason: null,
+    message: null,
+    expertKey: '',
+    query: null,
+    model: null,
+    maxSteps: null,
+    result: null,
+    steps: 0,
+    usage: noUsage,
+    runs: [],
+    questions: [],
+    machine: null,
+    lockHash: '' as Sha256, // replaced by jobCreated, before which nobody sees the job
+    inputTreeHash: null,
+    treeHash: null,
+    createdAt: 0,
+    updatedAt: 0,
+    fence: 0,
+    barrenAttempts: 0,
+    progressed: false,
+    cancelRequested: false,
+  }
+}
+
+/** The job after `event`. Total: an event that fits nothing changes nothing but `updatedAt`. */
+export function evolve(before: Job, event: JobChange): Job {
+  const job = reviveRun({ ...before, updatedAt: event.at }, event)
+  switch (event.type) {
+    case 'jobCreated':
+      return { ...job, ...event.data, status: 'queued', createdAt: event.at }
+    case 'leaseGranted':
+      return { ...job, status: 'running', fence: event.data.fence, progressed: false, machine: null }
+    case 'machineStarted':
+      return { ...job, machine: event.data }
+    case 'leaseExpired':
+      return { ...job, status: 'queued', barrenAttempts: barrenNext(job), progressed: false }
+    case 'answered':
+      return answered(job, event.data.questionId, event)
+    case 'jobContinued': {
+      const maxSteps = event.data.maxSteps ?? job.maxSteps
+      const open = { outcome: null, reason: null, message: null, result: null, cancelRequested: false } as const
+      return { ...job, ...open, status: 'queued', maxSteps, barrenAttempts: 0, progressed: false }
+    }
+    case 'cancelRequested':
+      return { ...job, cancelRequested: true }
+    case 'jobRested': {
+      const waits = job.questions.some((question) => question.answeredAt === null)
+      const barrenAttempts = waits ? 0 : barrenNext(job)
+      return { ...job, status: waits ? 'waiting' : 'queued', barrenAttempts, progressed: false }
+    }
+    case 'jobFinished':
+      return { ...job, ...event.data, status: 'finished', runs: job.runs.map((run) => endRun(run, event.data)) }
+    case 'generated':
+      return { ...job, usage: addUsage(job.usage, event.data.usage) }
+    case 'generationFailed':
+    case 'toolsListed':
+    case 'skillFailed':
+      return job
+    case 'workspaceChanged':
+      return { ...job, treeHash: event.data.treeHash }
+    case 'runStarted':
+      return startRun(job, event)
+    case 'toolReturned':
+      return { ...job, progressed: true }
+    case 'questionAsked':
+      return asked(job, event.data.question, event.at)
+    case 'stepFinished':
+      return {
+        ...changeRun(job, event.runId, (run) => ({ ...run, steps: run.steps + 1 })),
+        steps: job.steps + 1,
+        progressed: true,
+      }
+    case 'runFinished':
+      return changeRun(job, event.runId, (run) => endRun(run, event.data))
+    default:
+      // A log may be newer than this code: what it does not know, it does not count.
+      return job
+  }
+}
+
+/** Barren attempts once the current one has ended. */
+export function barrenNext(job: Job): number {
+  return job.progressed ? 0 : job.barrenAttempts + 1
+}
+
+function changeRun(job: Job, runId: string | null, alter: (run: RunSummary) => RunSummary): Job {
+  const index = job.runs.findLastIndex((run) => run.id === runId)
+  const run = job.runs[index]
+  return run === undefined ? job : { ...job, runs: job.runs.with(index, alter(run)) }
+}
+
+function startRun(job: Job, event: Extract<JobChange, { type: 'runStarted' }>): Job {
+  const { runId, expertKey, data } = event
+  if (runId === null || job.runs.some((run) => run.id === runId)) return job
+  const run: RunSummary = {
+    id: runId,
+    expertKey: expertKey ?? job.expertKey,
+    parentRunId: data.parent?.runId ?? null,
+    query: data.query,
+    status: 'running',
+    outcome: null,
+    reason: null,
+    result: null,
+    steps: 0,
+  }
+  return { ...job, runs: [...job.runs, run] }
+}
+
+/** A run that generates again after its end, because its job was continued, runs again. */
+function reviveRun(job: Job, event: JobChange): Job {
+  if (event.type !== 'generated' && event.type !== 'stepFinished') return job
+  const run = job.runs.find((run) => run.id === event.runId)
+  if (run?.status !== 'finished') return job
+  return changeRun(job, run.id, (run) => ({ ...run, status: 'running', outcome: null, reason: null, result: null }))
+}
+
+function endRun(run: RunSummary, ending: Pick<RunSummary, 'outcome' | 'reason' | 'result'>): RunSummary {
+  if (run.status === 'finished') return run
+  const { outcome, reason, result } = ending
+  return { ...run, status: 'finished', outcome, reason, result }
+}
+
+function asked(job: Job, question: Question, askedAt: number): Job {
+  if (job.questions.some((other) => other.id === question.id)) return job
+  const questions = [...job.questions, { ...question, askedAt, answeredAt: null, answer: null }]
+  return changeRun({ ...job, questions }, question.runId, (run) => ({ ...run, status: 'waiting' }))
+}
+
+function answered(job: Job, id: string, event: Extract<JobChange, { type: 'answered' }>): Job {
+  const index = job.questions.findIndex((question) => question.id === id)
+  const question = job.questions[index]
+  if (question === undefined) return job
+  const questions = job.questions.with(index, { ...question, answeredAt: event.at, answer: event.data.value })
+  const status = job.status === 'waiting' ? 'queued' : job.status
+  const stillWaits = questions.some((other) => other.runId === question.runId && other.answeredAt === null)
+  return changeRun({ ...job, questions, status }, question.runId, (run) =>
+    stillWaits || run.status !== 'waiting' ? run : { ...run, status: 'running' },
+  )
+}

@@ -1,0 +1,167 @@
+/** A job log in memory: a second real implementation, which passes the same contract. */
+import { PlatformError } from '../../schema/error.ts'
+import type { JobEvent } from '../../schema/event.ts'
+import type { ApplicationId, JobId } from '../../schema/id.ts'
+import type { Idempotency, JobFilter, JobLog, StoredJob } from '../../src/job/job-log.ts'
+import { isLive } from '../../src/job/lease.ts'
+
+export interface MemoryJobLog extends JobLog {
+  /** Called at the start of every verb but the wake-ups; what it throws, the verb throws. Tests make the world fail here. */
+  before: (verb: string) => Promise<void>
+  /** Called when a verb has written, before it answers: an answer may be lost after the commit. */
+  after: (verb: string) => Promise<void>
+  readonly calls: Map<string, number>
+  /** How many wake-ups are subscribed: what is left open shows here. */
+  listeners(): number
+}
+
+type Wakes = Set<{ readonly wake: () => void }>
+
+export function memoryJobLog(): MemoryJobLog {
+  const rows = new Map<JobId, StoredJob>()
+  const events = new Map<JobId, JobEvent[]>()
+  const requests = new Map<string, Idempotency & { readonly jobId: JobId }>()
+  const appendWakes = new Map<JobId, Wakes>()
+  const claimWakes: Wakes = new Set()
+  const calls = new Map<string, number>()
+  const requestName = (applicationId: ApplicationId, key: string): string => `${applicationId} ${key}`
+
+  const wakeAll = (wakes: Wakes | undefined): void => {
+    for (const { wake } of wakes ?? []) queueMicrotask(wake)
+  }
+  const listen = (wakes: Wakes, wake: () => void): (() => void) => {
+    const entry = { wake }
+    wakes.add(entry)
+    return () => wakes.delete(entry)
+  }
+  const keep = (stored: StoredJob, added: readonly JobEvent[], idempotency: Idempotency | null | undefined): void => {
+    const { id, applicationId } = stored.job
+    // Copied as a store would: nothing of the caller's can change what is kept.
+    rows.set(id, structuredClone(stored))
+    events.set(id, [...(events.get(id) ?? []), ...structuredClone(added)])
+    if (idempotency) requests.set(requestName(applicationId, idempotency.key), { ...idempotency, jobId: id })
+    wakeAll(appendWakes.get(id))
+    if (stored.job.status === 'queued') wakeAll(claimWakes)
+  }
+  const row = (id: JobId): StoredJob => {
+    const stored = rows.get(id)
+    if (stored === undefined) throw new PlatformError('job_not_found', `there is no job ${id}`)
+    return stored
+  }
+
+  const log: MemoryJobLog = {
+    before: async () => {},
+    after: async () => {},
+    calls,
+    listeners: () => [...appendWakes.values(), claimWakes].reduce((sum, wakes) => sum + wakes.size, 0),
+
+    async create(job, added, lockHash, idempotency) {
+      await enter('create')
+      if (idempotency !== null) {
+        const known = requests.get(requestName(job.applicationId, idempotency.key))
+        if (known !== undefined && known.requestHash !== idempotency.requestHash) throw reused(idempotency.key)
+        if (known !== undefined) return { job: structuredClone(row(known.jobId)), isNew: false }
+      }
+      const last = added.at(-1)
+      if (last === undefined || rows.has(job.id)) throw new Error(`job ${job.id} exists, or has no event`)
+      const stored = { job, head: { revision: last.seq, hash: last.hash }, lockHash, lease: null }
+      keep(stored, added, idempotency)
+      await log.after('create')
+      return { job: structuredClone(stored), isNew: true }
+    },
+
+    async append(expected, job, added, fence, change = {}) {
+      await enter('append')
+      const before = row(job.id)
+      if (fence !== null && before.lease?.fence !== fence)
+        throw new PlatformError('fence_stale', `fence ${fence} no longer holds job ${job.id}`)
+      const { revision, hash } = before.head
+      if (revision !== expected.revision || hash !== expected.hash)
+        throw new PlatformError('revision_conflict', `job ${job.id} is at ${revision}, not ${expected.revision}`)
+      const last = added.at(-1)
+      if (last === undefined || last.seq !== revision + added.length) throw new Error(`bad events for job ${job.id}`)
+      if (change.lease && isLive(before.lease, last.at))
+        throw new PlatformError('revision_conflict', `job ${job.id} is held by ${before.lease.holder}`)
+      if (change.idempotency && requests.has(requestName(job.applicationId, change.idempotency.key)))
+        throw reused(change.idempotency.key)
+      const head = { revision: last.seq, hash: last.hash }
+      const lease = change.lease === undefined ? before.lease : change.lease
+      keep({ job, head, lockHash: before.lockHash, lease }, added, change.idempotency)
+      await log.after('append')
+      return head
+    },
+
+    async findRequest(applicationId, key) {
+      await enter('findRequest')
+      const known = requests.get(requestName(applicationId, key))
+      return known === undefined ? undefined : { jobId: known.jobId, requestHash: known.requestHash }
+    },
+
+    async find(jobId) {
+      await enter('find')
+      return structuredClone(rows.get(jobId))
+    },
+
+    async list(applicationId, filter, first, after) {
+      await enter('list')
+      return [...rows.values()]
+        .filter(({ job }) => job.applicationId === applicationId && (after === null || job.id < after))
+        .filter((stored) => fits(stored, filter))
+        .toSorted((a, b) => (a.job.id < b.job.id ? 1 : -1))
+        .slice(0, first)
+        .map((stored) => structuredClone(stored))
+    },
+
+    async read(jobId, after, limit) {
+      await enter('read')
+      return structuredClone((events.get(jobId) ?? []).filter((event) => event.seq > after).slice(0, limit))
+    },
+
+    async claimable(now, limit) {
+      await enter('claimable')
+      return [...rows.values()]
+        .filter(({ job, lease }) => job.status === 'queued' || (job.status === 'running' && !isLive(lease, now)))
+        .toSorted((a, b) => (a.job.id < b.job.id ? -1 : 1))
+        .slice(0, limit)
+        .map((stored) => structuredClone(stored))
+    },
+
+    async renew(jobId, fence, until) {
+      await enter('renew')
+      const stored = rows.get(jobId)
+      if (stored?.lease?.fence !== fence) return false
+      rows.set(jobId, { ...stored, lease: { ...stored.lease, until } })
+      return true
+    },
+
+    onAppend(jobId, wake) {
+      const wakes = appendWakes.get(jobId) ?? new Set()
+      appendWakes.set(jobId, wakes)
+      return listen(wakes, wake)
+    },
+    onClaimable: (wake) => listen(claimWakes, wake),
+  }
+
+  async function enter(verb: string): Promise<void> {
+    calls.set(verb, (calls.get(verb) ?? 0) + 1)
+    await log.before(verb)
+  }
+  return log
+}
+
+function reused(key: string): PlatformError {
+  return new PlatformError('idempotency_key_reused', `idempotency key ${key} named another request`)
+}
+
+function fits({ job }: StoredJob, filter: JobFilter): boolean {
+  return (
+    (filter.status === undefined || job.status === filter.status) &&
+    (filter.userId === undefined || job.userId === filter.userId) &&
+    (filter.expertName === undefined || nameOf(job.expertKey) === filter.expertName)
+  )
+}
+
+/** An exact key's name: what stands before the last @. */
+function nameOf(expertKey: string): string {
+  return expertKey.slice(0, expertKey.lastIndexOf('@'))
+}
