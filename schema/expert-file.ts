@@ -1,0 +1,311 @@
+/**
+ * Parses the expert file, `senmon.toml`, into the types of `expert.ts`. `perstack.toml` has the same grammar.
+ * What is part of a later grammar, or would be a guarantee that nobody keeps, is a fault and never ignored.
+ */
+import { z } from 'zod'
+import { parseExpertKey } from './expert-key.ts'
+import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
+import { isFaults, readToml, valueAt, type Complaint, type Fault } from './toml-file.ts'
+import { checkTools, toolShape, toolsSchema, type ToolText, printTools } from './interactive-tool.ts'
+
+export const INSTRUCTION_BYTES_MAX = 20 * 1024
+export const DESCRIPTION_CHARACTERS_MAX = 2048
+export const EXPERT_FILE_NAMES = ['senmon.toml', 'perstack.toml'] as const
+
+const later = (what: string) => z.never({ error: () => `is not supported yet: ${what}; remove it` }).optional()
+const version = z
+  .string()
+  .regex(
+    /^\d{1,9}\.\d{1,9}\.\d{1,9}(?:-[0-9A-Za-z.-]{1,64})?(?:\+[0-9A-Za-z.-]{1,64})?$/,
+    'must be an exact version such as "1.0.0"',
+  )
+const model = z
+  .string()
+  .min(1)
+  .max(200)
+  .regex(/^[\w./:@+-]+$/, 'must be provider/model, such as "anthropic/claude-sonnet-4-5"')
+const count = z.number().int().min(1).max(100_000)
+
+const MEMBER = /^[A-Za-z0-9_.-]{1,64}$/
+const toolName = z.string().regex(MEMBER, 'must be the name of a tool: letters, digits, ".", "_" and "-", at most 64')
+const DENIED = 'would change how programs run rather than carry a value; choose another name'
+const ENV_DENIED =
+  /^(?:PATH|HOME|SHELL|IFS|ENV|BASH_ENV|PS4|TMPDIR|NODE_.*|LD_.*|DYLD_.*|PYTHON(?:PATH|STARTUP|HOME)|PERL5?(?:OPT|LIB)|RUBY(?:OPT|LIB)|GIT_(?:SSH.*|EXEC_PATH|CONFIG.*|ASKPASS)|npm_.*|NPM_CONFIG_.*|SENMON_.*|__.*)$/i
+const envName = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/, 'must be the name of a variable: letters, digits and "_", at most 64')
+  .refine((text) => !ENV_DENIED.test(text), { error: DENIED })
+const domain = z
+  .string()
+  .regex(
+    /^(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$/,
+    'must be a host name in lower case such as "api.example.com" or "*.example.com", without scheme, port or path',
+  )
+const PACKAGE = /^((?:@[a-z0-9][a-z0-9._-]{0,63}\/)?[a-z0-9][a-z0-9._-]{0,63})(?:@([^@\s/]{1,128}))?$/
+const packageName = z
+  .string()
+  .regex(PACKAGE, 'must be the name of an npm package, such as "@senmon/files" or "@senmon/files@^1"')
+const argument = z.string().max(4096)
+
+const skillParts = {
+  description: z.string().max(DESCRIPTION_CHARACTERS_MAX).optional(),
+  rule: z.string().max(INSTRUCTION_BYTES_MAX).optional(),
+}
+const toolParts = { pick: z.array(toolName).max(256).optional(), omit: z.array(toolName).max(256).optional() }
+
+const stdioSkill = z.strictObject({
+  type: z.literal('mcpStdioSkill'),
+  ...skillParts,
+  ...toolParts,
+  command: z
+    .enum(['npx', 'node'], {
+      error: () => 'must be "npx" or be left out: a skill is an npm package, started by its bin',
+    })
+    .optional(),
+  packageName: packageName.optional(),
+  args: z.array(argument).max(64).optional(),
+  requiredEnv: z.array(envName).max(32).optional(),
+  allowedDomains: z.array(domain).max(64).optional(),
+  lazyInit: z.boolean().optional(),
+})
+const endpoint = z
+  .string()
+  .max(2048)
+  .regex(/^https:\/\/[^\s@]+$/, 'must be an https URL without user or password')
+const remoteParts = { ...skillParts, ...toolParts, endpoint }
+const skillSchema = z.discriminatedUnion('type', [
+  stdioSkill,
+  z.strictObject({ type: z.literal('mcpHttpSkill'), ...remoteParts }),
+  z.strictObject({ type: z.literal('mcpSseSkill'), ...remoteParts }),
+  z.strictObject({
+    type: z.literal('interactiveSkill'),
+    ...skillParts,
+    packageName: packageName.optional(),
+    tools: toolsSchema.optional(),
+  }),
+])
+type SkillText = z.infer<typeof skillSchema>
+
+const SKILL_NAME = /^(?:@[a-z0-9][a-z0-9._-]{0,63}\/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+const skillName = z
+  .string()
+  .regex(SKILL_NAME, 'is not a name of a skill: use letters, digits, ".", "_" and "-", at most 64')
+const EXPERT_NAME = /^(?:@[a-z0-9][a-z0-9._-]{0,63}\/)?[a-z0-9][a-z0-9._-]{0,63}$/
+const expertName = z
+  .string()
+  .regex(EXPERT_NAME, 'is not a name of an expert: use lower case letters, digits, ".", "_" and "-", at most 64')
+
+const expertSchema = z.strictObject({
+  version: version.optional(),
+  minRuntimeVersion: z
+    .string()
+    .regex(/^v?\d+(?:\.\d+){0,2}$/, 'must be a version such as "v1.0"')
+    .optional(),
+  description: z.string().max(DESCRIPTION_CHARACTERS_MAX).optional(),
+  instruction: z
+    .string()
+    .min(1)
+    .refine((text) => new TextEncoder().encode(text).length <= INSTRUCTION_BYTES_MAX, {
+      error: `must be at most ${INSTRUCTION_BYTES_MAX} bytes long`,
+    }),
+  model: model.optional(),
+  maxSteps: count.optional(),
+  delegates: z.array(z.string()).max(64).optional(),
+  tags: z.array(z.string().min(1).max(64)).max(32).optional(),
+  skills: z.record(skillName, skillSchema).optional(),
+  approvals: later('rules of approval are part of the next grammar'),
+  budget: later('budgets in the file are part of the next grammar'),
+  outputJsonSchema: later('checked output is part of the next grammar'),
+})
+
+const elsewhere = (where: string) => z.never({ error: () => `does not belong into the file: ${where}` }).optional()
+const fileSchema = z.strictObject({
+  model: model.optional(),
+  provider: z
+    .strictObject({
+      providerName: z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'must be the name of a provider, such as "anthropic"'),
+      setting: elsewhere('providers are set up on the server; remove it'),
+    })
+    .optional(),
+  maxSteps: count.optional(),
+  // Read and left aside, as the origin's files have them: the gateway has its own retries, timeouts and budgets.
+  reasoningBudget: z.union([z.number().int().min(0), z.enum(['none', 'minimal', 'low', 'medium', 'high'])]).optional(),
+  maxRetries: z.number().int().min(0).max(100).optional(),
+  timeout: z.number().int().min(1).max(86_400_000).optional(),
+  envPath: z.array(z.string().max(1024)).max(32).optional(),
+  runtime: z.enum(['senmon', 'perstack', 'local']).optional(),
+  headers: elsewhere('headers may hold keys; set them as secrets of the application'),
+  experts: z.record(expertName, expertSchema, {
+    error: () => 'must be a table with at least one expert, such as [experts."my-expert"]',
+  }),
+})
+type FileText = z.infer<typeof fileSchema>
+type ExpertText = z.infer<typeof expertSchema>
+
+const REFUSED = new Set(['approvals', 'budget', 'outputJsonSchema', 'headers'])
+const FILE_KEYS = Object.keys(fileSchema.shape).filter((key) => !REFUSED.has(key))
+const EXPERT_KEYS = Object.keys(expertSchema.shape).filter((key) => !REFUSED.has(key))
+
+const SKILL_KEYS = Object.fromEntries(
+  skillSchema.options.map((option) => [option.shape.type.value, Object.keys(option.shape)]),
+)
+
+/** The file, or all of its faults, each a sentence that names file, line, table and field. */
+export function parseExpertFile(text: string, fileName: string): ExpertFile | readonly Fault[] {
+  const file = readToml(text, fileName, { schema: fileSchema, keysAt, check })
+  return isFaults(file) ? file : printFile(file)
+}
+
+function keysAt(path: readonly (string | number)[], root: unknown): readonly string[] {
+  if (path.length === 0) return FILE_KEYS
+  if (path[0] === 'provider') return ['providerName']
+  if (path.length === 2) return EXPERT_KEYS
+  if (path.length === 4) return SKILL_KEYS[String(valueAt(root, [...path, 'type']))] ?? []
+  return Object.keys(toolShape)
+}
+
+const providerSchema = z.looseObject({ model: z.string().optional(), provider: z.unknown().optional() })
+
+/** Checks each expert that has its shape, so that one expert's mistake does not hide another's. */
+function check(root: unknown): readonly Complaint[] {
+  const experts = valueAt(root, ['experts'])
+  if (typeof experts !== 'object' || experts === null) return []
+  const complaints: Complaint[] = []
+  if (Object.keys(experts).length === 0) complaints.push({ path: ['experts'], words: 'must hold at least one expert' })
+  const top = providerSchema.safeParse(root).data
+  const hasProvider = top?.provider !== undefined
+  const orphan = 'must name its provider: write provider/model'
+  if (top?.model !== undefined && !top.model.includes('/') && !hasProvider)
+    complaints.push({ path: ['model'], words: orphan })
+  for (const [name, candidate] of Object.entries(experts)) {
+    const expert = expertSchema.safeParse(candidate).data
+    if (expert === undefined) continue
+    const path = ['experts', name]
+    if (expert.model !== undefined && !expert.model.includes('/') && !hasProvider)
+      complaints.push({ path: [...path, 'model'], words: orphan })
+    complaints.push(...checkDelegates(name, expert, path), ...checkSkills(expert, path))
+  }
+  return complaints
+}
+
+function checkDelegates(name: string, expert: ExpertText, at: readonly string[]): readonly Complaint[] {
+  const seen = new Set<string>()
+  return (expert.delegates ?? []).flatMap((delegate, index): Complaint[] => {
+    const path = [...at, 'delegates', index]
+    const key = parseExpertKey(delegate)
+    if (key === undefined)
+      return [
+        {
+          path,
+          words: `must be an expert key such as "security-analyst" or "@acme/licences@^2"; got ${brief(delegate)}`,
+        },
+      ]
+    if (key.name === name) return [{ path, words: `names the expert itself, ${brief(name)}; remove it` }]
+    if (seen.has(key.name)) return [{ path, words: `names ${brief(key.name)} a second time; remove it` }]
+    seen.add(key.name)
+    return []
+  })
+}
+
+function checkSkills(expert: ExpertText, at: readonly string[]): readonly Complaint[] {
+  const complaints: Complaint[] = []
+  const seen = new Map<string, string>()
+  for (const [name, skill] of Object.entries(expert.skills ?? {})) {
+    const path = [...at, 'skills', name]
+    const printed = printSkillName(name)
+    const twin = seen.get(printed)
+    if (twin !== undefined)
+      complaints.push({ path, words: `has the same tool prefix as the skill ${brief(twin)}; rename it` })
+    if (printed === 'delegate') complaints.push({ path, words: 'has a name that is kept for delegation; rename it' })
+    seen.set(printed, name)
+    if (skill.type === 'mcpStdioSkill') complaints.push(...checkStdioSkill(skill, path))
+    else if (skill.type === 'interactiveSkill') {
+      if (skill.packageName === undefined && Object.keys(skill.tools ?? {}).length === 0)
+        complaints.push({ path, words: 'brings no tool; give it tools or a packageName' })
+      complaints.push(...checkTools(skill.tools ?? {}, [...path, 'tools']))
+    } else {
+      complaints.push({
+        path: [...path, 'type'],
+        words: `is not supported yet: a machine has no network for ${skill.type}; use an mcpStdioSkill or an interactiveSkill`,
+      })
+    }
+  }
+  return complaints
+}
+
+type StdioText = Extract<SkillText, { type: 'mcpStdioSkill' }>
+
+function checkStdioSkill(skill: StdioText, path: readonly string[]): readonly Complaint[] {
+  const complaints: Complaint[] = []
+  const command = commandOf(skill)
+  if (typeof command === 'string') complaints.push({ path: [...path, 'packageName'], words: command })
+  const both = (skill.pick ?? []).filter((tool) => skill.omit?.includes(tool))
+  for (const tool of both)
+    complaints.push({ path: [...path, 'omit'], words: `omits ${brief(tool)}, which pick asks for; decide` })
+  return complaints
+}
+
+/** Package, spec and arguments as meant, or what is wrong: the origin also writes `npx` with the package in args. */
+function commandOf(skill: StdioText): { packageName: string; spec: string; args: readonly string[] } | string {
+  let args = skill.args ?? []
+  let text = skill.packageName
+  if (text === undefined) {
+    if (skill.command === undefined) return 'must name the npm package of the skill; it is missing'
+    args = args.slice(args.findLastIndex((arg) => arg === '-y' || arg === '--yes') === 0 ? 1 : 0)
+    ;[text, ...args] = args
+    if (text === undefined) return 'must name the npm package of the skill; it is missing'
+  }
+  const match = PACKAGE.exec(text)
+  if (match === null) return `must name an npm package that is published here; ${brief(text)} is none`
+  return { packageName: match[1] ?? '', spec: match[2] ?? 'latest', args }
+}
+
+/** How a skill's name prefixes its tools: `@acme/files` becomes `acme_files`, since a model reads `skill/tool`. */
+export function printSkillName(name: string): string {
+  return name.replace(/^@/, '').replace('/', '_')
+}
+
+function brief(text: string): string {
+  return JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
+}
+
+function printFile(file: FileText): ExpertFile {
+  const withProvider = (text: string | undefined): string | null => {
+    if (text === undefined) return null
+    return text.includes('/') || file.provider === undefined ? text : `${file.provider.providerName}/${text}`
+  }
+  const experts = Object.entries(file.experts).map(([name, expert]): [string, Expert] => [
+    name,
+    {
+      name,
+      version: expert.version ?? null,
+      description: expert.description ?? '',
+      instruction: expert.instruction,
+      model: withProvider(expert.model ?? file.model),
+      maxSteps: expert.maxSteps ?? file.maxSteps ?? null,
+      delegates: expert.delegates ?? [],
+      tags: expert.tags ?? [],
+      skills: Object.fromEntries(
+        Object.entries(expert.skills ?? {}).map(([skill, text]) => [printSkillName(skill), printSkill(text)]),
+      ),
+    },
+  ])
+  return { experts: Object.fromEntries(experts) }
+}
+
+function printSkill(skill: SkillText): Skill {
+  const rule = skill.rule ?? null
+  if (skill.type === 'interactiveSkill') {
+    const match = PACKAGE.exec(skill.packageName ?? '')
+    const tools: Readonly<Record<string, InteractiveTool>> = printTools(
+      skill.tools ?? ({} satisfies Record<string, ToolText>),
+    )
+    return { type: skill.type, packageName: match?.[1] ?? null, spec: match?.[2] ?? 'latest', rule, tools }
+  }
+  const tools = { pick: skill.pick ?? null, omit: skill.omit ?? [] }
+  if (skill.type !== 'mcpStdioSkill') return { type: skill.type, endpoint: skill.endpoint, ...tools, rule }
+  const command = commandOf(skill)
+  if (typeof command === 'string') throw new TypeError(`a checked skill has no package: ${command}`)
+  const { requiredEnv = [], allowedDomains = [], lazyInit = true } = skill
+  return { type: skill.type, ...command, ...tools, rule, requiredEnv, allowedDomains, lazyInit }
+}
