@@ -124,12 +124,18 @@ export const CATALOGUE = {
     kind: 'failed_precondition',
     hint: 'The recorded turns do not fit this run; record them anew or use a real model.',
   },
+  rehearsal_invalid: { kind: 'invalid_argument', hint: 'Correct the file as docs/rehearsals.md says.' },
 
   // secrets and configuration
   secret_not_found: { kind: 'not_found', hint: 'List the names: secrets { name }.' },
   secret_undecipherable: {
     kind: 'internal',
     hint: 'The master key does not fit the stored secrets; restore the right one.',
+  },
+  database_unavailable: { kind: 'unavailable', hint: 'Try again; the log of the server says what is wrong with it.' },
+  directory_in_use: {
+    kind: 'failed_precondition',
+    hint: 'Stop that process first, or set another SENMON_DATA_DIR.',
   },
   config_invalid: { kind: 'invalid_argument', hint: 'Correct the named environment variables.' },
   server_unreachable: { kind: 'unavailable', hint: 'Start it with `senmon start`, or set SENMON_URL.' },
