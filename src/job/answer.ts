@@ -11,10 +11,9 @@ export const ANSWER_DEPTH_MAX = 32
 
 /** Why `value` does not answer the question; undefined when it does. A question that cannot be checked takes no answer. */
 export function refuseAnswer(question: Question, value: Json): Refusal | undefined {
+  const refused = refuseSize(question.id, value)
+  if (refused !== undefined) return refused
   const no = (why: string): Refusal => refuse('answer_invalid', `the answer to question ${question.id} ${why}`)
-  if (isDeeper(value, ANSWER_DEPTH_MAX)) return no(`is nested deeper than ${ANSWER_DEPTH_MAX}`)
-  const length = JSON.stringify(value)?.length ?? Infinity
-  if (length > ANSWER_LENGTH_MAX) return no(`is longer than ${ANSWER_LENGTH_MAX} characters`)
   switch (question.kind) {
     case 'confirm':
       if (typeof value !== 'boolean') return no('is neither true nor false')
@@ -33,6 +32,14 @@ export function refuseAnswer(question: Question, value: Json): Refusal | undefin
   }
   const fault = schemaFault(question, value)
   return fault === undefined ? undefined : no(fault)
+}
+
+/** Why a value is too long or too deep for any question. */
+export function refuseSize(questionId: string, value: Json): Refusal | undefined {
+  const no = (why: string): Refusal => refuse('answer_invalid', `the answer to question ${questionId} ${why}`)
+  if (isDeeper(value, ANSWER_DEPTH_MAX)) return no(`is nested deeper than ${ANSWER_DEPTH_MAX}`)
+  if (JSON.stringify(value).length > ANSWER_LENGTH_MAX) return no(`is longer than ${ANSWER_LENGTH_MAX} characters`)
+  return undefined
 }
 
 /** What the question's JSON Schema has against the value. */

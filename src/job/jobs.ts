@@ -1,58 +1,45 @@
 /** The verbs of jobs: read, decide, append; bounded retries on a conflict. */
-import type { JobEvent, NewEvent } from '../../schema/event.ts'
-import type { Refusal } from '../../schema/error.ts'
-import type { Sha256 } from '../../schema/hash.ts'
-import type { ApplicationId, JobId, QuestionId } from '../../schema/id.ts'
-import type { Json } from '../../schema/json.ts'
+import type { Chance, Clock } from '../../schema/clock.ts'
+import { replay } from '../../schema/decider.ts'
+import { isRefusal, PlatformError, refuse, type Refusal } from '../../schema/error.ts'
+import { chain, genesisHash, type JobEvent, type NewEvent } from '../../schema/event.ts'
+import { canonical, type Sha256 } from '../../schema/hash.ts'
+import { makeId, type ApplicationId, type JobId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
-import type { JobFilter, LogHead } from './job-log.ts'
+import type { ExpertSource } from '../expert/expert-source.ts'
+import type { ContentStore } from '../workspace/content-store.ts'
+import { HeldAttempt, readAll, type Attempt, type AttemptLimits } from './attempt.ts'
+import { buildInputTree, type InputFile } from './input-tree.ts'
+import {
+  hashContinue,
+  hashCreate,
+  refuseContinue,
+  refuseCreate,
+  refuseModels,
+  type ContinueJob,
+  type CreateJob,
+  type QueryLimits,
+} from './job-input.ts'
+import type { Idempotency, JobFilter, JobLog, StoredJob } from './job-log.ts'
 import type { JobSummary } from './job-summary.ts'
+import { blankJob, decide, evolve, type Ending, type JobCommand } from './job.ts'
+import { openDeltaHub, watchJob, type Delta } from './watch.ts'
 
-export interface InputFile {
-  readonly path: string
-  readonly bytes: Uint8Array
+export type { Attempt, ContinueJob, CreateJob, Delta, InputFile }
+
+export interface JobLimits extends QueryLimits, AttemptLimits {
+  /** How long a lease lasts unless renewed. */
+  readonly leaseMs: number
 }
 
-export interface CreateJob {
-  readonly expertKey: string
-  readonly query: string | null
-  readonly files: readonly InputFile[]
-  readonly userId: string | null
-  readonly model: string | null
-  readonly maxSteps: number | null
-  readonly idempotencyKey: string | null
-}
-
-export interface ContinueJob {
-  readonly jobId: JobId
-  readonly query: string | null
-  readonly answer: { readonly questionId: QuestionId; readonly value: Json; readonly argsHash: Sha256 | null } | null
-  readonly maxSteps: number | null
-  readonly idempotencyKey: string | null
-}
-
-/** A fragment of streamed output: shown to whoever watches, never stored. */
-export interface Delta {
-  readonly type: 'delta'
-  readonly jobId: JobId
-  readonly runId: string
-  readonly expertKey: string
-  readonly stepNumber: number
-  readonly kind: 'text' | 'reasoning'
-  readonly text: string
-}
-
-/** What a machine's keeper holds while it drives a job: the right to append until the lease ends. */
-export interface Attempt {
-  readonly jobId: JobId
-  readonly applicationId: ApplicationId
-  readonly fence: number
-  readonly lock: Lock
-  readonly model: string | null
-  readonly inputTreeHash: Sha256 | null
-  readonly treeHash: Sha256 | null
-  readonly history: readonly JobEvent[]
-  readonly head: LogHead
+export interface JobsDependencies {
+  readonly log: JobLog
+  readonly experts: ExpertSource
+  readonly content: ContentStore
+  readonly models: { knows(model: string): boolean }
+  readonly clock: Clock
+  readonly chance: Chance
+  readonly limits: JobLimits
 }
 
 export interface Jobs {
@@ -68,10 +55,11 @@ export interface Jobs {
   ): Promise<readonly JobSummary[]>
   /** The lock that the job pins. */
   lock(applicationId: ApplicationId, jobId: JobId): Promise<Lock | undefined>
+  /** Throws `job_not_found`. */
   events(applicationId: ApplicationId, jobId: JobId, after: number, limit: number): Promise<readonly JobEvent[]>
   /**
    * Every event after `after`, as it comes, until the job has finished and all is delivered, or the signal aborts.
-   * Deltas are mixed in while live. Keeps nothing per subscriber but a cursor.
+   * Deltas are mixed in while live. Keeps nothing per subscriber but a cursor. Throws `job_not_found`.
    */
   watch(applicationId: ApplicationId, jobId: JobId, after: number, signal: AbortSignal): AsyncIterable<JobEvent | Delta>
 
@@ -80,13 +68,253 @@ export interface Jobs {
   claim(holder: string): Promise<Attempt | undefined>
   /**
    * Appends what happened under the lease, in one commit, after whatever others appended meanwhile; gives all events
-   * that are new since the attempt last looked, in order, its own included. Throws `fence_stale`.
+   * that are new since the attempt last looked, in order, its own included; with no events it only looks. The end of
+   * the coordinator's run ends the job with it, so the workspace must have been recorded before. `jobRested` and
+   * `jobFinished` among the events count as `rest` and `finish`. Throws `fence_stale`, `protocol_breach`.
    */
   record(attempt: Attempt, events: readonly NewEvent[]): Promise<readonly JobEvent[]>
+  /** The machine waits for humans: the job waits, or is queued again when every question has its answer already. */
+  rest(attempt: Attempt): Promise<readonly JobEvent[]>
+  /** Ends the job: a canceled one whose machine has stopped, or one that cannot go on. */
+  finish(attempt: Attempt, ending: Ending): Promise<readonly JobEvent[]>
   /** False when the lease is lost: stop at once. */
   renew(attempt: Attempt): Promise<boolean>
-  /** The machine died: the job is claimable again, or failed when its attempts are used up. */
+  /** The machine died: the job is claimable again, canceled when that was asked for, or failed when its attempts are used up. */
   abandon(attempt: Attempt, reason: string): Promise<void>
+  /** Calls `wake` when someone may have appended to the attempt's job: an answer, a cancel. Gives the way to stop. */
+  onAppend(attempt: Attempt, wake: () => void): () => void
+  /** Calls `wake` when a job may have become claimable. Gives the way to stop. */
+  onClaimable(wake: () => void): () => void
   /** Shows a delta to live watchers of this process. */
   show(delta: Delta): void
+}
+
+/** Jobs that one claim looks at: enough that several claimers do not all meet at the oldest. */
+const CANDIDATES = 8
+
+export function openJobs(dependencies: JobsDependencies): Jobs {
+  const { log, experts, content, models, clock, chance, limits } = dependencies
+  const hub = openDeltaHub()
+  const encoder = new TextEncoder()
+  const decoder = new TextDecoder()
+
+  async function create(applicationId: ApplicationId, input: CreateJob): Promise<JobSummary | Refusal> {
+    const refused = refuseCreate(input, limits)
+    if (refused !== undefined) return refused
+    const idempotency = keyed(input.idempotencyKey, () => hashCreate(input))
+    const known = await findRequested(applicationId, idempotency)
+    if (known !== undefined) return known
+    const tree = buildInputTree(input.files, limits)
+    if (isRefusal(tree)) return tree
+    const lock = await experts.resolve(input.expertKey)
+    if (isRefusal(lock)) return lock
+    const unfit = refuseModels(lock, input.model, (model) => models.knows(model))
+    if (unfit !== undefined) return unfit
+    const [lockHash] = await Promise.all([
+      content.put(encoder.encode(canonical(lock))),
+      ...tree.objects.map((bytes) => content.put(bytes)),
+    ])
+    const now = clock.now()
+    const blank = blankJob(makeId('job', now, chance.bytes(16)), applicationId)
+    const { query, userId, model, maxSteps } = input
+    const facts = { expertKey: lock.coordinator, query, userId, model, maxSteps }
+    const changes = decide(blank, { type: 'create', now, ...facts, lockHash, inputTreeHash: tree.treeHash })
+    if (isRefusal(changes)) return changes
+    const events = chain(blank.id, 0, genesisHash(blank.id), now, changes)
+    const job = replay({ initial: blank, evolve }, events)
+    try {
+      return summarize((await log.create(job, events, lockHash, idempotency)).job)
+    } catch (error) {
+      if (error instanceof PlatformError && error.code === 'idempotency_key_reused') return keyReused(error)
+      // The commit may have happened though its answer was lost: then the job is there.
+      const stored = await log.find(job.id).catch(() => undefined)
+      if (stored === undefined) throw error
+      return summarize(stored)
+    }
+  }
+
+  /** The job that an idempotent request led to before, or why it cannot be the same request. */
+  async function findRequested(
+    applicationId: ApplicationId,
+    idempotency: Idempotency | null,
+  ): Promise<JobSummary | Refusal | undefined> {
+    if (idempotency === null) return undefined
+    const request = await log.findRequest(applicationId, idempotency.key)
+    if (request === undefined) return undefined
+    if (request.requestHash !== idempotency.requestHash)
+      return refuse('idempotency_key_reused', `idempotency key ${idempotency.key} was used for another request`)
+    const stored = await log.find(request.jobId)
+    return stored === undefined ? notFound(request.jobId) : summarize(stored)
+  }
+
+  /** Decides on the newest state, and again when somebody else was faster. */
+  async function change(
+    applicationId: ApplicationId,
+    jobId: JobId,
+    commandAt: (now: number) => JobCommand,
+    idempotency: Idempotency | null = null,
+  ): Promise<JobSummary | Refusal> {
+    for (let retries = 0; ; retries++) {
+      const known = await findRequested(applicationId, idempotency)
+      if (known !== undefined) return known
+      const stored = await log.find(jobId)
+      if (stored?.job.applicationId !== applicationId) return notFound(jobId)
+      const now = clock.now()
+      const changes = decide(stored.job, commandAt(now))
+      if (isRefusal(changes)) return changes
+      if (changes.length === 0) return summarize(stored)
+      const events = chain(jobId, stored.head.revision, stored.head.hash, now, changes)
+      const job = replay({ initial: stored.job, evolve }, events)
+      try {
+        return summarize({ job, head: await log.append(stored.head, job, events, null, { idempotency }) })
+      } catch (error) {
+        if (!(error instanceof PlatformError)) throw error
+        if (error.code === 'idempotency_key_reused') return keyReused(error)
+        if (error.code !== 'revision_conflict' || retries >= limits.conflictRetriesMax) throw error
+      }
+    }
+  }
+
+  async function getOwned(applicationId: ApplicationId, jobId: JobId): Promise<StoredJob | undefined> {
+    const stored = await log.find(jobId)
+    return stored?.job.applicationId === applicationId ? stored : undefined
+  }
+
+  async function getLock(lockHash: Sha256): Promise<Lock> {
+    // Written by create, and the content store has checked it against its hash.
+    return JSON.parse(decoder.decode(await content.get(lockHash))) as Lock
+  }
+
+  /** A lease on this job; undefined when another claimed it first or its end was all that was left to write. */
+  async function grant(stored: StoredJob, holder: string): Promise<Attempt | undefined> {
+    const now = clock.now()
+    const { lease } = stored
+    const { barrenAttemptsMax } = limits
+    const changes = decide(stored.job, { type: 'grant', now, holder, lease, barrenAttemptsMax })
+    if (isRefusal(changes)) return undefined
+    const { id } = stored.job
+    const events = chain(id, stored.head.revision, stored.head.hash, now, changes)
+    const job = replay({ initial: stored.job, evolve }, events)
+    const granted = job.status === 'running' ? { holder, fence: job.fence, until: now + limits.leaseMs } : null
+    try {
+      const head = await log.append(stored.head, job, events, null, { lease: granted })
+      if (granted === null) return undefined
+      return await take({ job, head })
+    } catch (error) {
+      if (error instanceof PlatformError && error.code === 'revision_conflict') return undefined
+      throw error
+    }
+  }
+
+  async function take(stored: Pick<StoredJob, 'job' | 'head'>): Promise<Attempt | undefined> {
+    const { id, lockHash } = stored.job
+    const history = await readAll(log, id, 0)
+    try {
+      return new HeldAttempt({ log, clock, limits }, stored, await getLock(lockHash), history)
+    } catch (error) {
+      // A job whose lock is lost can never run; left in the queue it would be claimed for ever.
+      if (!(error instanceof PlatformError) || error.code !== 'content_missing') throw error
+      const lockless = { version: 1, coordinator: stored.job.expertKey, experts: {} } as Lock
+      const attempt = new HeldAttempt({ log, clock, limits }, stored, lockless, history)
+      const ending = { outcome: 'failed', reason: error.code, message: error.message, result: null } as const
+      await attempt.record((now) => [{ type: 'finish', now, fence: attempt.fence, ...ending }])
+      return undefined
+    }
+  }
+
+  async function claim(holder: string): Promise<Attempt | undefined> {
+    for (let retries = 0; retries <= limits.conflictRetriesMax; retries++) {
+      const candidates = await log.claimable(clock.now(), CANDIDATES)
+      if (candidates.length === 0) return undefined
+      for (const stored of candidates) {
+        const attempt = await grant(stored, holder)
+        if (attempt !== undefined) return attempt
+      }
+    }
+    return undefined
+  }
+
+  return {
+    create,
+    async continue(applicationId, input) {
+      const refused = refuseContinue(input, limits)
+      if (refused !== undefined) return refused
+      const { jobId, query, answer, maxSteps } = input
+      const idempotency = keyed(input.idempotencyKey, () => hashContinue(input))
+      const commandAt = (now: number): JobCommand =>
+        answer === null ? { type: 'continue', now, query, maxSteps } : { type: 'answer', now, ...answer }
+      return change(applicationId, jobId, commandAt, idempotency)
+    },
+    cancel: async (applicationId, jobId) => change(applicationId, jobId, (now) => ({ type: 'cancel', now })),
+    async find(applicationId, jobId) {
+      const stored = await getOwned(applicationId, jobId)
+      return stored === undefined ? undefined : summarize(stored)
+    },
+    list: async (applicationId, filter, first, after) =>
+      (await log.list(applicationId, filter, first, after)).map(summarize),
+    async lock(applicationId, jobId) {
+      const stored = await getOwned(applicationId, jobId)
+      return stored === undefined ? undefined : getLock(stored.job.lockHash)
+    },
+    async events(applicationId, jobId, after, limit) {
+      if ((await getOwned(applicationId, jobId)) === undefined)
+        throw new PlatformError('job_not_found', `there is no job ${jobId}`)
+      return log.read(jobId, after, limit)
+    },
+    watch: (applicationId, jobId, after, signal) => watchJob({ log, hub }, applicationId, jobId, after, signal),
+
+    claim,
+    async record(attempt, events) {
+      const held = ours(attempt)
+      return held.record((now) => held.commandsFor(now, events))
+    },
+    async rest(attempt) {
+      const { fence } = attempt
+      const { barrenAttemptsMax } = limits
+      return ours(attempt).record((now) => [{ type: 'rest', now, fence, barrenAttemptsMax }])
+    },
+    async finish(attempt, ending) {
+      const { outcome, reason, message, result } = ending
+      const command = { type: 'finish', fence: attempt.fence, outcome, reason, message, result } as const
+      return ours(attempt).record((now) => [{ ...command, now }])
+    },
+    renew: async (attempt) => log.renew(attempt.jobId, attempt.fence, clock.now() + limits.leaseMs),
+    async abandon(attempt, reason) {
+      const { fence } = attempt
+      const { barrenAttemptsMax } = limits
+      try {
+        await ours(attempt).record((now) => [{ type: 'abandon', now, fence, reason, barrenAttemptsMax }])
+      } catch (error) {
+        // Whoever holds the job now, or its end, makes this word needless.
+        if (!(error instanceof PlatformError) || error.code !== 'fence_stale') throw error
+      }
+    },
+    onAppend: (attempt, wake) => log.onAppend(attempt.jobId, wake),
+    onClaimable: (wake) => log.onClaimable(wake),
+    show: (delta) => hub.show(delta),
+  }
+}
+
+/** A job as callers see it. */
+export function summarize({ job, head }: Pick<StoredJob, 'job' | 'head'>): JobSummary {
+  const { fence: _fence, barrenAttempts: _barren, progressed: _progressed, cancelRequested: _cancel, ...summary } = job
+  return { ...summary, revision: head.revision }
+}
+
+function ours(attempt: Attempt): HeldAttempt {
+  if (!(attempt instanceof HeldAttempt)) throw new TypeError(`the attempt on ${attempt.jobId} was not claimed here`)
+  return attempt
+}
+
+function keyed(key: string | null, hash: () => Sha256): Idempotency | null {
+  return key === null ? null : { key, requestHash: hash() }
+}
+
+function keyReused(error: PlatformError): Refusal {
+  return refuse('idempotency_key_reused', error.message)
+}
+
+/** The same for a job that is another application's and one that never was. */
+function notFound(jobId: JobId): Refusal {
+  return refuse('job_not_found', `there is no job ${jobId}`)
 }

@@ -1,0 +1,106 @@
+/** Checkpoints: what a job's events say at each step's end, enough to show it and to go on from it. */
+import { Conversations } from '../../schema/conversation.ts'
+import type { JobEvent } from '../../schema/event.ts'
+import type { Sha256 } from '../../schema/hash.ts'
+import { parseId, type JobId, type RunId } from '../../schema/id.ts'
+import type { Message, ToolCallPart, ToolResultPart } from '../../schema/message.ts'
+import { addUsage, noUsage, type Usage } from '../../schema/usage.ts'
+
+export interface Checkpoint {
+  /** Follows from the job and `seq`: the same for whoever folds the same log. */
+  readonly id: string
+  /** The seq of the step's last event. */
+  readonly seq: number
+  readonly jobId: JobId
+  readonly runId: RunId
+  readonly expertKey: string
+  readonly stepNumber: number
+  /** `proceeding` while the run goes on, `completed` when the step called no tool. */
+  readonly status: 'proceeding' | 'completed'
+  /** The run's whole conversation up to here. */
+  readonly messages: readonly Message[]
+  /** The part of it that is new since the run's last checkpoint. */
+  readonly newMessages: readonly Message[]
+  /** Calls of this step's generation, in order. */
+  readonly toolCalls: readonly ToolCallPart[]
+  readonly toolResults: readonly ToolResultPart[]
+  /** Of this step alone. */
+  readonly usage: Usage
+  /** The workspace at the step's end; null while it is empty. */
+  readonly treeHash: Sha256 | null
+  readonly stateHash: Sha256
+  /** Epoch ms. */
+  readonly createdAt: number
+}
+
+export interface Checkpoints {
+  /** The checkpoint that this event completes; events come in the order of the log. */
+  add(event: JobEvent): Checkpoint | undefined
+}
+
+/** A fold over one job's events from its first; each event costs what it adds. */
+export function openCheckpoints(jobId: JobId): Checkpoints {
+  const conversations = new Conversations()
+  const counts = new Map<RunId, number>()
+  const usages = new Map<RunId, Usage>()
+  let treeHash: Sha256 | null = null
+  return {
+    add(event) {
+      conversations.add(event)
+      if (event.type === 'workspaceChanged') treeHash = event.data.treeHash
+      const { runId } = event
+      if (runId === null) return undefined
+      if (event.type === 'generated') usages.set(runId, addUsage(usages.get(runId) ?? noUsage, event.data.usage))
+      if (event.type !== 'stepFinished') return undefined
+      const { messages } = conversations.of(runId)
+      const newMessages = messages.slice(counts.get(runId) ?? 0)
+      const usage = usages.get(runId) ?? noUsage
+      counts.set(runId, messages.length)
+      usages.delete(runId)
+      const toolCalls = newMessages.flatMap((message) => (message.role === 'expert' ? callsOf(message.content) : []))
+      return {
+        id: printCheckpointId(jobId, event.seq),
+        seq: event.seq,
+        jobId,
+        runId,
+        expertKey: event.expertKey ?? '',
+        stepNumber: event.stepNumber ?? 0,
+        status: toolCalls.length === 0 ? 'completed' : 'proceeding',
+        messages,
+        newMessages,
+        toolCalls,
+        toolResults: newMessages.flatMap((message) => (message.role === 'tool' ? message.content : [])),
+        usage,
+        treeHash,
+        stateHash: event.data.stateHash,
+        createdAt: event.at,
+      }
+    },
+  }
+}
+
+function callsOf(parts: readonly { readonly type: string }[]): readonly ToolCallPart[] {
+  return parts.filter((part): part is ToolCallPart => part.type === 'toolCall')
+}
+
+/** All checkpoints of a job. */
+export function listCheckpoints(jobId: JobId, events: Iterable<JobEvent>): readonly Checkpoint[] {
+  const checkpoints = openCheckpoints(jobId)
+  const all: Checkpoint[] = []
+  for (const event of events) {
+    const checkpoint = checkpoints.add(event)
+    if (checkpoint !== undefined) all.push(checkpoint)
+  }
+  return all
+}
+
+export function printCheckpointId(jobId: JobId, seq: number): string {
+  return `chk_${jobId.slice('job_'.length)}_${seq}`
+}
+
+/** Where a checkpoint stands, or undefined when the text is not a checkpoint's id. */
+export function parseCheckpointId(text: string): { readonly jobId: JobId; readonly seq: number } | undefined {
+  const [, job, seq] = /^chk_([0-9a-z]{16,40})_([1-9]\d{0,9})$/.exec(text) ?? []
+  const jobId = parseId('job', `job_${job}`)
+  return jobId === undefined ? undefined : { jobId, seq: Number(seq) }
+}

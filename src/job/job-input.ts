@@ -1,0 +1,106 @@
+/** What a caller may ask of jobs, checked before anything is written. */
+import { refuse, type Refusal } from '../../schema/error.ts'
+import { hashOf, sha256, type Sha256 } from '../../schema/hash.ts'
+import type { JobId, QuestionId } from '../../schema/id.ts'
+import type { Json } from '../../schema/json.ts'
+import type { Lock } from '../../schema/lock.ts'
+import { refuseSize } from './answer.ts'
+import type { InputFile, InputLimits } from './input-tree.ts'
+
+/** The most steps that a job may be given. */
+export const STEPS_MAX = 10_000
+const NAME_BYTES_MAX = 255
+const CONTROL = /[\u0000-\u001f\u007f]/
+
+export interface CreateJob {
+  readonly expertKey: string
+  readonly query: string | null
+  readonly files: readonly InputFile[]
+  readonly userId: string | null
+  readonly model: string | null
+  readonly maxSteps: number | null
+  readonly idempotencyKey: string | null
+}
+
+export interface ContinueJob {
+  readonly jobId: JobId
+  readonly query: string | null
+  readonly answer: { readonly questionId: QuestionId; readonly value: Json; readonly argsHash: Sha256 | null } | null
+  readonly maxSteps: number | null
+  readonly idempotencyKey: string | null
+}
+
+export interface QueryLimits extends InputLimits {
+  readonly queryBytesMax: number
+}
+
+/** What is wrong with a request, files aside; undefined when nothing is. */
+export function refuseCreate(input: CreateJob, limits: QueryLimits): Refusal | undefined {
+  if (input.query === null) return refuse('query_missing', 'a job needs a query')
+  return (
+    refuseQuery(input.query, limits) ??
+    refuseSteps(input.maxSteps) ??
+    refuseName('userId', input.userId) ??
+    refuseName('idempotencyKey', input.idempotencyKey)
+  )
+}
+
+/** The same for a continuation, which says one thing: an answer, or a query and a limit. */
+export function refuseContinue(input: ContinueJob, limits: QueryLimits): Refusal | undefined {
+  if (input.answer !== null && (input.query !== null || input.maxSteps !== null))
+    return refuse('input_invalid', 'an answer comes alone, without query and maxSteps')
+  return (
+    (input.answer === null ? undefined : refuseSize(input.answer.questionId, input.answer.value)) ??
+    (input.query === null ? undefined : refuseQuery(input.query, limits)) ??
+    refuseSteps(input.maxSteps) ??
+    refuseName('idempotencyKey', input.idempotencyKey)
+  )
+}
+
+/** Why the experts of a lock cannot run: one without a model, or with one that nobody knows. */
+export function refuseModels(lock: Lock, model: string | null, knows: (model: string) => boolean): Refusal | undefined {
+  if (model !== null)
+    return knows(model) ? undefined : refuse('model_not_found', `no provider here knows the model ${shorten(model)}`)
+  for (const expert of Object.values(lock.experts)) {
+    if (expert.model === null) return refuse('model_missing', `expert ${expert.key} names no model, nor does the job`)
+    if (!knows(expert.model))
+      return refuse('model_not_found', `no provider here knows ${shorten(expert.model)}, the model of ${expert.key}`)
+  }
+  return undefined
+}
+
+/** What a request asks for, its key aside: equal requests have equal hashes, whatever the order of their keys. */
+export function hashCreate(input: CreateJob): Sha256 {
+  const files = input.files.map(({ path, bytes }) => ({ path, hash: sha256(bytes) }))
+  return hashOf({ verb: 'create', ...input, files, idempotencyKey: null })
+}
+
+export function hashContinue(input: ContinueJob): Sha256 {
+  return hashOf({ verb: 'continue', ...input, idempotencyKey: null })
+}
+
+function refuseQuery(query: string, { queryBytesMax }: QueryLimits): Refusal | undefined {
+  if (query.trim() === '') return refuse('query_missing', 'the query is empty')
+  // A UTF-16 unit is at least one byte: what is too long that way need not be encoded to be known.
+  const bytes = query.length > queryBytesMax ? query.length : new TextEncoder().encode(query).length
+  if (bytes <= queryBytesMax) return undefined
+  return refuse('input_too_large', `the query has ${bytes} bytes or more; the limit is ${queryBytesMax}`)
+}
+
+function refuseSteps(maxSteps: number | null): Refusal | undefined {
+  if (maxSteps === null || (Number.isInteger(maxSteps) && maxSteps >= 1 && maxSteps <= STEPS_MAX)) return undefined
+  return refuse('input_invalid', `maxSteps is ${maxSteps}; it must be a whole number from 1 to ${STEPS_MAX}`)
+}
+
+function refuseName(field: string, name: string | null): Refusal | undefined {
+  if (name === null) return undefined
+  if (name !== '' && name.length <= NAME_BYTES_MAX && !CONTROL.test(name) && name.isWellFormed()) return undefined
+  return refuse(
+    'input_invalid',
+    `${field} must have 1 to ${NAME_BYTES_MAX} characters, none of them a control character`,
+  )
+}
+
+function shorten(text: string): string {
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text
+}
