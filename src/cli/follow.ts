@@ -119,10 +119,11 @@ export function openQuestions(job: ShownJob): readonly ShownQuestion[] {
   return job.questions.filter((question) => question.answeredAt === null)
 }
 
+/** The title has the arguments in it already; what an answer must look like it does not. */
 function printQuestion(question: ShownQuestion): string {
   const options = optionsOf(question.schema).map((option, i) => `  ${i + 1}. ${shownLine(option)}\n`)
-  const args = shown(JSON.stringify(question.args, undefined, 2))
-  return `\n${shown(question.title)}\n${args === '{}' ? '' : `${args}\n`}${options.join('')}`
+  const schema = question.kind === 'schema' ? `${shown(JSON.stringify(question.schema, undefined, 2))}\n` : ''
+  return `\n${shown(question.title)}\n${schema}${options.join('')}`
 }
 
 function printHowToAnswer(jobId: string, question: ShownQuestion): string {

@@ -4,7 +4,7 @@ import { toShownJob, JOB_FIELDS, type ShownJob } from './api.ts'
 import { parseCount, type Command } from './command.ts'
 import { shownLine } from './terminal.ts'
 
-const JOBS = `query ($first: Int, $after: String, $status: String, $expertName: String, $userId: String) {
+const JOBS = `query ($first: Int!, $after: ID, $status: JobStatus, $expertName: String, $userId: String) {
   jobs(first: $first, after: $after, status: $status, expertName: $expertName, userId: $userId) {
     nodes { ${JOB_FIELDS} }
   } }`
