@@ -141,8 +141,6 @@ export type MachineLine = ReadyLine | EventLine | BlobLine | WorkspaceLine | Req
 
 /** So many dropped lines end a machine. */
 export const BREACHES_MAX = 10
-/** Deeper JSON than this is refused on every line and frame. */
-export const LINE_DEPTH_MAX = 128
 /** One MCP frame; above it the compartment is closed. It leaves room for the line that carries the frame. */
 export const FRAME_BYTES_MAX = 4 * 1024 * 1024
 

@@ -19,6 +19,8 @@ export interface Launch {
   /** Without a feed of options, names and values reach the process directly. */
   readonly feeds: readonly Feed[]
   readonly environment: Readonly<Record<string, string>>
+  /** Lead a process group and end it as a whole: for a launcher that does not hold its descendants. */
+  readonly ownGroup: boolean
 }
 
 export interface SkillLaunch extends CompartmentName {

@@ -1,0 +1,125 @@
+/** One running compartment: its streams, the end of its stderr, and its end. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import type { Readable, Writable } from 'node:stream'
+import type { Clock } from '../../schema/clock.ts'
+import { isLineFault, linesOf } from '../../schema/lines.ts'
+import type { Launch } from '../../schema/machine-plan.ts'
+
+const STDERR_TAIL_CHARS = 2048
+const STDERR_LINE_BYTES_MAX = 8192
+/** How long streams may stay open after the process has gone, held by something it left behind. */
+const LINGER_MS = 1000
+
+export interface CompartmentEnd {
+  /** How the process ended, as half a sentence. */
+  readonly reason: string
+  readonly stderrTail: string
+}
+
+export interface Compartment {
+  readonly output: Readable
+  /** Bytes that it has been sent and has not read. */
+  readonly unreadBytes: number
+  send(text: string): void
+  /** Resolves when it can take more; at once when it can. */
+  drained(): Promise<void>
+  /** Ends it with all its processes; idempotent. */
+  kill(): void
+  /** Resolves when it is gone and its output has been read. Never rejects. */
+  readonly ended: Promise<CompartmentEnd>
+}
+
+/**
+ * Starts a compartment with `launch.environment` and `secrets` as its whole environment; `report` hears each line
+ * of its stderr. Never throws: a launcher that cannot start is a compartment that has ended.
+ */
+export function startCompartment(
+  launch: Launch,
+  secrets: Readonly<Record<string, string>>,
+  report: (line: string) => void,
+  clock: Clock,
+): Compartment {
+  const byOptions = launch.feeds.some((feed) => feed.type === 'options')
+  const environment = { ...launch.environment, ...secrets }
+  const fdMax = Math.max(2, ...launch.feeds.map((feed) => feed.fd))
+  const child = spawn(launch.file, launch.args, {
+    cwd: launch.cwd,
+    env: byOptions ? {} : environment,
+    stdio: Array.from({ length: fdMax + 1 }, () => 'pipe' as const),
+    detached: launch.ownGroup,
+  })
+  for (const stream of child.stdio) stream?.on('error', () => {})
+  for (const feed of launch.feeds) {
+    const bytes = feed.type === 'bytes' ? Buffer.from(feed.base64, 'base64') : options(feed.options, environment)
+    writable(child, feed.fd).end(bytes)
+  }
+  const input = writable(child, 0)
+  const output = child.stdout as Readable
+  return {
+    output,
+    get unreadBytes() {
+      return input.writableLength
+    },
+    send: (text) => void input.write(text),
+    drained: () => drained(input),
+    kill: () => kill(child, launch.ownGroup),
+    ended: ended(child, launch, report, clock),
+  }
+}
+
+/** Resolves when `stream` can take more or is gone. */
+export async function drained(stream: Writable): Promise<void> {
+  if (!stream.writableNeedDrain || stream.destroyed) return
+  const { promise, resolve } = Promise.withResolvers<void>()
+  stream.once('drain', resolve).once('close', resolve)
+  await promise
+  stream.off('drain', resolve).off('close', resolve)
+}
+
+function writable(child: ChildProcess, fd: number): Writable {
+  return child.stdio[fd] as Writable // every descriptor was asked for as a pipe
+}
+
+function options(given: readonly string[], environment: Readonly<Record<string, string>>): Buffer {
+  const set = Object.entries(environment).flatMap(([name, value]) => ['--setenv', name, value])
+  return Buffer.from([...given, ...set].map((option) => `${option}\0`).join(''))
+}
+
+function kill(child: ChildProcess, group: boolean): void {
+  try {
+    if (group && child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+  } catch {
+    // The group is gone already.
+  }
+  child.kill('SIGKILL')
+}
+
+async function ended(
+  child: ChildProcess,
+  launch: Launch,
+  report: (line: string) => void,
+  clock: Clock,
+): Promise<CompartmentEnd> {
+  let tail = ''
+  const exited = Promise.withResolvers<string>()
+  const closed = Promise.withResolvers<void>()
+  child.once('error', (error) => exited.resolve(`it did not start: ${error.message}`))
+  child.once('exit', (code, signal) => exited.resolve(signal === null ? `exit code ${code}` : `signal ${signal}`))
+  child.once('close', closed.resolve)
+  const read = (async () => {
+    for await (const line of linesOf(child.stderr as Readable, STDERR_LINE_BYTES_MAX)) {
+      const text = isLineFault(line) ? `(${line.message})` : line
+      tail = `${tail}${text}\n`.slice(-STDERR_TAIL_CHARS)
+      report(text)
+    }
+  })().catch(() => {})
+  const reason = await exited.promise
+  // Whatever it left behind goes with it.
+  if (launch.ownGroup) kill(child, true)
+  const linger = new AbortController()
+  await Promise.race([closed.promise, clock.sleep(LINGER_MS, linger.signal).catch(() => {})])
+  linger.abort()
+  for (const stream of child.stdio) stream?.destroy()
+  await read
+  return { reason, stderrTail: tail.trim() }
+}

@@ -1,0 +1,98 @@
+/** A machine's workspace: restored before the runner sees a line, looked at after every tool call. */
+import { mkdirSync, lstatSync } from 'node:fs'
+import { z } from 'zod'
+import type { Clock } from '../../schema/clock.ts'
+import type { BlobLine, BlobParams, WorkspaceLine } from '../../schema/control.ts'
+import { PlatformError } from '../../schema/error.ts'
+import type { Sha256 } from '../../schema/hash.ts'
+import type { Json } from '../../schema/json.ts'
+import type { MachinePlan } from '../../schema/machine-plan.ts'
+import { WorkspaceCapture } from '../workspace/capture.ts'
+import { WORKSPACE_LIMITS } from '../workspace/limits.ts'
+import { restoreTree } from '../workspace/restore.ts'
+
+/** Where the input files are mounted; a mount point in a directory that skills write to must exist before they do. */
+const INPUT_NAME = 'input'
+
+const blobValue = z.object({ base64: z.base64(), last: z.boolean() })
+
+export interface MachineWorkspaceOptions {
+  readonly plan: MachinePlan
+  readonly clock: Clock
+  askBlob(params: BlobParams): Promise<Json>
+  say(line: BlobLine | WorkspaceLine): Promise<void>
+  report(text: string): void
+}
+
+export class MachineWorkspace {
+  readonly #options: MachineWorkspaceOptions
+  readonly #known = new Set<Sha256>()
+  readonly #capture: WorkspaceCapture
+  #treeHash: Sha256 | null = null
+  #last: Promise<void> = Promise.resolve()
+  #next: Promise<void> | undefined
+
+  constructor(options: MachineWorkspaceOptions) {
+    this.#options = options
+    this.#capture = new WorkspaceCapture({
+      root: options.plan.workspace,
+      reserved: new Set([INPUT_NAME]),
+      limits: WORKSPACE_LIMITS,
+      known: this.#known,
+      clock: options.clock,
+      send: (line) => options.say(line),
+      report: (text) => options.report(text),
+    })
+  }
+
+  /** Throws when a tree is not what its hash says, or when the directories are not as the host made them. */
+  async restore(treeHash: Sha256 | null, inputTreeHash: Sha256 | null): Promise<void> {
+    const { workspace, input } = this.#options.plan
+    const common = {
+      limits: WORKSPACE_LIMITS,
+      known: this.#known,
+      fetch: (hash: Sha256) => this.#fetch(hash),
+    }
+    const mountPoint = `${workspace}/${INPUT_NAME}`
+    mkdirSync(mountPoint, { recursive: true, mode: 0o755 })
+    for (const directory of [workspace, input, mountPoint]) {
+      if (!lstatSync(directory).isDirectory())
+        throw new PlatformError('workspace_invalid', `${directory} is not a directory.`)
+    }
+    if (treeHash !== null) await restoreTree(treeHash, { ...common, root: workspace, reserved: new Set([INPUT_NAME]) })
+    if (inputTreeHash !== null) await restoreTree(inputTreeHash, { ...common, root: input, reserved: new Set() })
+    this.#treeHash = treeHash
+  }
+
+  /**
+   * Says the tree when it has changed; resolves when all that was written before the call has been looked at.
+   * Calls that wait for a look in progress share the next one. Throws `limit_exceeded`.
+   */
+  look(): Promise<void> {
+    this.#next ??= this.#last.then(async () => {
+      this.#next = undefined
+      const treeHash = await this.#capture.capture()
+      if (treeHash === this.#treeHash) return
+      await this.#options.say({ type: 'workspace', treeHash })
+      this.#treeHash = treeHash
+    })
+    const look = this.#next
+    this.#last = look.catch(() => {})
+    return look
+  }
+
+  async #fetch(hash: Sha256): Promise<Uint8Array> {
+    const chunks: Buffer[] = []
+    let offset = 0
+    for (;;) {
+      const value = blobValue.safeParse(await this.#options.askBlob({ hash, offset }))
+      if (!value.success) throw new PlatformError('content_missing', `The reply with the content ${hash} is malformed.`)
+      const chunk = Buffer.from(value.data.base64, 'base64')
+      chunks.push(chunk)
+      offset += chunk.length
+      if (value.data.last) return Buffer.concat(chunks)
+      if (chunk.length === 0 || offset > WORKSPACE_LIMITS.fileBytes)
+        throw new PlatformError('content_missing', `The content ${hash} does not end.`)
+    }
+  }
+}

@@ -1,0 +1,30 @@
+/** The supervisor's process: the machine's plan from the file that its one argument names, lines on stdin and stdout. */
+import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { MachinePlan } from '../../schema/machine-plan.ts'
+import { EXIT, supervise } from './supervisor.ts'
+
+// The host wrote the plan, and the host is who started us.
+const plan = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as MachinePlan
+if (process.getuid?.() === 0 && plan.runner.feeds.length > 0) {
+  process.stderr.write('A sandbox started by uid 0 can write to the host: refused.\n')
+  process.exit(EXIT.failed)
+}
+// A descriptor of our own: process.stdout blocks on pipes, and a slow reader must not stop us from hearing it.
+const output = new Socket({ fd: 1, readable: false, writable: true })
+const code = await supervise({
+  plan,
+  bootId: randomUUID(),
+  input: process.stdin,
+  output,
+  clock: {
+    now: () => Date.now(),
+    sleep: async (ms, signal) => {
+      await sleep(ms, undefined, { ref: false, ...(signal === undefined ? {} : { signal }) })
+    },
+  },
+  complain: (sentence) => process.stderr.write(`${sentence}\n`),
+})
+output.end(() => process.exit(code))

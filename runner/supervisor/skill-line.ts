@@ -1,0 +1,49 @@
+/** What a supervisor looks at in the MCP frames that it relays; it reads no further. */
+import { isJsonObject, type Json } from '../../schema/json.ts'
+
+/** The id of a `tools/call` request, as text that tells 1 from "1"; undefined for any other frame. */
+export function toolCallOf(frame: Json): string | undefined {
+  if (!isJsonObject(frame) || frame['method'] !== 'tools/call') return undefined
+  return idOf(frame['id'])
+}
+
+/** The id of the request that the frame answers; undefined when it answers none. */
+export function answeredBy(frame: Json): string | undefined {
+  if (!isJsonObject(frame) || frame['method'] !== undefined) return undefined
+  return idOf(frame['id'])
+}
+
+function idOf(id: Json | undefined): string | undefined {
+  return typeof id === 'string' || typeof id === 'number' ? JSON.stringify(id) : undefined
+}
+
+/** An answer in place of the skill's: the request failed with this sentence. */
+export function refusalFrame(frame: Json, message: string): Json {
+  const id = isJsonObject(frame) ? (frame['id'] ?? null) : null
+  return { jsonrpc: '2.0', id, error: { code: -32_000, message } }
+}
+
+/** Lets `perSecond` through on average and `burst` at once. */
+export class Rate {
+  readonly #perSecond: number
+  readonly #burst: number
+  #tokens: number
+  #at: number
+
+  constructor(perSecond: number, burst: number, nowMs: number) {
+    this.#perSecond = perSecond
+    this.#burst = burst
+    this.#tokens = burst
+    this.#at = nowMs
+  }
+
+  /** False when this one is too many. */
+  take(nowMs: number): boolean {
+    const refill = (Math.max(0, nowMs - this.#at) * this.#perSecond) / 1000
+    this.#tokens = Math.min(this.#burst, this.#tokens + refill)
+    this.#at = nowMs
+    if (this.#tokens < 1) return false
+    this.#tokens -= 1
+    return true
+  }
+}

@@ -1,0 +1,219 @@
+/**
+ * The skills of one machine, each in its own compartment: started when the runner opens it, relayed frame by frame.
+ *
+ * K1 Only skills of the plan and of the job's lock are started (P7.1).
+ * K2 Secrets are asked for at the start of the compartment that needs them, and given to nothing else (P7.2).
+ * K3 The answer to a tool call passes only after the workspace has been looked at (P6.2).
+ * K4 A skill that is slow to read delays nobody else: what it is owed is bounded, and above that it is ended.
+ */
+import type { Clock } from '../../schema/clock.ts'
+import {
+  FRAME_BYTES_MAX,
+  type ClosedLine,
+  type CompartmentName,
+  type FrameLine,
+  type OpenedLine,
+  type SecretsParams,
+} from '../../schema/control.ts'
+import { parseJson } from '../../schema/control-line.ts'
+import { PlatformError, type ErrorCode } from '../../schema/error.ts'
+import { isJsonObject, type Json } from '../../schema/json.ts'
+import { isLineFault, linesOf, type LineFault } from '../../schema/lines.ts'
+import type { Lock } from '../../schema/lock.ts'
+import type { SkillLaunch } from '../../schema/machine-plan.ts'
+import { startCompartment, type Compartment } from './compartment.ts'
+import { answeredBy, Rate, refusalFrame, toolCallOf } from './skill-line.ts'
+
+const UNREAD_BYTES_MAX = 4 * FRAME_BYTES_MAX
+const FRAMES_PER_SECOND = 1000
+const FRAMES_AT_ONCE = 5000
+
+export interface SkillsOptions {
+  readonly launches: readonly SkillLaunch[]
+  readonly clock: Clock
+  askSecrets(params: SecretsParams): Promise<Json>
+  /** Resolves when the runner can take more. */
+  tell(line: OpenedLine | ClosedLine | FrameLine): Promise<void>
+  look(): Promise<void>
+  report(source: string, text: string): void
+}
+
+interface OpenSkill {
+  readonly name: CompartmentName
+  /** Undefined while its secrets are awaited. */
+  compartment: Compartment | undefined
+  /** Why it is being ended, when it was not by itself. */
+  ending: { readonly code: ErrorCode; readonly message: string } | undefined
+  /** Ids of tool calls that it owes an answer. */
+  readonly calls: Set<string>
+  spoke: boolean
+}
+
+export class Skills {
+  readonly #options: SkillsOptions
+  readonly #open = new Map<string, OpenSkill>()
+  #lock: Lock | undefined
+  #ended = false
+
+  constructor(options: SkillsOptions) {
+    this.#options = options
+  }
+
+  /** From now on skills of this lock can be opened. */
+  allow(lock: Lock): void {
+    this.#lock = lock
+  }
+
+  /** Starts the compartment unless it runs. Resolves when it is gone again. Never rejects. */
+  async open(name: CompartmentName): Promise<void> {
+    const running = this.#open.get(keyOf(name))
+    if (running !== undefined) {
+      if (running.compartment !== undefined) await this.#options.tell({ type: 'opened', ...name })
+      return
+    }
+    const launch = this.#find(name)
+    if (launch === undefined) {
+      await this.#close(name, 'skill_not_found', `${titleOf(name)} is not in the lock of this job.`)
+      return
+    }
+    const skill: OpenSkill = { name, compartment: undefined, ending: undefined, calls: new Set(), spoke: false }
+    this.#open.set(keyOf(name), skill)
+    try {
+      await this.#run(skill, launch)
+    } catch (error) {
+      const code = error instanceof PlatformError ? error.code : 'skill_start_failed'
+      skill.ending ??= { code, message: error instanceof Error ? error.message : String(error) }
+    }
+    skill.compartment?.kill()
+    this.#open.delete(keyOf(name))
+    const { code, message } = skill.ending ?? { code: 'skill_died', message: `${titleOf(name)} ended.` }
+    await this.#close(name, code, message)
+  }
+
+  /** Ends the compartment; `closed` follows. */
+  close(name: CompartmentName): void {
+    const skill = this.#open.get(keyOf(name))
+    if (skill === undefined) return
+    end(skill, 'canceled_by_user', `${titleOf(name)} was closed.`)
+  }
+
+  /** Hands a frame to the skill; without one, says `closed`. */
+  async frame({ expertKey, skill: skillName, frame }: FrameLine): Promise<void> {
+    const name = { expertKey, skill: skillName }
+    const skill = this.#open.get(keyOf(name))
+    if (skill?.compartment === undefined) {
+      await this.#close(name, 'skill_died', `${titleOf(name)} is not open.`)
+      return
+    }
+    const call = toolCallOf(frame)
+    if (call !== undefined) skill.calls.add(call)
+    skill.compartment.send(`${JSON.stringify(frame)}\n`)
+    if (skill.compartment.unreadBytes > UNREAD_BYTES_MAX)
+      end(skill, 'limit_exceeded', `${titleOf(name)} does not read: more than ${UNREAD_BYTES_MAX} bytes wait for it.`)
+  }
+
+  /** Ends every compartment, for good; resolves when they are gone. */
+  async end(): Promise<void> {
+    this.#ended = true
+    const running = [...this.#open.values()]
+    for (const skill of running) end(skill, 'canceled_by_user', 'The machine ends.')
+    await Promise.all(running.map(async (skill) => await skill.compartment?.ended))
+  }
+
+  #find({ expertKey, skill }: CompartmentName): SkillLaunch | undefined {
+    const experts: Readonly<Record<string, Lock['experts'][keyof Lock['experts']]>> = this.#lock?.experts ?? {}
+    const expert = Object.hasOwn(experts, expertKey) ? experts[expertKey] : undefined
+    const locked = expert !== undefined && Object.hasOwn(expert.skills, skill) ? expert.skills[skill] : undefined
+    if (locked?.type !== 'mcpStdioSkill') return undefined
+    return this.#options.launches.find((launch) => launch.expertKey === expertKey && launch.skill === skill)
+  }
+
+  async #run(skill: OpenSkill, { launch, requiredEnv }: SkillLaunch): Promise<void> {
+    const { name } = skill
+    const secrets = await this.#secrets(name, requiredEnv)
+    if (this.#ended || skill.ending !== undefined) return
+    const report = (line: string) => this.#options.report(`${name.expertKey} ${name.skill}`, line)
+    const compartment = startCompartment(launch, secrets, report, this.#options.clock)
+    skill.compartment = compartment
+    await this.#options.tell({ type: 'opened', ...name })
+    await this.#relay(skill, compartment)
+    if (skill.ending !== undefined) compartment.kill()
+    const { reason, stderrTail } = await compartment.ended
+    // A call that it never answered may have written files all the same.
+    if (skill.calls.size > 0 && !this.#ended) await this.#options.look().catch(() => {})
+    const tail = stderrTail === '' ? '' : ` ${stderrTail}`
+    if (skill.spoke) skill.ending ??= { code: 'skill_died', message: `${titleOf(name)} died (${reason}).${tail}` }
+    else skill.ending ??= { code: 'skill_start_failed', message: `${titleOf(name)} did not start (${reason}).${tail}` }
+  }
+
+  async #secrets(name: CompartmentName, requiredEnv: readonly string[]): Promise<Record<string, string>> {
+    if (requiredEnv.length === 0) return {}
+    const value = await this.#options.askSecrets({ expertKey: name.expertKey, skill: name.skill })
+    const secrets: Record<string, string> = {}
+    for (const wanted of requiredEnv) {
+      const secret = isJsonObject(value) && Object.hasOwn(value, wanted) ? value[wanted] : undefined
+      if (typeof secret !== 'string' || secret.includes('\0'))
+        throw new PlatformError('secret_missing', `${titleOf(name)} needs ${wanted}, which is not set.`)
+      secrets[wanted] = secret
+    }
+    return secrets
+  }
+
+  /** Reads what the skill says until it stops or breaks a rule. */
+  async #relay(skill: OpenSkill, compartment: Compartment): Promise<void> {
+    const { clock } = this.#options
+    const rate = new Rate(FRAMES_PER_SECOND, FRAMES_AT_ONCE, clock.now())
+    const title = titleOf(skill.name)
+    try {
+      for await (const line of linesOf(compartment.output, FRAME_BYTES_MAX)) {
+        if (skill.ending !== undefined) return
+        if (!isLineFault(line) && line.trim() === '') continue
+        const frame = parseFrame(line)
+        if (isLineFault(frame)) return end(skill, 'skill_garbage', `${title} wrote no MCP message: ${frame.message}`)
+        skill.spoke = true
+        if (!rate.take(clock.now()))
+          return end(skill, 'limit_exceeded', `${title} writes more than ${FRAMES_PER_SECOND} messages a second.`)
+        await this.#pass(skill, frame.value)
+      }
+    } catch {
+      // Its output broke off: the end says why.
+    }
+  }
+
+  async #pass(skill: OpenSkill, frame: Json): Promise<void> {
+    const answered = answeredBy(frame)
+    let passed = frame
+    if (answered !== undefined && skill.calls.delete(answered)) {
+      try {
+        await this.#options.look()
+      } catch (error) {
+        passed = refusalFrame(frame, error instanceof Error ? error.message : String(error))
+      }
+    }
+    await this.#options.tell({ type: 'frame', ...skill.name, frame: passed })
+  }
+
+  async #close(name: CompartmentName, code: ErrorCode, message: string): Promise<void> {
+    if (!this.#ended) await this.#options.tell({ type: 'closed', ...name, code, message })
+  }
+}
+
+function end(skill: OpenSkill, code: ErrorCode, message: string): void {
+  skill.ending ??= { code, message }
+  skill.compartment?.kill()
+}
+
+function parseFrame(line: string | LineFault): { readonly value: Json } | LineFault {
+  if (isLineFault(line)) return line
+  const parsed = parseJson(line)
+  if (isLineFault(parsed) || isJsonObject(parsed.value)) return parsed
+  return { fault: 'invalid', message: 'A line is not a JSON object.' }
+}
+
+function keyOf({ expertKey, skill }: CompartmentName): string {
+  return JSON.stringify([expertKey, skill])
+}
+
+function titleOf({ expertKey, skill }: CompartmentName): string {
+  return `Skill ${skill} of ${expertKey}`
+}

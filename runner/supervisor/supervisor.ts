@@ -1,0 +1,258 @@
+/**
+ * What runs a machine from within: it starts the compartments, relays lines between them and the control plane,
+ * and lets nothing pass that its sender may not say. PROTOCOL.md has the clauses.
+ *
+ * S1 What the runner may not say never leaves the machine; ten such lines end it (P2.3, P2.5).
+ * S2 Nothing outlives the supervisor: it ends when its stdin ends, and every compartment ends with it (P8.2).
+ * S3 The runner sees `start` only when the workspace is as the log says (P3.3).
+ */
+import type { Writable } from 'node:stream'
+import type { Clock } from '../../schema/clock.ts'
+import {
+  BREACHES_MAX,
+  PROTOCOL_VERSION,
+  type DoneLine,
+  type MachineLine,
+  type RequestLine,
+  type RunnerLine,
+  type StartLine,
+  type SupervisorLine,
+} from '../../schema/control.ts'
+import { parseHostLine, parseRunnerLine, printLine } from '../../schema/control-line.ts'
+import { unreachable } from '../../schema/decider.ts'
+import type { Json } from '../../schema/json.ts'
+import { isLineFault, linesOf } from '../../schema/lines.ts'
+import type { MachinePlan } from '../../schema/machine-plan.ts'
+import { drained, startCompartment, type Compartment } from './compartment.ts'
+import { MachineWorkspace } from './machine-workspace.ts'
+import { Requests } from './requests.ts'
+import { Skills } from './skills.ts'
+
+/** The exit codes of P8.3. */
+export const EXIT = { done: 0, orphaned: 69, failed: 70, notRestored: 74, runnerEnded: 75, breach: 76 } as const
+export type ExitCode = (typeof EXIT)[keyof typeof EXIT]
+
+const CANCEL_GRACE_MS = 5000
+/** What a machine may say to operators, in characters; then it is silent. */
+const LOG_CHARS_MAX = 256 * 1024
+const LOG_LINE_CHARS_MAX = 4096
+/** What may wait for a runner that does not read: above the largest history that a job can have. */
+const UNREAD_BYTES_MAX = 256 * 1024 * 1024
+
+export interface SupervisorOptions {
+  readonly plan: MachinePlan
+  readonly bootId: string
+  readonly input: AsyncIterable<Uint8Array>
+  readonly output: Writable
+  readonly clock: Clock
+  /** Hears why a machine ends other than by `done`. */
+  complain(sentence: string): void
+}
+
+/** Runs the machine to its end and gives the exit code; when it resolves, every compartment is gone. */
+export async function supervise(options: SupervisorOptions): Promise<ExitCode> {
+  return await new Supervisor(options).run()
+}
+
+class Supervisor {
+  readonly #options: SupervisorOptions
+  readonly #requests = new Requests()
+  readonly #workspace: MachineWorkspace
+  readonly #skills: Skills
+  readonly #runner: Compartment
+  readonly #end = Promise.withResolvers<ExitCode>()
+  /** Lines that wait for the workspace; undefined once it is restored. */
+  #held: string[] | undefined = []
+  #started = false
+  #done = false
+  #breaches = 0
+  #logChars = 0
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options
+    const { plan, clock } = options
+    this.#workspace = new MachineWorkspace({
+      plan,
+      clock,
+      askBlob: (params) => this.#ask({ method: 'blob', params }),
+      say: (line) => this.#say(line),
+      report: (text) => this.#log('supervisor', text),
+    })
+    this.#skills = new Skills({
+      launches: plan.skills,
+      clock,
+      askSecrets: (params) => this.#ask({ method: 'secrets', params }),
+      tell: (line) => this.#tell(line),
+      look: () => this.#workspace.look(),
+      report: (source, text) => this.#log(source, text),
+    })
+    this.#runner = startCompartment(plan.runner, {}, (line) => this.#log('runner', line), clock)
+  }
+
+  async run(): Promise<ExitCode> {
+    this.#options.output.on('error', () => this.#finish(EXIT.orphaned, 'The control plane reads no more.'))
+    const failed = (error: unknown) =>
+      this.#finish(EXIT.failed, `The supervisor failed: ${error instanceof Error ? error.stack : String(error)}`)
+    await this.#say({ type: 'ready', protocol: PROTOCOL_VERSION, bootId: this.#options.bootId })
+    this.#hear().catch(failed)
+    this.#serve().catch(failed)
+    const code = await this.#end.promise
+    this.#done = true
+    this.#runner.kill()
+    await Promise.all([this.#skills.end(), this.#runner.ended])
+    return code
+  }
+
+  /** The first reason counts. */
+  #finish(code: ExitCode, why?: string): void {
+    if (why !== undefined && !this.#done) this.#options.complain(why)
+    this.#done = true
+    this.#end.resolve(code)
+  }
+
+  // ---- from the control plane
+
+  async #hear(): Promise<void> {
+    for await (const text of linesOf(this.#options.input)) {
+      if (isLineFault(text)) return this.#finish(EXIT.failed, `The control plane broke P1.2: ${text.message}`)
+      this.#hearLine(text)
+    }
+    this.#finish(EXIT.orphaned, 'The control plane is gone: stdin ended.')
+  }
+
+  #hearLine(text: string): void {
+    const line = parseHostLine(text)
+    if (isLineFault(line)) return this.#log('supervisor', `A line of the control plane was dropped: ${line.message}`)
+    switch (line.type) {
+      case 'start':
+        return this.#start(line, text)
+      case 'reply': {
+        const forRunner = this.#requests.settle(line)
+        return forRunner === undefined ? undefined : this.#pass(printLine(forRunner))
+      }
+      case 'cancel':
+        void this.#cancelLater()
+        return this.#pass(`${text}\n`)
+      case 'recorded':
+      case 'go':
+        return this.#pass(`${text}\n`)
+      default:
+        return unreachable(line)
+    }
+  }
+
+  #start(line: StartLine, text: string): void {
+    if (this.#started) return this.#log('supervisor', 'A second start line was dropped.')
+    this.#started = true
+    this.#skills.allow(line.lock)
+    this.#workspace.restore(line.treeHash, line.inputTreeHash).then(
+      () => {
+        const held = this.#held ?? []
+        this.#held = undefined
+        for (const waiting of [`${text}\n`, ...held]) this.#pass(waiting)
+      },
+      (error: unknown) =>
+        this.#finish(
+          EXIT.notRestored,
+          `The workspace could not be restored: ${error instanceof Error ? error.message : String(error)}`,
+        ),
+    )
+  }
+
+  #pass(text: string): void {
+    if (this.#held !== undefined) {
+      this.#held.push(text)
+      return
+    }
+    this.#runner.send(text)
+    if (this.#runner.unreadBytes > UNREAD_BYTES_MAX)
+      this.#finish(EXIT.breach, `protocol_breach: the runner leaves more than ${UNREAD_BYTES_MAX} bytes unread.`)
+  }
+
+  async #cancelLater(): Promise<void> {
+    await this.#options.clock.sleep(CANCEL_GRACE_MS)
+    await this.#sayDone({ type: 'done', reason: 'canceled' })
+  }
+
+  // ---- from the runner
+
+  async #serve(): Promise<void> {
+    for await (const text of linesOf(this.#runner.output)) {
+      if (this.#done) return
+      if (isLineFault(text)) {
+        if (text.fault === 'too_long') return this.#finish(EXIT.breach, `protocol_breach of P1.2: ${text.message}`)
+        this.#breach(text.message)
+        continue
+      }
+      const line = parseRunnerLine(text)
+      if (isLineFault(line)) this.#breach(line.message)
+      else await this.#serveLine(line)
+    }
+    const { reason, stderrTail } = await this.#runner.ended
+    this.#finish(EXIT.runnerEnded, `The runner ended without done (${reason}). ${stderrTail}`)
+  }
+
+  async #serveLine(line: RunnerLine): Promise<void> {
+    switch (line.type) {
+      case 'event':
+        return this.#say(line)
+      case 'request':
+        return this.#say({ ...line, id: this.#requests.relay(line.id) })
+      case 'done':
+        return this.#sayDone(line)
+      case 'log':
+        return this.#log('runner', line.text)
+      case 'open':
+        return void this.#skills.open({ expertKey: line.expertKey, skill: line.skill })
+      case 'close':
+        return this.#skills.close({ expertKey: line.expertKey, skill: line.skill })
+      case 'frame':
+        return void this.#skills.frame(line)
+      default:
+        return unreachable(line)
+    }
+  }
+
+  #breach(message: string): void {
+    this.#breaches += 1
+    this.#log('supervisor', `A line of the runner was dropped (${this.#breaches} of ${BREACHES_MAX}): ${message}`)
+    if (this.#breaches >= BREACHES_MAX)
+      this.#finish(EXIT.breach, `protocol_breach of P2.5: ${BREACHES_MAX} lines of the runner were dropped.`)
+  }
+
+  async #sayDone(line: DoneLine): Promise<void> {
+    if (this.#done) return
+    await this.#say(line)
+    this.#finish(EXIT.done)
+  }
+
+  // ---- to either side
+
+  async #say(line: MachineLine): Promise<void> {
+    if (this.#done) return
+    this.#options.output.write(printLine(line))
+    await drained(this.#options.output)
+  }
+
+  async #tell(line: SupervisorLine): Promise<void> {
+    this.#pass(printLine(line))
+    await this.#runner.drained()
+  }
+
+  #ask(
+    request:
+      | Pick<Extract<RequestLine, { method: 'blob' }>, 'method' | 'params'>
+      | Pick<Extract<RequestLine, { method: 'secrets' }>, 'method' | 'params'>,
+  ): Promise<Json> {
+    const { id, answer } = this.#requests.ask()
+    void this.#say({ type: 'request', id, ...request })
+    return answer
+  }
+
+  #log(source: string, text: string): void {
+    if (this.#logChars > LOG_CHARS_MAX) return
+    this.#logChars += text.length
+    const said = this.#logChars > LOG_CHARS_MAX ? 'This machine says no more: its share of the log is used up.' : text
+    void this.#say({ type: 'log', source, text: said.slice(0, LOG_LINE_CHARS_MAX) })
+  }
+}

@@ -1,0 +1,146 @@
+/** What the hosts on this computer have in common: slots, runtime, and one supervisor for each machine. */
+import { existsSync } from 'node:fs'
+import type { Clock } from '../../schema/clock.ts'
+import { PlatformError } from '../../schema/error.ts'
+import type { Lock, LockedStdioSkill } from '../../schema/lock.ts'
+import type { MachinePlan, SkillLaunch } from '../../schema/machine-plan.ts'
+import type { Log } from '../log.ts'
+import type { Machine } from '../pool/machine-host.ts'
+import { openRuntime, type Bundles, type Runtime } from './runtime.ts'
+import { openSlots, type Slot } from './slots.ts'
+import { startSupervisedMachine } from './supervised-machine.ts'
+import { join } from 'node:path'
+
+export interface LocalHostOptions {
+  /** A directory with the skill's packages, complete; the same for the same `installHash`. */
+  readonly install: (skill: LockedStdioSkill) => Promise<string>
+  /**
+   * Where slots and what they share live. As root every directory above it must be open to other uids.
+   * Several servers may name the same.
+   */
+  readonly runtimeDirectory: string
+  /** The Node binary that machines run. */
+  readonly execPath: string
+  readonly log: Log
+  readonly clock: Clock
+  /** Instead of the runner and supervisor of this repository, for tests. */
+  readonly bundles?: Partial<Bundles>
+}
+
+/** A skill of a lock, with where its packages are. */
+export interface PlacedSkill {
+  readonly expertKey: string
+  readonly skill: string
+  readonly locked: LockedStdioSkill
+  readonly directory: string
+}
+
+/** How a host starts compartments; pure but for reading the runtime. */
+export interface Launches {
+  runner(slot: Slot, runtime: Runtime, bundle: string): MachinePlan['runner']
+  skill(slot: Slot, runtime: Runtime, placed: PlacedSkill): SkillLaunch['launch']
+  /** Where input files are restored to. */
+  input(slot: Slot): string
+}
+
+const PRLIMIT_PATHS = ['/usr/bin/prlimit', '/bin/prlimit', '/usr/local/bin/prlimit']
+const FILE_BYTES_MAX = 256 * 1024 * 1024
+/** For uids of our own only: the kernel counts every process of a uid, a person's desktop included. */
+const PROCESSES_MAX = 2048
+
+export class SupervisedHost {
+  readonly runtime: Runtime
+  readonly #options: LocalHostOptions
+  readonly #launches: Launches
+  readonly #slots: ReturnType<typeof openSlots>
+  readonly #machines = new Set<Machine>()
+  #closed = false
+
+  constructor(options: LocalHostOptions, runtime: Runtime, launches: Launches) {
+    this.#options = options
+    this.runtime = runtime
+    this.#launches = launches
+    this.#slots = openSlots(join(runtime.directory, 'slots'))
+  }
+
+  /** A machine with every stdio skill of the lock installed. Throws `machine_failed`. */
+  async open(lock: Lock): Promise<Machine> {
+    const placed = await this.#place(lock)
+    return this.start(this.runtime.bundles.runner, placed)
+  }
+
+  start(runnerBundle: string, placed: readonly PlacedSkill[]): Machine {
+    if (this.#closed) throw new PlatformError('machine_failed', 'The host of machines is closed.')
+    const slot = this.#slots.claim()
+    const plan: MachinePlan = {
+      workspace: slot.workspace,
+      input: this.#launches.input(slot),
+      runner: this.#launches.runner(slot, this.runtime, runnerBundle),
+      skills: placed.map((one) => ({
+        expertKey: one.expertKey,
+        skill: one.skill,
+        requiredEnv: one.locked.requiredEnv.filter((name) => name !== 'PATH' && name !== 'SENMON_WORKSPACE'),
+        launch: this.#launches.skill(slot, this.runtime, one),
+      })),
+    }
+    const machine = startSupervisedMachine({
+      slot,
+      plan,
+      node: this.runtime.node,
+      supervisor: this.runtime.bundles.supervisor,
+      limits: limitsOf(slot),
+      clock: this.#options.clock,
+    })
+    this.#machines.add(machine)
+    void machine.ended.then(() => this.#machines.delete(machine))
+    return machine
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await Promise.all([...this.#machines].map((machine) => machine.destroy()))
+  }
+
+  async #place(lock: Lock): Promise<readonly PlacedSkill[]> {
+    const directories = new Map<string, Promise<string>>()
+    const install = (skill: LockedStdioSkill) => {
+      const known = directories.get(skill.installHash) ?? this.#options.install(skill)
+      directories.set(skill.installHash, known)
+      return known
+    }
+    const wanted = Object.values(lock.experts).flatMap((expert) =>
+      Object.entries(expert.skills).flatMap(([skill, locked]) =>
+        locked.type === 'mcpStdioSkill' ? [{ expertKey: expert.key, skill, locked }] : [],
+      ),
+    )
+    try {
+      return await Promise.all(
+        wanted.map(async (one) => ({
+          ...one,
+          directory: this.runtime.share(await install(one.locked), one.locked.installHash),
+        })),
+      )
+    } catch (cause) {
+      throw new PlatformError('machine_failed', `A skill of ${lock.coordinator} could not be installed.`, { cause })
+    }
+  }
+}
+
+/** Opens the runtime and the slots of a host. */
+export async function openSupervisedHost(options: LocalHostOptions, launches: Launches): Promise<SupervisedHost> {
+  const { runtimeDirectory, execPath, bundles } = options
+  const runtime = await openRuntime({
+    directory: runtimeDirectory,
+    execPath,
+    ...(bundles === undefined ? {} : { bundles }),
+  })
+  return new SupervisedHost(options, runtime, launches)
+}
+
+/** The launcher that limits what a machine may use; without one the machine runs unlimited. */
+function limitsOf(slot: Slot): readonly string[] {
+  const prlimit = PRLIMIT_PATHS.find((path) => existsSync(path))
+  if (prlimit === undefined) return []
+  const processes = slot.uid === undefined ? [] : [`--nproc=${PROCESSES_MAX}`]
+  return [prlimit, '--core=0', '--nofile=4096', `--fsize=${FILE_BYTES_MAX}`, ...processes, '--']
+}

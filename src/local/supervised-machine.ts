@@ -1,0 +1,143 @@
+/** A machine that is a supervisor process on this computer, with its compartments. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
+import type { Clock } from '../../schema/clock.ts'
+import { LINE_BYTES_MAX, type HostLine, type MachineLine } from '../../schema/control.ts'
+import { parseMachineLine, printLine } from '../../schema/control-line.ts'
+import { PlatformError } from '../../schema/error.ts'
+import { isLineFault, linesOf } from '../../schema/lines.ts'
+import type { MachinePlan } from '../../schema/machine-plan.ts'
+import type { Machine } from '../pool/machine-host.ts'
+import { descendants, findProcess, listProcesses, uidOf, type Process } from './processes.ts'
+import type { Slot } from './slots.ts'
+
+const STDERR_TAIL_CHARS = 4096
+const POLL_MS = 5
+/** A process that SIGKILL does not end within this is stuck in the kernel; we go on without it. */
+const LINGER_MS = 10_000
+
+/** What the exit codes of the protocol mean (P8.3). */
+const REASONS: Readonly<Record<number, string>> = {
+  0: 'done',
+  69: 'orphaned',
+  70: 'supervisor_failed',
+  74: 'workspace_invalid',
+  75: 'runner_ended',
+  76: 'protocol_breach',
+}
+
+export interface SupervisedMachineOptions {
+  readonly slot: Slot
+  readonly plan: MachinePlan
+  readonly node: string
+  readonly supervisor: string
+  /** A launcher before Node's, with its arguments: limits on resources. */
+  readonly limits: readonly string[]
+  readonly clock: Clock
+}
+
+/** Starts the supervisor; never throws: one that cannot start is a machine that has ended. */
+export function startSupervisedMachine(options: SupervisedMachineOptions): Machine {
+  const { slot, plan, node, supervisor, limits, clock } = options
+  const planFile = join(slot.directory, 'plan.json')
+  writeFileSync(planFile, JSON.stringify(plan), { mode: 0o644 })
+  const [file, ...args] = [...limits, node, '--max-old-space-size=1024', supervisor, planFile]
+  const child = spawn(file, args, {
+    cwd: slot.directory,
+    env: {},
+    stdio: 'pipe',
+    // A session of its own: a terminal's interrupt is the server's to handle, and we find its processes by it.
+    detached: true,
+    ...(slot.uid === undefined ? {} : { uid: slot.uid, gid: slot.uid }),
+  })
+  for (const stream of child.stdio) stream?.on('error', () => {})
+  const input = child.stdin as Writable
+  let destroyed = false
+  /** What descended from the supervisor when it was last alive to be asked. */
+  let tree: readonly Process[] = []
+  const kill = () => {
+    if (child.pid === undefined) return
+    tree = descendants(child.pid, listProcesses())
+    for (const { pid } of tree) signal(pid)
+  }
+  const ended = (async () => {
+    const { reason, stderrTail } = await exitOf(child)
+    const session = child.pid
+    const left = () => remaining(tree, session, slot.uid)
+    for (let waited = 0; waited < LINGER_MS && left().length > 0; waited += POLL_MS) {
+      for (const { pid } of left()) signal(pid)
+      await clock.sleep(POLL_MS)
+    }
+    slot.release()
+    return { reason: destroyed && reason === 'signal SIGKILL' ? 'destroyed' : reason, stderrTail }
+  })()
+  return {
+    resume: 'cold',
+    send: (line: HostLine) => {
+      if (input.writable) input.write(printLine(line))
+    },
+    lines: linesFrom(child.stdout as Readable),
+    ended,
+    destroy: async () => {
+      if (child.exitCode === null && child.signalCode === null) {
+        destroyed = true
+        kill()
+      }
+      await ended
+    },
+  }
+}
+
+async function* linesFrom(output: Readable): AsyncGenerator<MachineLine> {
+  const texts = linesOf(output, LINE_BYTES_MAX)
+  for (;;) {
+    let next: Awaited<ReturnType<typeof texts.next>>
+    try {
+      next = await texts.next()
+    } catch {
+      // The stream broke off with the machine: that is an end, too.
+      return
+    }
+    if (next.done === true) return
+    const line = isLineFault(next.value) ? next.value : parseMachineLine(next.value)
+    if (isLineFault(line)) throw new PlatformError('protocol_breach', `The machine broke P2.6: ${line.message}`)
+    yield line
+  }
+}
+
+async function exitOf(child: ChildProcess): Promise<{ reason: string; stderrTail: string }> {
+  let stderrTail = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    stderrTail = `${stderrTail}${text}`.slice(-STDERR_TAIL_CHARS)
+  })
+  const { promise, resolve } = Promise.withResolvers<string>()
+  child.once('error', (error) => resolve(`it did not start: ${error.message}`))
+  child.once('exit', (code, killedBy) =>
+    resolve(killedBy === null ? (REASONS[code ?? 1] ?? `exit code ${code}`) : `signal ${killedBy}`),
+  )
+  const reason = await promise
+  // Give what it wrote last the time to arrive.
+  await new Promise((seen) => setImmediate(seen))
+  return { reason, stderrTail: stderrTail.trim() }
+}
+
+/** What of the machine still lives: by ancestry, by its supervisor's session, and by its uid where that is its own. */
+function remaining(tree: readonly Process[], session: number | undefined, uid: number | undefined): readonly Process[] {
+  const listed = listProcesses().filter((one) => !one.zombie)
+  const known = tree.filter(({ pid, startedAt }) => {
+    const now = findProcess(pid)
+    return now !== undefined && now.startedAt === startedAt && !now.zombie
+  })
+  const others = listed.filter((one) => one.session === session || (uid !== undefined && uidOf(one.pid) === uid))
+  return [...known, ...others]
+}
+
+function signal(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It went before us.
+  }
+}
