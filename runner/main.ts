@@ -1,0 +1,49 @@
+/** The program inside a machine's runner compartment: lines in on stdin, lines out on stdout, and nothing else. */
+import { parseSupervisorLine, printLine } from '../schema/control-line.ts'
+import type { RunnerLine, SupervisorLine } from '../schema/control.ts'
+import type { Clock } from '../schema/clock.ts'
+import { isLineFault, linesOf } from '../schema/lines.ts'
+import { deadlines } from './config.ts'
+import { runJob } from './run/runner.ts'
+import { openSkills } from './skill/skills.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const clock: Clock = {
+  now: () => Date.now(),
+  sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
+}
+
+async function* supervisorLines(): AsyncGenerator<SupervisorLine> {
+  for await (const text of linesOf(process.stdin)) {
+    const line = isLineFault(text) ? text : parseSupervisorLine(text)
+    if (!isLineFault(line)) yield line
+    else if (line.fault !== 'unknown_type') throw new Error(line.message)
+  }
+}
+
+/** Exit codes: 0 after `done`, 1 otherwise, with the reason on stderr, which the supervisor keeps for operators. */
+async function main(): Promise<number> {
+  const send = (line: RunnerLine): void => void process.stdout.write(printLine(line))
+  try {
+    await runJob(supervisorLines(), {
+      send,
+      clock,
+      openSkills: ({ jobId, lock }, state) =>
+        openSkills({
+          jobId,
+          lock,
+          send,
+          clock,
+          deadlines,
+          recorded: (expertKey, skill) => state.listed[expertKey]?.[skill],
+        }),
+    })
+    return 0
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+    return 1
+  }
+}
+
+// Whatever still waits, for a skill or a line, is of no interest any more; what was written must be out first.
+void main().then((code) => process.stdout.write('', () => process.exit(code)))

@@ -1,0 +1,104 @@
+/** The tools that a model sees, and what a call to one of them aims at. */
+import { refuse, type Refusal } from '../../schema/error.ts'
+import type { InteractiveTool } from '../../schema/expert.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import { isJsonObject, type JsonObject } from '../../schema/json.ts'
+import type { Lock, LockedExpert, LockedStdioSkill } from '../../schema/lock.ts'
+import type { ToolCallPart, ToolDefinition } from '../../schema/message.ts'
+import { faultIn } from './argument.ts'
+
+/** What each stdio skill of an expert said that it offers, by the skill's name. */
+export type Listed = Readonly<Record<string, readonly ToolDefinition[]>>
+
+/** The name that stands before a delegate's alias; no skill may bear it. */
+export const DELEGATE = 'delegate'
+
+const DELEGATE_INPUT: JsonObject = {
+  type: 'object',
+  properties: { query: { type: 'string', description: 'What the expert is to do, with everything it must know.' } },
+  required: ['query'],
+  additionalProperties: false,
+}
+
+/** The skills whose tools must be listed before the expert's first generation. */
+export function stdioSkills(expert: LockedExpert): readonly (readonly [name: string, skill: LockedStdioSkill])[] {
+  return Object.entries(expert.skills).flatMap(([name, skill]) =>
+    skill.type === 'mcpStdioSkill' ? [[name, skill] as const] : [],
+  )
+}
+
+/** What of a skill's tools is on offer: `pick` alone, if given, without what `omit` names. */
+export function onOffer(skill: LockedStdioSkill, tools: readonly ToolDefinition[]): readonly ToolDefinition[] {
+  return tools.filter((tool) => (skill.pick?.includes(tool.name) ?? true) && !skill.omit.includes(tool.name))
+}
+
+/**
+ * All tools of an expert, in the order of its file: `skill/tool`, then `delegate/<alias>`.
+ * Refuses names that collide, since a call must aim at one thing.
+ */
+export function catalogOf(lock: Lock, expert: LockedExpert, listed: Listed): readonly ToolDefinition[] | Refusal {
+  const tools: ToolDefinition[] = []
+  for (const [skillName, skill] of Object.entries(expert.skills)) {
+    const offered =
+      skill.type === 'mcpStdioSkill'
+        ? onOffer(skill, listed[skillName] ?? [])
+        : Object.entries(skill.tools).map(([name, tool]) => ({ ...tool, name }))
+    for (const { name, description, inputSchema } of offered)
+      tools.push({ name: `${skillName}/${name}`, description, inputSchema })
+  }
+  for (const [alias, key] of Object.entries(expert.delegates)) {
+    const description = lock.experts[key]?.description ?? ''
+    tools.push({ name: `${DELEGATE}/${alias}`, description, inputSchema: DELEGATE_INPUT })
+  }
+  const seen = new Set<string>()
+  for (const { name } of tools) {
+    if (seen.has(name)) return refuse('skill_garbage', `expert ${expert.key} has two tools named ${name}`)
+    seen.add(name)
+  }
+  return tools
+}
+
+/** What a call aims at; `nobody` says why in words for the model. */
+export type Aim =
+  | { readonly at: 'skill'; readonly skill: string; readonly tool: string }
+  | { readonly at: 'human'; readonly tool: InteractiveTool }
+  | { readonly at: 'delegate'; readonly expertKey: ExpertKey; readonly query: string }
+  | { readonly at: 'nobody'; readonly text: string }
+
+/** Total: whatever a model calls aims at something, if only at nobody. */
+export function aimOf(lock: Lock, expert: LockedExpert, listed: Listed, call: ToolCallPart): Aim {
+  const slash = call.name.indexOf('/')
+  const owner = call.name.slice(0, Math.max(slash, 0))
+  const rest = call.name.slice(slash + 1)
+  const unknown = { at: 'nobody', text: `There is no tool ${call.name}.` } as const
+  if (owner === DELEGATE) return aimAtDelegate(lock, expert, rest, call) ?? unknown
+  const skill = own(expert.skills, owner)
+  if (skill === undefined) return unknown
+  if (skill.type === 'interactiveSkill') {
+    const tool = own(skill.tools, rest)
+    if (tool === undefined) return unknown
+    const fault = faultIn(call.args, tool.inputSchema)
+    return fault === undefined ? { at: 'human', tool } : invalid(call, fault)
+  }
+  const tool = onOffer(skill, listed[owner] ?? []).find((tool) => tool.name === rest)
+  if (tool === undefined) return unknown
+  if (!isJsonObject(call.args)) return invalid(call, 'they must be an object')
+  return { at: 'skill', skill: owner, tool: rest }
+}
+
+function aimAtDelegate(lock: Lock, expert: LockedExpert, alias: string, call: ToolCallPart): Aim | undefined {
+  const expertKey = own(expert.delegates, alias)
+  if (expertKey === undefined || own(lock.experts, expertKey) === undefined) return undefined
+  const query = isJsonObject(call.args) ? call.args['query'] : undefined
+  if (typeof query !== 'string' || query.trim() === '') return invalid(call, 'query must be a text that says something')
+  return { at: 'delegate', expertKey, query }
+}
+
+function invalid(call: ToolCallPart, fault: string): Aim {
+  return { at: 'nobody', text: `The arguments of ${call.name} do not fit its schema: ${fault}.` }
+}
+
+/** A member of the record itself: names come from a model, and `constructor` is one. */
+function own<Value>(record: Readonly<Record<string, Value>>, name: string): Value | undefined {
+  return Object.hasOwn(record, name) ? record[name] : undefined
+}

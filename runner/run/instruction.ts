@@ -1,0 +1,28 @@
+/** The system prompt of an expert: its instruction, the rules of its skills, and who it may delegate to. */
+import type { Lock, LockedExpert } from '../../schema/lock.ts'
+import { DELEGATE } from './catalog.ts'
+
+const WORKSPACE = `Your working directory is the workspace of this job. Files that came with the request are in its \
+directory input, which is read-only. Everything that you write elsewhere in it is kept for the reader.`
+
+/** Text that stays the same from step to step, so that providers can cache it. */
+export function instructionOf(lock: Lock, expert: LockedExpert): string {
+  const sections = [expert.instruction.trim(), `# Workspace\n\n${WORKSPACE}`]
+  const rules = Object.entries(expert.skills)
+    .filter(([, skill]) => skill.rule !== null && skill.rule.trim() !== '')
+    .map(([name, skill]) => `## ${name}\n\n${skill.rule?.trim()}`)
+  if (rules.length > 0) sections.push(['# Rules of your skills', ...rules].join('\n\n'))
+  const delegates = Object.entries(expert.delegates).map(
+    ([alias, key]) => `- ${DELEGATE}/${alias}: ${lock.experts[key]?.description ?? ''}`,
+  )
+  if (delegates.length > 0)
+    sections.push(
+      [
+        '# Experts you may delegate to',
+        'A delegate sees nothing of this conversation: write everything that it must know into the query. ' +
+          'Its answer comes back as the result of the call. It works in the same workspace.',
+        delegates.join('\n'),
+      ].join('\n\n'),
+    )
+  return sections.join('\n\n')
+}

@@ -1,0 +1,115 @@
+/** One effect → the facts of its result, through the two ports that reach out of the runner. */
+import type { PlacedFact } from '../../schema/conversation.ts'
+import type { GenerateParams } from '../../schema/control.ts'
+import type { Clock } from '../../schema/clock.ts'
+import { unreachable } from '../../schema/decider.ts'
+import { isRefusal, refusalError, PlatformError } from '../../schema/error.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import { hashOf, type Sha256 } from '../../schema/hash.ts'
+import type { RunId } from '../../schema/id.ts'
+import type { Lock } from '../../schema/lock.ts'
+import type { Prompt, ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/message.ts'
+import { catalogOf } from './catalog.ts'
+import { instructionOf } from './instruction.ts'
+import type { LoopPorts, Owed, Performed } from './loop.ts'
+import type { JobRuns } from './run.ts'
+
+/** Why a skill could not list or call; `isNews` for whoever hears it first, so that it is said once. */
+export interface SkillFault {
+  readonly code: string
+  readonly message: string
+  readonly isNews: boolean
+}
+
+/** The port to the skills' compartments. Neither verb rejects unless aborted: what goes wrong is a fault. */
+export interface Skills {
+  list(expertKey: ExpertKey, skill: string, signal: AbortSignal): Promise<readonly ToolDefinition[] | SkillFault>
+  call(
+    expertKey: ExpertKey,
+    skill: string,
+    tool: string,
+    call: ToolCallPart & { readonly runId: RunId },
+    signal: AbortSignal,
+  ): Promise<ToolResultPart | SkillFault>
+}
+
+/** The port to the control plane: gives the recorded `generated` or `generationFailed`. Throws when there is neither. */
+export type Generate = (params: GenerateParams, signal: AbortSignal) => Promise<PlacedFact>
+
+export interface PerformPorts {
+  readonly lock: Lock
+  readonly generate: Generate
+  readonly skills: Skills
+  readonly clock: Clock
+}
+
+/** Performs effects of one machine; a prompt that was sent once is only named afterwards. */
+export function performer(ports: PerformPorts): LoopPorts['perform'] {
+  const prompts = new Map<ExpertKey, { readonly prompt: Prompt; readonly hash: Sha256 }>()
+  const sent = new Set<Sha256>()
+
+  /** An expert's tools are listed once in a job, so its prompt stays what it is. */
+  const promptOf = (expertKey: ExpertKey, state: JobRuns): { readonly prompt: Prompt; readonly hash: Sha256 } => {
+    const known = prompts.get(expertKey)
+    if (known !== undefined) return known
+    const expert = ports.lock.experts[expertKey]
+    if (expert === undefined) throw new PlatformError('expert_not_found', `expert ${expertKey} is not in the lock`)
+    const tools = catalogOf(ports.lock, expert, state.listed[expertKey] ?? {})
+    if (isRefusal(tools)) throw refusalError(tools)
+    const prompt = { instruction: instructionOf(ports.lock, expert), tools }
+    const made = { prompt, hash: hashOf(prompt) }
+    prompts.set(expertKey, made)
+    return made
+  }
+
+  const generate = async (effect: Extract<Owed, { type: 'generate' }>, state: JobRuns, signal: AbortSignal) => {
+    const { runId, expertKey, stepNumber, messageCount } = effect
+    const { prompt, hash: promptHash } = promptOf(expertKey, state)
+    const params = { runId, expertKey, stepNumber, messageCount, promptHash }
+    const isNew = !sent.has(promptHash)
+    sent.add(promptHash)
+    return { proposed: [], recorded: [await ports.generate(isNew ? { ...params, prompt } : params, signal)] }
+  }
+
+  return async (effect, state, signal): Promise<Performed> => {
+    switch (effect.type) {
+      case 'generate':
+        return generate(effect, state, signal)
+      case 'listTools': {
+        const { runId, expertKey, skill } = effect
+        const place = { runId, expertKey, stepNumber: state.runs[runId]?.stepNumber ?? 0 }
+        const tools = await ports.skills.list(expertKey, skill, signal)
+        if ('code' in tools) {
+          const { code, message } = tools
+          return { proposed: [{ type: 'skillFailed', data: { skill, code, message }, ...place }], recorded: [] }
+        }
+        return { proposed: [{ type: 'toolsListed', data: { skill, tools }, ...place }], recorded: [] }
+      }
+      case 'callTool':
+        return callTool(ports, effect, signal)
+      default:
+        return unreachable(effect)
+    }
+  }
+}
+
+async function callTool(
+  { skills, clock }: PerformPorts,
+  effect: Extract<Owed, { type: 'callTool' }>,
+  signal: AbortSignal,
+): Promise<Performed> {
+  const { runId, expertKey, stepNumber, skill, tool, call } = effect
+  const place = { runId, expertKey, stepNumber }
+  const startedAt = clock.now()
+  const answer = await skills.call(expertKey, skill, tool, { ...call, runId }, signal)
+  const durationMs = Math.max(0, clock.now() - startedAt)
+  if (!('code' in answer))
+    return { proposed: [{ type: 'toolReturned', data: { result: answer, durationMs }, ...place }], recorded: [] }
+  const { code, message, isNews } = answer
+  const { callId, name } = call
+  const content = [{ type: 'text', text: `[${code}] ${message}` }] as const
+  const result = { type: 'toolResult', callId, name, content, isError: true } as const
+  const failed = { type: 'skillFailed', data: { skill, code, message }, ...place } as const
+  const returned = { type: 'toolReturned', data: { result, durationMs }, ...place } as const
+  return { proposed: isNews ? [failed, returned] : [returned], recorded: [] }
+}

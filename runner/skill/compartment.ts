@@ -1,0 +1,260 @@
+/**
+ * One skill's compartment as its client sees it. Statuses: idle → opening → live → idle (it fell), and shut for good.
+ *
+ * S1 Whatever goes wrong is a fault for every call in flight; no promise stays open.
+ * S2 A compartment is started at most STARTS_MAX times in one machine.
+ * S3 A compartment that offers other tools than were recorded answers nothing, ever.
+ * S4 A fault is news once, for whoever hears it first.
+ */
+import { Client, ProtocolError, SdkError, SdkErrorCode, type CallToolResult } from '@modelcontextprotocol/client'
+import type { Clock } from '../../schema/clock.ts'
+import type { CompartmentName, RunnerLine } from '../../schema/control.ts'
+import { canonical, hashOf } from '../../schema/hash.ts'
+import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
+import type { ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/message.ts'
+import type { SkillFault } from '../run/perform.ts'
+import { FrameTransport } from './frame-transport.ts'
+import { toolResultOf } from './result.ts'
+
+/** More starts than this are a skill that cannot be helped. */
+export const STARTS_MAX = 3
+/** The client library has timers of its own; ours, on the injected clock, always fire first. */
+const NEVER_MS = 2 ** 31 - 1
+
+export interface Deadlines {
+  /** From the start of a compartment to its answer to `initialize`, and for a listing. */
+  readonly initializeMs: number
+  /** For one call; each word of progress begins it anew. */
+  readonly callMs: number
+}
+
+/** Thrown within this folder only, and turned into a SkillFault at its edge. */
+class Fallen extends Error {
+  readonly code: string
+  isNews = true
+
+  constructor(code: string, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+export interface CompartmentPorts {
+  readonly send: (line: RunnerLine) => void
+  readonly clock: Clock
+  readonly deadlines: Deadlines
+  /** The tools that the log held for this skill when the machine began; undefined when it held none. */
+  readonly recorded: () => readonly ToolDefinition[] | undefined
+  /** What of a listing counts: the tools on offer. */
+  readonly offered: (tools: readonly ToolDefinition[]) => readonly ToolDefinition[]
+}
+
+interface Live {
+  readonly client: Client
+  readonly transport: FrameTransport
+  readonly tools: readonly ToolDefinition[]
+}
+
+export class Compartment {
+  readonly #name: CompartmentName
+  readonly #ports: CompartmentPorts
+  #starts = 0
+  #opened = Promise.withResolvers<void>()
+  #fell = Promise.withResolvers<never>()
+  #transport: FrameTransport | undefined
+  #live: Promise<Live> | undefined
+  #shut: Fallen | undefined
+  #tools: readonly ToolDefinition[] | undefined
+
+  constructor(name: CompartmentName, ports: CompartmentPorts) {
+    this.#name = { expertKey: name.expertKey, skill: name.skill }
+    this.#ports = ports
+  }
+
+  /** The tools on offer, from a compartment that is started for it when it is not running. */
+  async list(signal: AbortSignal): Promise<readonly ToolDefinition[] | SkillFault> {
+    return this.#guarded(signal, async ({ tools }) => tools)
+  }
+
+  /** The tool's own answer; an answer that breaks the protocol is one with isError. `callKey` names the call for ever. */
+  async call(
+    tool: string,
+    call: ToolCallPart,
+    callKey: string,
+    signal: AbortSignal,
+  ): Promise<ToolResultPart | SkillFault> {
+    return this.#guarded(signal, async ({ client }) => {
+      const args = isJsonObject(call.args) ? call.args : {}
+      return toolResultOf(call, await this.#callTool(client, tool, args, callKey, signal))
+    })
+  }
+
+  opened(): void {
+    this.#opened.resolve()
+  }
+
+  closed(code: string, message: string): void {
+    this.#fall(new Fallen(code, message))
+  }
+
+  receive(frame: Json): void {
+    if (this.#transport === undefined || this.#transport.receive(frame)) return
+    this.#end(new Fallen('skill_garbage', `Skill ${this.#name.skill} wrote something that is not MCP.`))
+  }
+
+  async #guarded<Value>(signal: AbortSignal, use: (live: Live) => Promise<Value>): Promise<Value | SkillFault> {
+    try {
+      const live = this.#start(signal)
+      const fell = this.#fell.promise
+      return await Promise.race([live.then(use), fell])
+    } catch (error) {
+      signal.throwIfAborted()
+      const fallen = error instanceof Fallen ? error : new Fallen('skill_garbage', String(error))
+      const { isNews } = fallen
+      fallen.isNews = false
+      return { code: fallen.code, message: fallen.message, isNews }
+    }
+  }
+
+  #start(signal: AbortSignal): Promise<Live> {
+    if (this.#shut !== undefined) throw this.#shut
+    if (this.#live !== undefined) return this.#live
+    if (this.#starts >= STARTS_MAX) {
+      const message = `Skill ${this.#name.skill} was started ${STARTS_MAX} times and fell each time.`
+      this.#shut = new Fallen('skill_start_failed', message)
+      throw this.#shut
+    }
+    this.#starts += 1
+    this.#opened = Promise.withResolvers()
+    this.#fell = Promise.withResolvers()
+    // Everybody who cares races it; with nobody there it must not count as unhandled.
+    this.#fell.promise.catch(() => {})
+    this.#live = this.#connect(signal)
+    this.#live.catch(() => {})
+    this.#ports.send({ type: 'open', ...this.#name })
+    return this.#live
+  }
+
+  async #connect(signal: AbortSignal): Promise<Live> {
+    const transport = new FrameTransport((frame) => this.#ports.send({ type: 'frame', ...this.#name, frame }))
+    this.#transport = transport
+    const client = new Client({ name: 'senmon', version: '1' }, { capabilities: {} })
+    const fell = this.#fell.promise
+    const begin = async (stop: AbortSignal): Promise<readonly ToolDefinition[]> => {
+      await Promise.race([this.#opened.promise, fell])
+      await client.connect(transport, { timeout: NEVER_MS, signal: stop })
+      const { tools } = await client.listTools({}, { timeout: NEVER_MS, signal: stop })
+      return tools.map(({ name, description, inputSchema }) => ({
+        name,
+        description: description ?? '',
+        inputSchema: inputSchema as JsonObject, // it came as JSON
+      }))
+    }
+    const { initializeMs } = this.#ports.deadlines
+    const hung = () => new Fallen('skill_hung', `Skill ${this.#name.skill} did not start within ${initializeMs} ms.`)
+    const listed = await this.#within(initializeMs, hung, signal, begin).catch((error: unknown) => {
+      throw this.#end(fallenFrom(error, this.#name.skill))
+    })
+    return { client, transport, tools: this.#admit(listed) }
+  }
+
+  #admit(listed: readonly ToolDefinition[]): readonly ToolDefinition[] {
+    const { skill } = this.#name
+    const names = new Set(listed.map((tool) => tool.name))
+    if (names.size < listed.length)
+      throw this.#end(new Fallen('skill_garbage', `Skill ${skill} offers two tools of one name.`))
+    const tools = this.#ports.offered(listed)
+    const recorded = this.#tools ?? this.#ports.recorded()
+    if (recorded !== undefined && hashTools(recorded) !== hashTools(tools)) {
+      this.#shut = new Fallen('skill_tools_changed', `Skill ${skill} offers other tools than when this job began.`)
+      throw this.#end(this.#shut)
+    }
+    this.#tools = tools
+    return tools
+  }
+
+  async #callTool(
+    client: Client,
+    tool: string,
+    args: JsonObject,
+    callKey: string,
+    signal: AbortSignal,
+  ): Promise<CallToolResult> {
+    const { callMs } = this.#ports.deadlines
+    const hung = () => new Fallen('skill_hung', `Tool ${tool} of ${this.#name.skill} said nothing for ${callMs} ms.`)
+    try {
+      return await this.#within(callMs, hung, signal, (stop, progress) => {
+        // The key lets a tool that keeps books recognise a call whose result was lost in a crash.
+        const params = { name: tool, arguments: args, _meta: { 'senmon.dev/call-key': callKey } }
+        return client.callTool(params, { timeout: NEVER_MS, signal: stop, onprogress: progress })
+      })
+    } catch (error) {
+      if (error instanceof Fallen && error.code === 'skill_hung') throw this.#end(error)
+      if (error instanceof ProtocolError || (error instanceof SdkError && error.code !== SdkErrorCode.ConnectionClosed))
+        return { isError: true, content: [{ type: 'text', text: error.message }] }
+      throw fallenFrom(error, this.#name.skill)
+    }
+  }
+
+  /** Runs `act` until it settles, or the clock says `ms` without progress, or the signal aborts. */
+  async #within<Value>(
+    ms: number,
+    hung: () => Fallen,
+    signal: AbortSignal,
+    act: (stop: AbortSignal, progress: () => void) => Promise<Value>,
+  ): Promise<Value> {
+    const stop = new AbortController()
+    const { promise: timedOut, reject } = Promise.withResolvers<never>()
+    timedOut.catch(() => {})
+    let watch = new AbortController()
+    const rewind = (): void => {
+      watch.abort()
+      watch = new AbortController()
+      const { clock } = this.#ports
+      clock.sleep(ms, AbortSignal.any([watch.signal, signal])).then(
+        () => reject(hung()),
+        () => {},
+      )
+    }
+    const aborted = (): void => reject(signal.reason instanceof Error ? signal.reason : new Error('aborted'))
+    signal.addEventListener('abort', aborted, { once: true })
+    try {
+      signal.throwIfAborted()
+      rewind()
+      return await Promise.race([act(stop.signal, rewind), timedOut])
+    } finally {
+      watch.abort()
+      stop.abort(new Error('no longer waited for'))
+      signal.removeEventListener('abort', aborted)
+    }
+  }
+
+  /** Ends the compartment for a reason of ours. */
+  #end(fallen: Fallen): Fallen {
+    if (this.#live !== undefined) {
+      this.#ports.send({ type: 'close', ...this.#name })
+      this.#fall(fallen)
+    }
+    return fallen
+  }
+
+  #fall(fallen: Fallen): void {
+    if (this.#live === undefined) return
+    this.#live = undefined
+    const transport = this.#transport
+    this.#transport = undefined
+    this.#fell.reject(fallen)
+    void transport?.close()
+  }
+}
+
+function fallenFrom(error: unknown, skill: string): Fallen {
+  if (error instanceof Fallen) return error
+  const message = error instanceof Error ? error.message : String(error)
+  return new Fallen('skill_garbage', `Skill ${skill} broke the protocol: ${message}`)
+}
+
+/** One hash for one set of tools, in whatever order they were listed. */
+function hashTools(tools: readonly ToolDefinition[]): string {
+  return hashOf(tools.map((tool) => canonical(tool)).toSorted())
+}

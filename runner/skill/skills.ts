@@ -1,0 +1,66 @@
+/** All skills of a machine: routes what the supervisor says to their compartments. */
+import type { Clock } from '../../schema/clock.ts'
+import type { CompartmentName, RunnerLine, SupervisorLine } from '../../schema/control.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import { hashOf } from '../../schema/hash.ts'
+import type { JobId } from '../../schema/id.ts'
+import type { Lock } from '../../schema/lock.ts'
+import type { ToolDefinition } from '../../schema/message.ts'
+import { onOffer } from '../run/catalog.ts'
+import type { Skills } from '../run/perform.ts'
+import { Compartment, type Deadlines } from './compartment.ts'
+
+export interface SkillsPorts {
+  readonly jobId: JobId
+  readonly lock: Lock
+  readonly send: (line: RunnerLine) => void
+  readonly clock: Clock
+  readonly deadlines: Deadlines
+  /** The tools in the log. */
+  readonly recorded: (expertKey: ExpertKey, skill: string) => readonly ToolDefinition[] | undefined
+}
+
+export interface OpenSkills extends Skills {
+  receive(line: Extract<SupervisorLine, CompartmentName>): void
+}
+
+export function openSkills(ports: SkillsPorts): OpenSkills {
+  const compartments = new Map<string, Compartment>()
+
+  const of = (expertKey: string, skill: string): Compartment => {
+    const key = JSON.stringify([expertKey, skill])
+    let compartment = compartments.get(key)
+    if (compartment === undefined) {
+      const locked = ports.lock.experts[expertKey as ExpertKey]?.skills[skill] // unknown keys find nothing
+      compartment = new Compartment(
+        { expertKey, skill },
+        {
+          ...ports,
+          recorded: () => ports.recorded(expertKey as ExpertKey, skill),
+          offered: (tools) => (locked?.type === 'mcpStdioSkill' ? onOffer(locked, tools) : []),
+        },
+      )
+      compartments.set(key, compartment)
+    }
+    return compartment
+  }
+
+  return {
+    list: (expertKey, skill, signal) => of(expertKey, skill).list(signal),
+    call(expertKey, skill, tool, call, signal) {
+      const callKey = hashOf([ports.jobId, call.runId, call.callId])
+      return of(expertKey, skill).call(tool, call, callKey, signal)
+    },
+    receive(line) {
+      const compartment = compartments.get(JSON.stringify([line.expertKey, line.skill]))
+      switch (line.type) {
+        case 'opened':
+          return compartment?.opened()
+        case 'closed':
+          return compartment?.closed(line.code, line.message)
+        case 'frame':
+          return compartment?.receive(line.frame)
+      }
+    },
+  }
+}
