@@ -109,6 +109,7 @@ export const CATALOGUE = {
   skill_tools_changed: { kind: 'failed_precondition', hint: "Publish the skill's new tools as a new version." },
   secret_missing: { kind: 'failed_precondition', hint: 'Set it: setSecret(input: { name, value }).' },
   limit_exceeded: { kind: 'resource_exhausted', hint: 'Use less; the message names the limit.' },
+  item_not_found: { kind: 'not_found', hint: 'List what is there: GET …/workspace_instance/items, GET …/checkpoints.' },
   workspace_invalid: { kind: 'invalid_argument', hint: 'Use relative paths of regular files.' },
   content_missing: { kind: 'internal', hint: 'The content store lost what the log names; restore it from a backup.' },
 

@@ -1,0 +1,47 @@
+/** The lock that a job pins: exactly which experts and skills it runs, by version and integrity. */
+import type { Lock, LockedExpert, LockedSkill } from '../../schema/lock.ts'
+import { builder } from './builder.ts'
+
+const LockedSkillRef = builder.objectRef<{ readonly name: string; readonly skill: LockedSkill }>('LockedSkill').implement({
+  fields: (t) => ({
+    name: t.exposeString('name'),
+    type: t.string({ resolve: ({ skill }) => skill.type }),
+    packages: t.field({
+      type: 'JSON',
+      description: 'Every package of the installation: name, version, integrity.',
+      resolve: ({ skill }) =>
+        skill.type === 'mcpStdioSkill'
+          ? skill.packages.map(({ name, version, integrity }) => ({ name, version, integrity }))
+          : [],
+    }),
+    requiredEnv: t.stringList({ resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.requiredEnv : []) }),
+    allowedDomains: t.stringList({
+      resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.allowedDomains : []),
+    }),
+  }),
+})
+
+const LockedExpertRef = builder.objectRef<LockedExpert>('LockedExpert').implement({
+  fields: (t) => ({
+    key: t.exposeString('key'),
+    name: t.exposeString('name'),
+    version: t.exposeString('version'),
+    packageName: t.string({ resolve: (expert) => expert.package.name }),
+    integrity: t.string({ resolve: (expert) => expert.package.integrity }),
+    description: t.exposeString('description'),
+    model: t.exposeString('model', { nullable: true }),
+    delegates: t.field({ type: 'JSON', description: 'Alias to exact key.', resolve: ({ delegates }) => delegates }),
+    skills: t.field({
+      type: [LockedSkillRef],
+      resolve: ({ skills }) => Object.entries(skills).map(([name, skill]) => ({ name, skill })),
+    }),
+  }),
+})
+
+export const LockRef = builder.objectRef<Lock>('Lock').implement({
+  description: 'Made when the expert was published; the job runs what it says and nothing else.',
+  fields: (t) => ({
+    coordinator: t.exposeString('coordinator'),
+    experts: t.field({ type: [LockedExpertRef], resolve: ({ experts }) => Object.values(experts) }),
+  }),
+})

@@ -1,0 +1,29 @@
+/** Questions that a job puts to its human. */
+import type { QuestionSummary } from '../job/job-summary.ts'
+import { builder } from './builder.ts'
+
+const QuestionKindRef = builder.enumType('QuestionKind', { values: ['confirm', 'ask', 'choose', 'schema'] as const })
+
+export const QuestionRef = builder.objectRef<QuestionSummary>('Question').implement({
+  description: 'Answer it with continueJob(input: { jobId, answer: { questionId, value, argsHash } }).',
+  fields: (t) => ({
+    id: t.exposeID('id'),
+    runId: t.exposeID('runId'),
+    kind: t.expose('kind', { type: QuestionKindRef }),
+    title: t.exposeString('title'),
+    schema: t.expose('schema', { type: 'JSON', description: 'JSON Schema that the answer must satisfy.' }),
+    toolName: t.exposeString('toolName'),
+    args: t.expose('args', { type: 'JSON', description: 'What the expert called the tool with.' }),
+    argsHash: t.exposeString('argsHash', { description: 'Send it along to answer exactly what you saw.' }),
+    open: t.boolean({ resolve: ({ answeredAt }) => answeredAt === null }),
+    askedAt: t.expose('askedAt', { type: 'DateTime' }),
+    answeredAt: t.expose('answeredAt', { type: 'DateTime', nullable: true }),
+    answer: t.expose('answer', { type: 'JSON', nullable: true }),
+  }),
+})
+
+/** Open ones first, then as they were asked. */
+export function openFirst(questions: readonly QuestionSummary[]): readonly QuestionSummary[] {
+  const isOpen = (question: QuestionSummary) => question.answeredAt === null
+  return [...questions.filter(isOpen), ...questions.filter((question) => !isOpen(question))]
+}

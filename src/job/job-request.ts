@@ -1,0 +1,92 @@
+/** What callers send to create and continue jobs, as the verbs want it; the same for GraphQL and REST. */
+import { isRefusal, refuse, type Refusal } from '../../schema/error.ts'
+import type { Sha256 } from '../../schema/hash.ts'
+import { parseId } from '../../schema/id.ts'
+import type { Json } from '../../schema/json.ts'
+import type { ContinueJob, CreateJob, InputFile } from './jobs.ts'
+
+type Maybe<Value> = Value | null | undefined
+
+export interface FileInput {
+  readonly path: string
+  readonly text?: Maybe<string>
+  readonly base64?: Maybe<string>
+}
+
+export interface CreateJobInput {
+  readonly expertKey: string
+  readonly query?: Maybe<string>
+  readonly files?: Maybe<readonly FileInput[]>
+  readonly userId?: Maybe<string>
+  readonly model?: Maybe<string>
+  readonly maxSteps?: Maybe<number>
+  readonly idempotencyKey?: Maybe<string>
+}
+
+export interface ContinueJobInput {
+  readonly jobId: string
+  readonly query?: Maybe<string>
+  readonly answer?: Maybe<{
+    readonly questionId: string
+    readonly value: Json
+    readonly argsHash?: Maybe<string>
+  }>
+  readonly maxSteps?: Maybe<number>
+  readonly idempotencyKey?: Maybe<string>
+}
+
+/** Refuses with `input_invalid` a file that has not exactly one content. */
+export function parseCreateJob(input: CreateJobInput): CreateJob | Refusal {
+  const files: InputFile[] = []
+  for (const file of input.files ?? []) {
+    const parsed = parseFile(file)
+    if (isRefusal(parsed)) return parsed
+    files.push(parsed)
+  }
+  return {
+    expertKey: input.expertKey,
+    query: input.query ?? null,
+    files,
+    userId: input.userId ?? null,
+    model: input.model ?? null,
+    maxSteps: input.maxSteps ?? null,
+    idempotencyKey: input.idempotencyKey ?? null,
+  }
+}
+
+/** Refuses with `job_not_found`, `question_not_found` what cannot be an id. */
+export function parseContinueJob(input: ContinueJobInput): ContinueJob | Refusal {
+  const jobId = parseId('job', input.jobId)
+  if (jobId === undefined) return refuseJob(input.jobId)
+  const questionId = parseId('que', input.answer?.questionId)
+  if (input.answer && questionId === undefined)
+    return refuse('question_not_found', `job ${jobId} has no question ${input.answer.questionId.slice(0, 64)}`)
+  return {
+    jobId,
+    query: input.query ?? null,
+    answer:
+      input.answer && questionId !== undefined
+        ? // A hash that is not one simply matches nothing.
+          { questionId, value: input.answer.value, argsHash: (input.answer.argsHash ?? null) as Sha256 | null }
+        : null,
+    maxSteps: input.maxSteps ?? null,
+    idempotencyKey: input.idempotencyKey ?? null,
+  }
+}
+
+/** The refusal for a job that this caller cannot see. */
+export function refuseJob(jobId: string): Refusal {
+  return refuse('job_not_found', `there is no job ${jobId.slice(0, 64)}`)
+}
+
+const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/
+
+function parseFile({ path, text, base64 }: FileInput): InputFile | Refusal {
+  const has = (value: Maybe<string>): value is string => value !== null && value !== undefined
+  if (has(text) === has(base64))
+    return refuse('input_invalid', `the file "${path.slice(0, 200)}" must have either text or base64`)
+  if (has(text)) return { path, bytes: new TextEncoder().encode(text) }
+  if (!has(base64) || base64.length % 4 !== 0 || !BASE64.test(base64))
+    return refuse('input_invalid', `the base64 of the file "${path.slice(0, 200)}" is not base64`)
+  return { path, bytes: new Uint8Array(Buffer.from(base64, 'base64')) }
+}
