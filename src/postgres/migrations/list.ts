@@ -1,0 +1,4 @@
+/** The migrations in order. A name is what the database remembers: never rename, edit or reorder one that was released. */
+import { FirstTables } from './0001-first-tables.ts'
+
+export const MIGRATIONS = [{ name: '0001-first-tables', class: FirstTables }]

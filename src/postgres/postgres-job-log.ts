@@ -1,0 +1,277 @@
+/**
+ * The job log on Postgres. An append is one statement, hence one commit: it updates the job's row where the head, the
+ * fence and the lease are as expected, and inserts the events from what it updated: all of it or nothing.
+ *
+ * When a connection breaks during an append, nobody knows whether it took effect. It is then tried again: the row's
+ * lock waits for an attempt still under way, and where the head has moved the event in our place tells whose it was.
+ */
+import type { Clock } from '../../schema/clock.ts'
+import { PlatformError } from '../../schema/error.ts'
+import type { JobEvent } from '../../schema/event.ts'
+import { sha256, type Sha256 } from '../../schema/hash.ts'
+import type { ApplicationId, JobId } from '../../schema/id.ts'
+import type { Idempotency, JobFilter, JobLog, LogHead, StoredJob } from '../job/job-log.ts'
+import type { Job } from '../job/job.ts'
+import type { Lease } from '../job/lease.ts'
+import { brokenConstraint, retrying, type Sql } from './sql.ts'
+import type { WakeUps } from './wake-ups.ts'
+
+/** The events as columns: arrays that `unnest` turns into rows. */
+const UNNEST = (first: number) => {
+  const types = ['int[]', 'int[]', 'text[]', 'text[]', 'text[]', 'int[]', 'bigint[]', 'text[]', 'text[]', 'text[]']
+  return `unnest(${types.map((type, i) => `$${first + i}::${type}`).join(', ')})
+    as e (seq, v, type, run_id, expert_key, step_number, at, data, prev_hash, hash)`
+}
+const EVENT_COLUMNS = 'job_id, seq, v, type, run_id, expert_key, step_number, at, data, prev_hash, hash'
+const EVENT_VALUES = `seq, v, type, run_id, expert_key, step_number, at, data::json,
+    decode(prev_hash, 'hex'), decode(hash, 'hex')`
+
+const CREATE = `
+  with idempotency as (
+    insert into idempotency_keys (application_id, key_hash, request_hash, job_id)
+    select $2, decode($9, 'hex'), decode($10, 'hex'), $1 where $9::text is not null
+    on conflict do nothing returning 1
+  ), job as (
+    insert into jobs (id, application_id, user_id, status, expert_name, state, revision, head_hash, lock_hash)
+    select $1, $2, $3, $4, $5, $6::json, $7, decode($8, 'hex'), decode($11, 'hex')
+    where $9::text is null or exists (select from idempotency) returning id
+  )
+  insert into job_events (${EVENT_COLUMNS})
+  select job.id, ${EVENT_VALUES} from job, ${UNNEST(12)} returning seq`
+
+const APPEND = `
+  with job as (
+    update jobs set status = $4, state = $5::json, revision = $6, head_hash = decode($7, 'hex'),
+      lease_holder = case when $8::boolean then $9 else lease_holder end,
+      lease_fence = case when $8::boolean then $10 else lease_fence end,
+      lease_until = case when $8::boolean then $11 else lease_until end
+    where id = $1 and revision = $2 and head_hash = decode($3, 'hex')
+      and ($12::int is null or lease_fence = $12::int)
+      and ($9::text is null or lease_until is null or lease_until <= $13::bigint)
+    returning id, application_id
+  ), idempotency as (
+    insert into idempotency_keys (application_id, key_hash, request_hash, job_id)
+    select application_id, decode($14, 'hex'), decode($15, 'hex'), id from job where $14::text is not null
+  )
+  insert into job_events (${EVENT_COLUMNS})
+  select job.id, ${EVENT_VALUES} from job, ${UNNEST(16)} returning seq`
+
+const JOB_COLUMNS = `state, revision, encode(head_hash, 'hex') as head_hash, encode(lock_hash, 'hex') as lock_hash,
+  lease_holder, lease_fence, lease_until::float8 as lease_until`
+const FIND = `select ${JOB_COLUMNS} from jobs where id = $1`
+const LIST = `
+  select ${JOB_COLUMNS} from jobs
+  where application_id = $1 and ($2::text is null or id < $2) and ($3::text is null or status = $3)
+    and ($4::text is null or expert_name = $4) and ($5::text is null or user_id = $5)
+  order by id desc limit $6`
+const CLAIMABLE = `
+  select ${JOB_COLUMNS} from jobs
+  where status in ('queued', 'running') and (status = 'queued' or lease_until is null or lease_until <= $1)
+  order by id limit $2`
+const RENEW = 'update jobs set lease_until = $3 where id = $1 and lease_fence = $2 returning id'
+const READ = `
+  select job_id, seq, v, type, run_id, expert_key, step_number, at::float8 as at, data,
+    encode(prev_hash, 'hex') as prev_hash, encode(hash, 'hex') as hash
+  from job_events where job_id = $1 and seq > $2 order by seq limit $3`
+const FIND_REQUEST = `
+  select job_id, encode(request_hash, 'hex') as request_hash from idempotency_keys
+  where application_id = $1 and key_hash = decode($2, 'hex')`
+
+interface JobRow {
+  readonly state: Job
+  readonly revision: number
+  readonly head_hash: Sha256
+  readonly lock_hash: Sha256
+  readonly lease_holder: string | null
+  readonly lease_fence: number | null
+  readonly lease_until: number | null
+}
+
+interface EventRow {
+  readonly job_id: JobId
+  readonly seq: number
+  readonly v: number
+  readonly type: string
+  readonly run_id: string | null
+  readonly expert_key: string | null
+  readonly step_number: number | null
+  readonly at: number
+  readonly data: unknown
+  readonly prev_hash: Sha256
+  readonly hash: Sha256
+}
+
+function storedOf(row: JobRow): StoredJob {
+  const { lease_holder: holder, lease_fence: fence, lease_until: until } = row
+  const lease = holder === null || fence === null || until === null ? null : { holder, fence, until }
+  return { job: row.state, head: { revision: row.revision, hash: row.head_hash }, lockHash: row.lock_hash, lease }
+}
+
+function eventOf(row: EventRow): JobEvent {
+  const { v, seq, type, at, data, hash } = row
+  const place = { runId: row.run_id, expertKey: row.expert_key, stepNumber: row.step_number }
+  // What `append` was given: the hash chain proves it, not this cast.
+  return { v, jobId: row.job_id, seq, type, ...place, at, data, prevHash: row.prev_hash, hash } as JobEvent
+}
+
+function columnsOf(events: readonly JobEvent[]): readonly unknown[] {
+  const column = <Value>(value: (event: JobEvent) => Value) => events.map(value)
+  return [
+    column(({ seq }) => seq),
+    column(({ v }) => v),
+    column(({ type }) => type),
+    column(({ runId }) => runId),
+    column(({ expertKey }) => expertKey),
+    column(({ stepNumber }) => stepNumber),
+    column(({ at }) => at),
+    column(({ data }) => JSON.stringify(data)),
+    column(({ prevHash }) => prevHash),
+    column(({ hash }) => hash),
+  ]
+}
+
+function headOf(jobId: JobId, events: readonly JobEvent[]): LogHead & { readonly at: number } {
+  const last = events.at(-1)
+  if (last === undefined) throw new TypeError(`an append to ${jobId} has no event`)
+  return { revision: last.seq, hash: last.hash, at: last.at }
+}
+
+/** A text column holds no NUL. */
+function textOf(value: string | null): string | null {
+  return value?.replaceAll('\0', '\uFFFD') ?? null
+}
+
+/** An exact key's name: what stands before the last @. */
+function nameOf(expertKey: string): string {
+  return expertKey.slice(0, expertKey.lastIndexOf('@'))
+}
+
+function reused(idempotency: Idempotency, cause?: unknown): PlatformError {
+  const message = `The idempotency key ${idempotency.key} was used for another request.`
+  return new PlatformError('idempotency_key_reused', message, { cause })
+}
+
+export class PostgresJobLog implements JobLog {
+  readonly #sql: Sql
+  readonly #wakeUps: WakeUps
+  readonly #clock: Clock
+
+  constructor({ sql, wakeUps }: { readonly sql: Sql; readonly wakeUps: WakeUps }, clock: Clock) {
+    this.#sql = sql
+    this.#wakeUps = wakeUps
+    this.#clock = clock
+  }
+
+  async create(job: Job, events: readonly JobEvent[], lockHash: Sha256, idempotency: Idempotency | null) {
+    const { revision, hash } = headOf(job.id, events)
+    const stored: StoredJob = { job, head: { revision, hash }, lockHash, lease: null }
+    const request = idempotency === null ? [null, null] : [sha256(idempotency.key), idempotency.requestHash]
+    const { id, applicationId, userId, status, expertKey } = job
+    const facts = [id, applicationId, textOf(userId), status, nameOf(expertKey), JSON.stringify(job), revision, hash]
+    const values = [...facts, ...request, lockHash, ...columnsOf(events)]
+    const written = await retrying(this.#clock, async (attempt) => {
+      try {
+        return (await this.#sql.query(CREATE, values)).length > 0
+      } catch (cause) {
+        // Only an attempt of ours whose answer was lost can have used this id.
+        if (attempt > 0 && brokenConstraint(cause) === 'jobs_pkey') return true
+        throw cause
+      }
+    })
+    if (!written && idempotency !== null) {
+      const known = await this.findRequest(applicationId, idempotency.key)
+      if (known?.requestHash !== idempotency.requestHash) throw reused(idempotency)
+      if (known.jobId !== id) return { job: await this.#get(known.jobId), isNew: false }
+    }
+    this.#wakeUps.announce(id, status === 'queued')
+    return { job: stored, isNew: true }
+  }
+
+  async append(
+    expected: LogHead,
+    job: Job,
+    events: readonly JobEvent[],
+    fence: number | null,
+    change: { readonly lease?: Lease | null; readonly idempotency?: Idempotency | null } = {},
+  ): Promise<LogHead> {
+    const { revision, hash, at } = headOf(job.id, events)
+    const { lease, idempotency } = change
+    const leased = [lease !== undefined, lease?.holder ?? null, lease?.fence ?? null, lease?.until ?? null, fence, at]
+    const request = idempotency ? [sha256(idempotency.key), idempotency.requestHash] : [null, null]
+    const facts = [job.id, expected.revision, expected.hash, job.status, JSON.stringify(job), revision, hash]
+    const values = [...facts, ...leased, ...request, ...columnsOf(events)]
+    await retrying(this.#clock, async (attempt) => {
+      try {
+        if ((await this.#sql.query(APPEND, values)).length > 0) return
+      } catch (cause) {
+        if (idempotency && brokenConstraint(cause) === 'idempotency_keys_pkey') throw reused(idempotency, cause)
+        throw cause
+      }
+      if (attempt === 0 || !(await this.#holds(job.id, revision, hash))) await this.#refuse(job.id, expected, fence)
+    })
+    this.#wakeUps.announce(job.id, job.status === 'queued')
+    return { revision, hash }
+  }
+
+  /** True when the log has this very event: an attempt of ours took effect though its answer was lost. */
+  async #holds(jobId: JobId, seq: number, hash: Sha256): Promise<boolean> {
+    const [event] = await this.#sql.query<EventRow>(READ, [jobId, seq - 1, 1])
+    return event?.seq === seq && event.hash === hash
+  }
+
+  /** Says why an append wrote nothing. */
+  async #refuse(jobId: JobId, expected: LogHead, fence: number | null): Promise<never> {
+    const { head, lease } = await this.#get(jobId)
+    if (fence !== null && lease?.fence !== fence)
+      throw new PlatformError('fence_stale', `Fence ${fence} no longer holds job ${jobId}.`)
+    if (head.revision === expected.revision && head.hash === expected.hash)
+      throw new PlatformError('revision_conflict', `Job ${jobId} is held by ${lease?.holder}.`)
+    throw new PlatformError('revision_conflict', `Job ${jobId} is at ${head.revision}, not at ${expected.revision}.`)
+  }
+
+  async #get(jobId: JobId): Promise<StoredJob> {
+    const stored = await this.find(jobId)
+    if (stored === undefined) throw new PlatformError('job_not_found', `There is no job ${jobId}.`)
+    return stored
+  }
+
+  async #rows<Row>(text: string, values: readonly unknown[]): Promise<readonly Row[]> {
+    return retrying(this.#clock, () => this.#sql.query<Row>(text, values))
+  }
+
+  async findRequest(applicationId: ApplicationId, key: string) {
+    const [row] = await this.#rows<{ job_id: JobId; request_hash: Sha256 }>(FIND_REQUEST, [applicationId, sha256(key)])
+    return row === undefined ? undefined : { jobId: row.job_id, requestHash: row.request_hash }
+  }
+
+  async find(jobId: JobId): Promise<StoredJob | undefined> {
+    const [row] = await this.#rows<JobRow>(FIND, [jobId])
+    return row === undefined ? undefined : storedOf(row)
+  }
+
+  async list(applicationId: ApplicationId, filter: JobFilter, first: number, after: JobId | null) {
+    const { status = null, expertName = null, userId = null } = filter
+    const values = [applicationId, after, textOf(status), textOf(expertName), textOf(userId), first]
+    return (await this.#rows<JobRow>(LIST, values)).map(storedOf)
+  }
+
+  async read(jobId: JobId, after: number, limit: number): Promise<readonly JobEvent[]> {
+    return (await this.#rows<EventRow>(READ, [jobId, after, limit])).map(eventOf)
+  }
+
+  async claimable(now: number, limit: number): Promise<readonly StoredJob[]> {
+    return (await this.#rows<JobRow>(CLAIMABLE, [now, limit])).map(storedOf)
+  }
+
+  async renew(jobId: JobId, fence: number, until: number): Promise<boolean> {
+    return (await this.#rows(RENEW, [jobId, fence, until])).length > 0
+  }
+
+  onAppend(jobId: JobId, wake: () => void): () => void {
+    return this.#wakeUps.onAppend(jobId, wake)
+  }
+
+  onClaimable(wake: () => void): () => void {
+    return this.#wakeUps.onClaimable(wake)
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * Who waits for which job, and what wakes them: appends of this process at once, appends of others by NOTIFY, and a
+ * slow poll as a net. A wake-up says "look again", never what there is to see, so a lost or doubled one harms nobody.
+ *
+ * W1 NOTIFY is sent after the commit, on a connection of its own: within the writing transaction it would make commits
+ *    wait for one another. It never fails an append.
+ * W2 After a dropped connection everybody is woken, since nobody knows what was missed.
+ */
+import { Client, type ClientConfig } from 'pg'
+import type { Clock } from '../../schema/clock.ts'
+import type { JobId } from '../../schema/id.ts'
+import type { Log } from '../log.ts'
+import type { Sql } from './sql.ts'
+
+export interface WakeUps {
+  /** To be called after the commit of an append. */
+  announce(jobId: JobId, isClaimable: boolean): void
+  onAppend(jobId: JobId, wake: () => void): () => void
+  onClaimable(wake: () => void): () => void
+  close(): Promise<void>
+}
+
+const CHANNEL = 'senmon_appended'
+const POLL_MS = 2000
+const RECONNECT_MS = 250
+/** NOTIFY takes less than 8000 bytes; an id has 30. */
+const IDS_PER_NOTIFY = 200
+/** In a payload: some job became claimable. */
+const CLAIMABLE = '!'
+
+class Hub {
+  readonly #byJob = new Map<string, Set<() => void>>()
+  readonly #claimers = new Set<() => void>()
+
+  add(jobId: JobId, wake: () => void): () => void {
+    const waiting = this.#byJob.get(jobId) ?? new Set()
+    // One function may wait twice; each call of the returned one ends one wait.
+    const own = () => wake()
+    this.#byJob.set(jobId, waiting.add(own))
+    return () => {
+      waiting.delete(own)
+      if (waiting.size === 0 && this.#byJob.get(jobId) === waiting) this.#byJob.delete(jobId)
+    }
+  }
+
+  addClaimer(wake: () => void): () => void {
+    const own = () => wake()
+    this.#claimers.add(own)
+    return () => void this.#claimers.delete(own)
+  }
+
+  wake(jobId: string): void {
+    for (const wake of this.#byJob.get(jobId) ?? []) wake()
+  }
+
+  wakeClaimers(): void {
+    for (const wake of this.#claimers) wake()
+  }
+
+  wakeAll(): void {
+    for (const jobId of this.#byJob.keys()) this.wake(jobId)
+    this.wakeClaimers()
+  }
+
+  jobs(): readonly string[] {
+    return [...this.#byJob.keys()]
+  }
+}
+
+/** The connection that listens and notifies. What it is told while disconnected waits for the next connection. */
+class Notifier {
+  readonly #hub: Hub
+  readonly #config: ClientConfig
+  readonly #log: Log
+  readonly #due = new Set<string>()
+  #client: Client | undefined
+  #isSending = false
+
+  constructor(hub: Hub, config: ClientConfig, log: Log) {
+    this.#hub = hub
+    this.#config = config
+    this.#log = log
+  }
+
+  notify(item: string): void {
+    this.#due.add(item)
+    if (!this.#isSending) void this.#send()
+  }
+
+  /** One statement is under way at most; whatever comes meanwhile goes with the next. */
+  async #send(): Promise<void> {
+    this.#isSending = true
+    try {
+      while (this.#client !== undefined && this.#due.size > 0) {
+        const items = [...this.#due].slice(0, IDS_PER_NOTIFY)
+        await this.#client.query('select pg_notify($1, $2)', [CHANNEL, items.join(',')])
+        for (const item of items) this.#due.delete(item)
+      }
+    } catch (cause) {
+      // The items stay due; the poll of the other processes is the net until then.
+      this.#log.warn('A wake-up could not be sent to other processes.', { cause })
+    } finally {
+      this.#isSending = false
+    }
+  }
+
+  /** Keeps a connection until the signal aborts. */
+  async keep(clock: Clock, signal: AbortSignal): Promise<void> {
+    let isFirst = true
+    while (!signal.aborted) {
+      try {
+        await this.#connection(isFirst, signal)
+      } catch (cause) {
+        if (!signal.aborted) this.#log.warn('The connection that brings wake-ups was lost.', { cause })
+      }
+      isFirst = false
+      await pause(clock, RECONNECT_MS, signal)
+    }
+  }
+
+  /** One connection, until it is lost. */
+  async #connection(isFirst: boolean, signal: AbortSignal): Promise<void> {
+    const client = new Client(this.#config)
+    const lost = new Promise<never>((_, reject) => {
+      client.on('error', reject)
+      client.on('end', () => reject(new Error('The connection ended.')))
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+    })
+    lost.catch(() => undefined)
+    try {
+      await client.connect()
+      let ownPid = 0
+      client.on('notification', ({ payload = '', processId }) => {
+        if (processId !== ownPid) this.#hear(payload)
+      })
+      const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid')
+      ownPid = rows[0]?.pid ?? 0
+      await client.query(`listen ${CHANNEL}`)
+      if (!isFirst) this.#hub.wakeAll()
+      this.#client = client
+      if (!this.#isSending) void this.#send()
+      await lost
+    } finally {
+      this.#client = undefined
+      await client.end().catch(() => undefined)
+    }
+  }
+
+  #hear(payload: string): void {
+    for (const item of payload.split(',')) {
+      if (item === CLAIMABLE) this.#hub.wakeClaimers()
+      else this.#hub.wake(item)
+    }
+  }
+}
+
+async function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await clock.sleep(ms, signal)
+  } catch (cause) {
+    if (!signal.aborted) throw cause
+  }
+}
+
+/** Wakes those whose job's log has grown since the last look; one statement, however many they are. */
+async function poll(hub: Hub, sql: Sql, clock: Clock, log: Log, signal: AbortSignal): Promise<void> {
+  let seen = new Map<string, number>()
+  for (;;) {
+    await pause(clock, POLL_MS, signal)
+    if (signal.aborted) return
+    hub.wakeClaimers()
+    const ids = hub.jobs()
+    if (ids.length === 0) continue
+    try {
+      const rows = await sql.query<{ id: string; revision: number }>(
+        'select id, revision from jobs where id = any($1::text[])',
+        [ids],
+      )
+      for (const { id, revision } of rows) if (seen.get(id) !== revision) hub.wake(id)
+      seen = new Map(rows.map(({ id, revision }) => [id, revision]))
+    } catch (cause) {
+      log.warn('The log could not be polled.', { cause })
+    }
+  }
+}
+
+/** `config` connects to the database that others use as well; null when this process is alone (PGlite). */
+export function openWakeUps(config: ClientConfig | null, sql: Sql, clock: Clock, log: Log): WakeUps {
+  const hub = new Hub()
+  const closing = new AbortController()
+  const notifier = config === null ? undefined : new Notifier(hub, config, log)
+  const loops = [poll(hub, sql, clock, log, closing.signal), notifier?.keep(clock, closing.signal)]
+  return {
+    announce(jobId, isClaimable) {
+      hub.wake(jobId)
+      if (isClaimable) hub.wakeClaimers()
+      notifier?.notify(jobId)
+      if (isClaimable) notifier?.notify(CLAIMABLE)
+    },
+    onAppend: (jobId, wake) => hub.add(jobId, wake),
+    onClaimable: (wake) => hub.addClaimer(wake),
+    async close() {
+      closing.abort(new Error('The wake-ups are closed.'))
+      await Promise.all(loops)
+    },
+  }
+}
