@@ -126,7 +126,10 @@ export class Generation {
       if (block.type === 'text') return [{ type: 'text', text: block.text }]
       return [{ type: 'reasoning', text: block.text, ...metadata }]
     })
-    return { parts, usage: usageOf(finish.usage), finishReason: finish.finishReason.unified }
+    const reason = finish.finishReason.unified
+    // Some providers stop for a call as they stop for an end.
+    const finishReason = calls > 0 && (reason === 'stop' || reason === 'other') ? 'tool-calls' : reason
+    return { parts, usage: usageOf(finish.usage), finishReason }
   }
 }
 

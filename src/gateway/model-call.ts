@@ -80,7 +80,7 @@ function wireMessages(message: Message, names: ToolNames, imagesInResults: boole
     case 'tool': {
       if (message.content.length === 0) return []
       const content = message.content.map((result) => wireResult(result, names, imagesInResults))
-      const images = imagesInResults ? [] : imagesOf(message.content)
+      const images = imagesInResults ? [] : imagesOf(message.content, names)
       return [{ role: 'tool', content }, ...(images.length === 0 ? [] : [{ role: 'user' as const, content: images }])]
     }
     default:
@@ -135,14 +135,17 @@ function wireResult(result: ToolResultPart, names: ToolNames, imagesInResults: b
     const value = result.content.flatMap((part) => wireContent(part))
     return { ...named, output: { type: 'content', value } }
   }
-  if (images.length > 0 && !imagesInResults) texts.push(`[${images.length} images, in the next message]`)
+  if (images.length > 0 && !imagesInResults) texts.push(`[images: ${images.length}, in the next message]`)
   return { ...named, output: { type: result.isError ? 'error-text' : 'text', value: texts.join('\n') } }
 }
 
-function imagesOf(results: readonly ToolResultPart[]): WireOf<'user'>['content'] {
+function imagesOf(results: readonly ToolResultPart[], names: ToolNames): WireOf<'user'>['content'] {
   return results.flatMap((result) => {
     const images = result.content.filter((part) => part.type === 'image')
     if (images.length === 0) return []
-    return [{ type: 'text' as const, text: `Images from ${result.name}:` }, ...images.map((image) => wireFile(image))]
+    return [
+      { type: 'text' as const, text: `Images from ${names.toWire(result.name)}:` },
+      ...images.map((image) => wireFile(image)),
+    ]
   })
 }

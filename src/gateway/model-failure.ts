@@ -75,12 +75,22 @@ export function classify(model: string, error: unknown, secrets: readonly string
     status === undefined
       ? `The provider of ${model} could not be understood or reached: ${why}`
       : `The provider of ${model} failed with status ${status}: ${why}`
-  const again = status === undefined ? (retryable ?? isNetworkError(error)) : true
+  const again = status === undefined ? (retryable ?? isBroken(error)) : true
   return { code: 'model_error', message, retryable: again, retryAfterMs: retryAfter(headers, now) }
 }
 
-/** A connection that broke off, as fetch says it. */
-function isNetworkError(error: unknown): boolean {
+/** The AI SDK's names for an answer that came in pieces or as nonsense; the next one may be whole. */
+const BROKEN_ANSWERS: ReadonlySet<string> = new Set([
+  'AI_EmptyResponseBodyError',
+  'AI_InvalidResponseDataError',
+  'AI_JSONParseError',
+  'AI_TypeValidationError',
+])
+
+/** A connection or an answer that broke off. */
+function isBroken(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  if (BROKEN_ANSWERS.has(error.name)) return true
   return error instanceof TypeError && /fetch failed|terminated|network/i.test(error.message)
 }
 
