@@ -1,7 +1,18 @@
-/** The verbs of applications: who is asking, and may they. Fails closed: anything but a good key is undefined. */
-import type { ApiKeyId, ApplicationId } from '../../schema/id.ts'
+/**
+ * The verbs of applications: who is asking, and may they.
+ *
+ * A1 Only a key that was minted, is known, is not revoked and belongs to a known application gives a caller.
+ * A2 Junk is dropped before the store is asked.
+ * A3 Whatever the store does wrong (nothing, null, another's row, an error), nobody is let in.
+ */
+import { timingSafeEqual } from 'node:crypto'
+import type { Chance, Clock } from '../../schema/clock.ts'
+import { PlatformError } from '../../schema/error.ts'
+import { sha256 } from '../../schema/hash.ts'
+import { makeId, type ApiKeyId, type ApplicationId } from '../../schema/id.ts'
 import type { Secret } from '../../schema/secret.ts'
-import type { Application } from './application-store.ts'
+import type { Application, ApplicationStore, StoredKey } from './application-store.ts'
+import { mintToken, parseToken, SECRET_BYTES } from './token.ts'
 
 export interface Caller {
   readonly application: Application
@@ -10,11 +21,78 @@ export interface Caller {
 }
 
 export interface Applications {
-  /** The caller that a key stands for; undefined for junk, unknown, revoked. Never throws for bad keys. */
+  /**
+   * The caller that a key stands for; undefined for junk, unknown, revoked. Never throws for bad keys;
+   * throws `not_ready` when the store cannot be asked.
+   */
   authenticate(key: string | null): Promise<Caller | undefined>
-  /** True while the key has not been revoked: streams ask again for every event. */
+  /** True while the key has not been revoked: streams ask again for every event. False when in doubt; never throws. */
   isLive(keyId: ApiKeyId): Promise<boolean>
+  /** The application of this name, made when there is none. */
   ensure(name: string): Promise<Application>
+  /** A new key with every scope; this is the only time that it is seen. */
   createKey(applicationId: ApplicationId): Promise<Secret>
+  /** False for an unknown key, another application's, or one revoked before. */
   revokeKey(applicationId: ApplicationId, keyId: ApiKeyId): Promise<boolean>
+}
+
+export interface ApplicationsDependencies {
+  readonly store: ApplicationStore
+  readonly clock: Clock
+  readonly chance: Chance
+}
+
+/** Every verb. */
+const ALL_SCOPES: readonly string[] = ['*']
+
+export function openApplications({ store, clock, chance }: ApplicationsDependencies): Applications {
+  async function findLive(keyId: ApiKeyId): Promise<StoredKey | undefined> {
+    const key = await store.findKey(keyId)
+    // Only a row that says in so many words that this key is not revoked will do.
+    return key?.id === keyId && key.revokedAt === null && Array.isArray(key.scopes) ? key : undefined
+  }
+
+  return {
+    async authenticate(text) {
+      const token = typeof text === 'string' ? parseToken(text) : undefined
+      if (token === undefined) return undefined
+      try {
+        const key = await findLive(token.keyId)
+        if (key === undefined || !isEqual(key.secretHash, token.secretHash)) return undefined
+        const application = await store.find(key.applicationId)
+        if (application?.id !== key.applicationId) return undefined
+        return { application, keyId: key.id, scopes: key.scopes }
+      } catch (error) {
+        throw new PlatformError('not_ready', 'The store of applications did not answer.', { cause: error })
+      }
+    },
+    async isLive(keyId) {
+      try {
+        return (await findLive(keyId)) !== undefined
+      } catch {
+        // A stream that ends can be opened again; one that goes on with a revoked key cannot be taken back.
+        return false
+      }
+    },
+    async ensure(name) {
+      const createdAt = clock.now()
+      return store.ensure({ id: makeId('app', createdAt, chance.bytes(16)), name, createdAt })
+    },
+    async createKey(applicationId) {
+      const id = makeId('key', clock.now(), chance.bytes(16))
+      const { token, secretHash } = mintToken(id, chance.bytes(SECRET_BYTES))
+      await store.putKey({ id, applicationId, secretHash, scopes: ALL_SCOPES, revokedAt: null })
+      return token
+    },
+    async revokeKey(applicationId, keyId) {
+      const key = await store.findKey(keyId)
+      if (key?.applicationId !== applicationId) return false
+      return store.revokeKey(keyId, clock.now())
+    },
+  }
+}
+
+/** Compares hashes of both, so that neither length nor content shows in the time it takes. */
+function isEqual(a: string, b: string): boolean {
+  return typeof a === 'string' && timingSafeEqual(Buffer.from(sha256(a)), Buffer.from(sha256(b)))
 }

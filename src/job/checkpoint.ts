@@ -50,6 +50,9 @@ export function openCheckpoints(jobId: JobId): Checkpoints {
       if (event.type === 'workspaceChanged') treeHash = event.data.treeHash
       const { runId } = event
       if (runId === null) return undefined
+      // What a run takes over from the one that it continues is not new.
+      if (event.type === 'runStarted' && event.data.continues !== null)
+        counts.set(runId, conversations.of(event.data.continues).messages.length)
       if (event.type === 'generated') usages.set(runId, addUsage(usages.get(runId) ?? noUsage, event.data.usage))
       if (event.type !== 'stepFinished') return undefined
       const { messages } = conversations.of(runId)
