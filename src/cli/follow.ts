@@ -11,6 +11,8 @@ import { advance, noProgress, type Line } from './progress.ts'
 import { shown, shownLine, styled, type Terminal } from './terminal.ts'
 
 const DETACH_MS = 2_000
+/** Between two looks at a job whose stream ended although the job goes on. */
+const RETRY_MS = 500
 /** What shells give a program that SIGINT ended. */
 const EXIT_INTERRUPTED = 130
 
@@ -82,7 +84,10 @@ async function watch(
     // The stream ended while the job goes on (a server that restarts), or a late watcher met an old rest.
     if (job.revision > cursor) continue
     if (job.status === 'finished') return exitCodeOfJob(job)
-    if (job.status !== 'waiting') continue
+    if (job.status !== 'waiting') {
+      await call.clock.sleep(RETRY_MS, signal).catch(() => undefined)
+      continue
+    }
     if (!(await answerHere(call, api, job))) return exitCodeOf('job_waiting')
   }
 }

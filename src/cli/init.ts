@@ -18,7 +18,7 @@ export const init: Command = {
     if (key === undefined || key.member !== undefined || key.spec !== undefined)
       throw new PlatformError('input_invalid', `"${name}" is not the name of an npm package; give one with --name.`)
     const files = packageFiles(name)
-    await mkdir(join(directory, 'rehearsal'), { recursive: true })
+    await mkdir(join(directory, 'rehearsals'), { recursive: true })
     for (const [path, content] of Object.entries(files)) {
       try {
         await writeFile(join(directory, path), content, { flag: 'wx' })
@@ -48,12 +48,12 @@ function packageFiles(name: string): Readonly<Record<string, string>> {
     description: 'An expert that answers a greeting.',
     keywords: ['senmon-expert'],
     license: 'UNLICENSED',
-    files: ['senmon.toml', 'rehearsal'],
+    files: ['senmon.toml', 'rehearsals'],
   }
   return {
     'package.json': `${JSON.stringify(manifest, undefined, 2)}\n`,
     'senmon.toml': printExpertFile(name),
-    'rehearsal/hello.json': REHEARSAL,
+    'rehearsals/hello.toml': REHEARSAL,
   }
 }
 
@@ -70,4 +70,7 @@ Greet the user in one sentence.
 `
 }
 
-const REHEARSAL = ''
+const REHEARSAL = `# Recorded turns: the first that fits is played. docs/rehearsals.md says what a turn may hold.
+[[turns]]
+text = "Hello! It is good to see you here."
+`

@@ -1,0 +1,415 @@
+/** The command line against the API in memory: arguments, exit codes, streams that break, questions at the prompt. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { chain, genesisHash, type JobEvent, type NewEvent } from '../../schema/event.ts'
+import { parseId } from '../../schema/id.ts'
+import { COMMANDS, performCommand } from '../../src/cli/commands.ts'
+import { findBroken } from '../../src/cli/log.ts'
+import { fakeApi, type FakeApi, type FakeEvent } from '../fake/fake-api.ts'
+import { fakeTerminal, type FakeTerminal } from '../fake/fake-terminal.ts'
+
+const JOB_ID = 'job_0123456789abcdef'
+const QUESTION = {
+  id: 'que_0123456789abcdef',
+  kind: 'confirm',
+  title: 'May I write REPORT.md?',
+  schema: { type: 'boolean' },
+  toolName: 'human/confirm',
+  args: {},
+  argsHash: 'abc',
+  answeredAt: null as string | null,
+}
+const job = (more: Record<string, unknown> = {}) => ({
+  id: JOB_ID,
+  status: 'finished',
+  outcome: 'completed',
+  reason: null,
+  message: null,
+  expertKey: 'hello@1.0.0',
+  query: 'hi',
+  result: 'Hello.',
+  steps: 1,
+  revision: 3,
+  createdAt: '2026-01-01T00:00:00.000Z',
+  usage: { inputTokens: 0, outputTokens: 0, costUsd: 0 },
+  questions: [],
+  ...more,
+})
+const finished = (seq: number): FakeEvent => ({
+  seq,
+  type: 'jobFinished',
+  data: { outcome: 'completed', reason: 'completed', message: null, result: 'Hello.' },
+})
+
+async function senmon(args: readonly string[], api: FakeApi, terminal = fakeTerminal(), directory = tmpdir()) {
+  const waits: number[] = []
+  const code = await performCommand(args, {
+    terminal,
+    clock: { now: () => 0, sleep: (ms) => Promise.resolve(void waits.push(ms)) },
+    directory,
+    environment: { SENMON_KEY: 'sen_test' },
+    fetchFn: api.fetchFn,
+    makeIdempotencyKey: () => 'fresh',
+  })
+  return { code, waits, terminal }
+}
+
+const noApi = fakeApi({ answer: () => ({}) })
+
+describe('every command', () => {
+  it.each(COMMANDS.map(({ name }) => name))('%s prints its help and touches nothing', async (name) => {
+    const api = fakeApi({ answer: () => ({}) })
+    const { code, terminal } = await senmon([name, '--help'], api)
+    expect(code).toBe(0)
+    expect(terminal.written).toContain(`senmon ${name}`)
+    expect(terminal.written).toContain('--json')
+    expect(api.requests).toEqual([])
+  })
+
+  it('exits with 2 for bad input and says what is wrong', async () => {
+    for (const args of [
+      ['nonsense'],
+      ['run'],
+      ['run', 'a', 'b', 'c'],
+      ['jobs', '--first', '0'],
+      ['log', 'run_1'],
+      ['run', 'a', '--nope'],
+    ]) {
+      const { code, terminal } = await senmon(args, noApi)
+      expect([args, code]).toEqual([args, 2])
+      expect(terminal.noted).toMatch(/^\[input_invalid\] \S/)
+    }
+  })
+
+  it('prints an error as JSON when asked to', async () => {
+    const { terminal } = await senmon(['log', 'run_1', '--json'], noApi)
+    expect(JSON.parse(terminal.written)).toMatchObject({ code: 'input_invalid' })
+  })
+
+  it('exits by the kind of what the server says', async () => {
+    const refusing = (code: string) =>
+      fakeApi({ answer: () => ({ createJob: { __typename: 'Refusal', code, message: 'No.' } }) })
+    expect((await senmon(['run', 'a', 'hi'], refusing('expert_not_found'))).code).toBe(4)
+    expect((await senmon(['run', 'a', 'hi'], refusing('rate_limited'))).code).toBe(6)
+    const unauthenticated = fakeApi({
+      answer: () => Response.json({ code: 'unauthenticated', message: 'No.' }, { status: 401 }),
+    })
+    expect((await senmon(['jobs'], unauthenticated)).code).toBe(3)
+    const down = { ...noApi, fetchFn: () => Promise.reject(new TypeError('refused')) }
+    const { code, terminal } = await senmon(['jobs'], down)
+    expect(code).toBe(8)
+    expect(terminal.noted).toContain('senmon start')
+  })
+
+  it('says where it looked for a key', async () => {
+    const terminal = fakeTerminal()
+    const directory = await scratch()
+    const world = {
+      terminal,
+      clock: { now: () => 0, sleep: () => Promise.resolve() },
+      directory,
+      environment: {},
+      fetchFn: fetch,
+      makeIdempotencyKey: () => '',
+    }
+    expect(await performCommand(['jobs'], world)).toBe(3)
+    expect(terminal.noted).toContain(join(directory, '.senmon', 'dev-key'))
+  })
+})
+
+describe('run', () => {
+  it('shows a line for each step and the result, and exits with 0', async () => {
+    const run = { runId: 'run_1', expertKey: 'hello@1.0.0' }
+    const events: readonly FakeEvent[] = [
+      { seq: 1, type: 'runStarted', ...run, data: { query: 'hi', depth: 0, parent: null } },
+      { seq: 1, type: 'delta', ...run, data: { kind: 'text', text: 'Hel' } },
+      {
+        seq: 2,
+        type: 'generated',
+        ...run,
+        stepNumber: 1,
+        data: { parts: [{ type: 'toolCall', name: 'files/read_file', args: { path: 'a.js' } }] },
+      },
+      { seq: 3, type: 'stepFinished', ...run, stepNumber: 1, at: new Date(1500).toISOString() },
+      finished(4),
+    ]
+    const api = fakeApi({
+      answer: (query) =>
+        query.includes('createJob') ? { createJob: { __typename: 'Job', ...job() } } : { job: job({ revision: 4 }) },
+      stream: () => [...events, 'complete'],
+    })
+    const { code, terminal } = await senmon(['run', 'hello', 'hi'], api)
+    expect(code).toBe(0)
+    expect(terminal.written).toBe('Hello.\n')
+    expect(terminal.noted).toContain('step 1 hello@1.0.0 files/read_file(a.js) (1.5 s)\n')
+    expect(api.requests[0]?.variables).toEqual({
+      input: { expertKey: 'hello', query: 'hi', files: [], idempotencyKey: 'fresh' },
+    })
+  })
+
+  it('sends files under the name that was given', async () => {
+    const directory = await scratch()
+    await writeFile(join(directory, 'a.txt'), 'A')
+    const api = fakeApi({ answer: () => ({ createJob: { __typename: 'Job', ...job() } }) })
+    await senmon(
+      ['run', 'a', 'q', '--file', 'a.txt', '--file', 'a.txt=src/b.txt', '--detach'],
+      api,
+      fakeTerminal(),
+      directory,
+    )
+    expect(api.requests[0]?.variables['input']).toMatchObject({
+      files: [
+        { path: 'a.txt', base64: 'QQ==' },
+        { path: 'src/b.txt', base64: 'QQ==' },
+      ],
+    })
+  })
+
+  it('shows every event once over connections that break, and waits longer each time', async () => {
+    const api = fakeApi({
+      answer: (query) =>
+        query.includes('createJob') ? { createJob: { __typename: 'Job', ...job() } } : { job: job({ revision: 5 }) },
+      stream: (after, connection) =>
+        connection === 1
+          ? [{ seq: 1, type: 'jobCreated' }, { seq: 2, type: 'leaseGranted' }, 'break']
+          : connection < 4
+            ? ['break']
+            : [
+                ...[1, 2, 3, 4].filter((seq) => seq >= after).map((seq) => ({ seq, type: 'workspaceChanged' })),
+                finished(5),
+                'complete',
+              ],
+    })
+    const { code, terminal, waits } = await senmon(['run', 'a', 'q', '--json'], api)
+    expect(code).toBe(0)
+    expect(
+      terminal.written
+        .trim()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as FakeEvent).seq),
+    ).toEqual([1, 2, 3, 4, 5])
+    expect(api.connections.map(({ after }) => after)).toEqual([0, 2, 2, 2])
+    expect(waits).toEqual([100, 300, 1000])
+  })
+
+  it('gives up in the end, as unreachable', async () => {
+    const api = fakeApi({ answer: () => ({ createJob: { __typename: 'Job', ...job() } }), stream: () => ['break'] })
+    const { code, waits } = await senmon(['run', 'a', 'q'], api)
+    expect(code).toBe(8)
+    expect(waits.length).toBeLessThan(10)
+  })
+
+  const asking = (answers: unknown[]) => {
+    let isAnswered = false
+    return fakeApi({
+      answer(query, variables) {
+        if (query.includes('continueJob')) {
+          answers.push(variables['input'])
+          isAnswered = true
+          return { continueJob: { __typename: 'Job', ...job() } }
+        }
+        const open = job({ status: 'waiting', outcome: null, revision: 2, questions: [QUESTION] })
+        if (query.includes('createJob')) return { createJob: { __typename: 'Job', ...open } }
+        return {
+          job: isAnswered
+            ? job({ revision: 3, questions: [{ ...QUESTION, answeredAt: '2026-01-01T00:00:00.000Z' }] })
+            : open,
+        }
+      },
+      stream: (after) =>
+        after === 0
+          ? [
+              { seq: 1, type: 'questionAsked', data: { question: QUESTION } },
+              { seq: 2, type: 'jobRested' },
+            ]
+          : [finished(3), 'complete'],
+    })
+  }
+
+  it('asks at the prompt until the answer makes sense, and goes on', async () => {
+    const answers: unknown[] = []
+    const terminal = fakeTerminal({ typed: ['hm', 'yes'] })
+    const { code } = await senmon(['run', 'a', 'q'], asking(answers), terminal)
+    expect(code).toBe(0)
+    expect(terminal.prompts).toHaveLength(2)
+    expect(answers).toEqual([{ jobId: JOB_ID, answer: { questionId: QUESTION.id, value: true, argsHash: 'abc' } }])
+  })
+
+  it('says how to answer and exits with 5 when nobody is there', async () => {
+    const answers: unknown[] = []
+    const { code, terminal } = await senmon(['run', 'a', 'q'], asking(answers))
+    expect(code).toBe(5)
+    expect(answers).toEqual([])
+    expect(terminal.noted).toContain(`senmon answer ${JOB_ID} ${QUESTION.id} yes`)
+  })
+
+  it('exits by the reason of a job that failed', async () => {
+    const failed = job({ outcome: 'failed', reason: 'step_limit', message: 'Too many.', result: null })
+    const api = fakeApi({
+      answer: (query) =>
+        query.includes('createJob') ? { createJob: { __typename: 'Job', ...failed } } : { job: failed },
+      stream: () => [
+        {
+          seq: 3,
+          type: 'jobFinished',
+          data: { outcome: 'failed', reason: 'step_limit', message: 'Too many.', result: null },
+        },
+        'complete',
+      ],
+    })
+    const { code, terminal } = await senmon(['run', 'a', 'q'], api)
+    expect(code).toBe(5)
+    expect(terminal.noted).toContain('failed: step_limit: Too many.')
+  })
+
+  it('detaches on the first interrupt and cancels on the second', async () => {
+    const canceled: unknown[] = []
+    const terminal: FakeTerminal = fakeTerminal()
+    const api = fakeApi({
+      answer(query) {
+        if (query.includes('cancelJob')) {
+          canceled.push(query)
+          return { cancelJob: { __typename: 'Job', ...job({ outcome: 'canceled' }) } }
+        }
+        if (query.includes('createJob')) return { createJob: { __typename: 'Job', ...job() } }
+        return { job: job({ status: 'running', outcome: null, revision: 0 }) }
+      },
+      stream(_after, connection) {
+        if (connection === 1) terminal.interrupt()
+        if (connection === 2) terminal.interrupt()
+        return ['complete']
+      },
+    })
+    // The clock never lets the time to detach pass.
+    const world = {
+      terminal,
+      clock: {
+        now: () => 0,
+        sleep: (ms: number) => (ms < 2000 ? Promise.resolve() : new Promise<void>(() => undefined)),
+      },
+      directory: tmpdir(),
+      environment: { SENMON_KEY: 'k' },
+      fetchFn: api.fetchFn,
+      makeIdempotencyKey: () => 'k',
+    }
+    expect(await performCommand(['run', 'a', 'q'], world)).toBe(130)
+    expect(terminal.noted).toContain('Detaching')
+    expect(terminal.noted).toContain(`Canceled ${JOB_ID}`)
+    expect(canceled).toHaveLength(1)
+  })
+})
+
+describe('answer', () => {
+  it('finds the only open question, and sends the hash of what it saw', async () => {
+    const waiting = job({
+      status: 'waiting',
+      outcome: null,
+      questions: [{ ...QUESTION, id: 'que_old', answeredAt: 'then' }, QUESTION],
+    })
+    const api = fakeApi({
+      answer: (query) =>
+        query.includes('continueJob') ? { continueJob: { __typename: 'Job', ...job() } } : { job: waiting },
+    })
+    expect((await senmon(['answer', JOB_ID, 'no', '--detach'], api)).code).toBe(0)
+    expect(api.requests.at(-1)?.variables['input']).toMatchObject({
+      answer: { questionId: QUESTION.id, value: false, argsHash: 'abc' },
+    })
+  })
+
+  it('refuses when nothing, or more than one thing, is asked', async () => {
+    const asked = (questions: unknown[]) => fakeApi({ answer: () => ({ job: job({ questions }) }) })
+    expect((await senmon(['answer', JOB_ID, 'no'], asked([]))).code).toBe(4)
+    const { code, terminal } = await senmon(['answer', JOB_ID, 'no'], asked([QUESTION, { ...QUESTION, id: 'que_2' }]))
+    expect(code).toBe(2)
+    expect(terminal.noted).toContain('que_2')
+  })
+})
+
+describe('log --verify', () => {
+  const id = parseId('job', JOB_ID)
+  if (id === undefined) throw new TypeError('the id of this test is none')
+  const facts: readonly NewEvent[] = [1, 2, 3].map((fence) => ({
+    type: 'leaseGranted',
+    data: { fence, holder: 'here' },
+    runId: null,
+    expertKey: null,
+    stepNumber: null,
+    v: 1,
+  }))
+  const events = chain(id, 0, genesisHash(id), 1000, facts)
+  const show = ({ at, ...event }: JobEvent) => {
+    const { v: _v, jobId: _jobId, prevHash: _prevHash, ...shown } = event
+    return { ...shown, at: new Date(at).toISOString() } as never
+  }
+
+  it('finds a whole chain whole', () => {
+    expect(findBroken(JOB_ID, events.map(show))).toBeUndefined()
+  })
+
+  it('names the first event that was changed, left out or moved', () => {
+    const [first, second, third] = events.map(show)
+    if (first === undefined || second === undefined || third === undefined) throw new TypeError('there are three')
+    expect(
+      findBroken(JOB_ID, [first, { ...(second as object), at: new Date(1001).toISOString() } as never, third]),
+    ).toBe(2)
+    expect(findBroken(JOB_ID, [first, third])).toBe(2)
+    expect(findBroken(JOB_ID, [second, first, third])).toBe(1)
+    expect(findBroken('job_fedcba9876543210', [first, second, third])).toBe(1)
+  })
+
+  it('exits with 1 when the chain is broken', async () => {
+    const tampered = events.map((event) => ({ ...(show(event) as FakeEvent) }))
+    const api = fakeApi({
+      answer: () => ({ job: job({ revision: 3 }) }),
+      stream: () => [...tampered.slice(0, 2), { ...(tampered[2] as FakeEvent), type: 'jobRested' }],
+    })
+    const { code, terminal } = await senmon(['log', JOB_ID, '--verify'], api)
+    expect(code).toBe(1)
+    expect(terminal.noted).toContain('event 3')
+  })
+})
+
+describe('secret', () => {
+  it('takes the value from standard input alone', async () => {
+    const api = fakeApi({ answer: () => ({ setSecret: { __typename: 'Secret', name: 'TOKEN' } }) })
+    expect((await senmon(['secret', 'set', 'TOKEN'], api, fakeTerminal({ input: 's3cret\n' }))).code).toBe(0)
+    expect(api.requests[0]?.variables).toEqual({ input: { name: 'TOKEN', value: 's3cret' } })
+    expect((await senmon(['secret', 'set', 'TOKEN', 's3cret'], api)).code).toBe(2)
+    expect((await senmon(['secret', 'set', 'TOKEN'], api)).code).toBe(2)
+  })
+})
+
+describe('init and lint', () => {
+  it('write a package without a fault, and refuse to overwrite it', async () => {
+    const directory = await scratch()
+    expect((await senmon(['init', 'my-expert'], noApi, fakeTerminal(), directory)).code).toBe(0)
+    const { code, terminal } = await senmon(['lint', 'my-expert'], noApi, fakeTerminal(), directory)
+    expect(terminal.written).toBe('my-expert/senmon.toml: no faults\n')
+    expect(code).toBe(0)
+    expect((await senmon(['init', 'my-expert'], noApi, fakeTerminal(), directory)).code).toBe(2)
+    expect((await senmon(['init', '.', '--name', 'Not A Name'], noApi, fakeTerminal(), directory)).code).toBe(2)
+  })
+
+  it('name all faults at once, with file and line', async () => {
+    const directory = await scratch()
+    await senmon(['init', '.', '--name', 'my-expert'], noApi, fakeTerminal(), directory)
+    const toml = await readFile(join(directory, 'senmon.toml'), 'utf8')
+    await writeFile(join(directory, 'senmon.toml'), `${toml.replace('0.1.0', '0.2.0')}maxSteps = 0\nmaxStep = 3\n`)
+    const { code, terminal } = await senmon(['lint'], noApi, fakeTerminal(), directory)
+    expect(code).toBe(2)
+    expect(terminal.written.match(/^senmon\.toml:\d+/gm)).toHaveLength(2)
+    await writeFile(join(directory, 'senmon.toml'), toml.replace('0.1.0', '0.2.0'))
+    const second = await senmon(['lint'], noApi, fakeTerminal(), directory)
+    expect(second.terminal.written).toBe(
+      'package.json: "version" is "0.1.0" but the expert "my-expert" says "0.2.0".\n',
+    )
+  })
+})
+
+async function scratch(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'senmon-cli-'))
+  onTestFinished(() => rm(directory, { recursive: true, force: true }))
+  return directory
+}
