@@ -2,8 +2,9 @@
 import { defineConfig } from 'vitest/config'
 
 const whole = ['test/adapter/**/*.test.ts', 'test/protocol/**/*.test.ts', 'test/system/**/*.test.ts']
-// graphql must be one module for vitest's runner and for Node's: see docs/decisions.
-const ssr = { resolve: { conditions: ['module-sync', 'node', 'import'] } }
+// graphql must be one module for vitest's runner and for Node's: see docs/decisions. Without `import`: it would also
+// hold for `require`, and pg's own require of pg-pool would get a module object for a class.
+const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 
 export default defineConfig({
   test: {
