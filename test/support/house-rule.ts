@@ -108,9 +108,7 @@ export const indexFiles: Rule = (sources) =>
 /** verdaccio news a plugin's default export; nobody else needs one. */
 export const defaultExports: Rule = (sources) =>
   sources.flatMap(({ path, nodes }) =>
-    nodes.some((node) => node.type === 'ExportDefaultDeclaration') &&
-    !path.startsWith('registry/verdaccio-') &&
-    !path.startsWith('registry/plugins/')
+    nodes.some((node) => node.type === 'ExportDefaultDeclaration') && !path.startsWith('registry/plugin/')
       ? [`${path} has a default export`]
       : [],
   )
