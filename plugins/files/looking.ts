@@ -226,7 +226,7 @@ async function searchFile(root: Root, path: WorkspacePath, sought: Sought, match
   const bytes = await readWhole(root, path)
   if (bytes === 'too large') found.unsearched += 1
   if (typeof bytes === 'string' || sniff(bytes.subarray(0, 8192)) !== null) return
-  const lines = bytes.toString('utf8').split('\n')
+  const lines = bytes.toString('utf8').replace(/\n$/, '').split('\n')
   const hits = match(lines, sought.matchesMax - found.matches)
   found.matches += hits.length
   found.lines.push(...show(path, lines, hits, sought.context))
