@@ -1,0 +1,117 @@
+/**
+ * Puts a skill's packages on disk, from the content store and by integrity alone: no network, no script, no npm.
+ *
+ * I1 An installation is named by the hash of what is in it, appears whole by one rename, and never changes.
+ * I2 Each tarball is checked against the lock's sha512 and read by the gate's rules before a byte is written.
+ * I3 Nothing is written outside the installation; files are read-only, readable by all, and none is a link.
+ */
+import { createHash } from 'node:crypto'
+import { chmod, mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { PlatformError } from '../schema/error.ts'
+import type { InstalledPackage, LockedStdioSkill } from '../schema/lock.ts'
+import type { PackageStore } from '../schema/package-store.ts'
+import { hashInstallation } from './closure.ts'
+import type { Content } from './ports.ts'
+import { openTarball, type OpenedTarball } from './tarball.ts'
+
+export interface InstallerOptions {
+  /** Holds one directory for each installation; must be on one file system. */
+  readonly directory: string
+  readonly content: Pick<Content, 'get'>
+  readonly packages: Pick<PackageStore, 'findTarball'>
+}
+
+export interface Installer {
+  /**
+   * The installation's root, which holds `node_modules` and the lock's `entry`. Throws `skill_start_failed` when a
+   * package is missing or is not what the lock says.
+   */
+  install(skill: LockedStdioSkill): Promise<string>
+}
+
+const PART = '(?:@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9._-]+'
+const PLACE = new RegExp(`^node_modules/${PART}(?:/node_modules/${PART})*$`)
+
+export function openInstaller(options: InstallerOptions): Installer {
+  const running = new Map<string, Promise<string>>()
+  return {
+    install(skill) {
+      const before = running.get(skill.installHash)
+      if (before !== undefined) return before
+      const installing = install(options, skill).finally(() => running.delete(skill.installHash))
+      running.set(skill.installHash, installing)
+      return installing
+    },
+  }
+}
+
+async function install(options: InstallerOptions, skill: LockedStdioSkill): Promise<string> {
+  const { packages, installHash, entry } = skill
+  if (hashInstallation(packages) !== installHash)
+    throw failed(`The installation ${installHash} does not hash to its name; the lock was changed.`)
+  const target = join(options.directory, installHash)
+  if (await exists(target)) return target
+  await mkdir(options.directory, { recursive: true, mode: 0o755 })
+  const fresh = await mkdtemp(join(options.directory, '.new-'))
+  try {
+    for (const one of packages) await extract(options, fresh, one)
+    if (!(await exists(join(fresh, entry)))) throw failed(`The skill has no ${entry} to start.`)
+    await chmod(fresh, 0o755)
+    await rename(fresh, target)
+    return target
+  } catch (error) {
+    // Another process may have put the very same installation there.
+    if (await exists(target)) return target
+    throw error
+  } finally {
+    await rm(fresh, { recursive: true, force: true })
+  }
+}
+
+function failed(message: string, cause?: unknown): PlatformError {
+  return new PlatformError('skill_start_failed', message, cause === undefined ? {} : { cause })
+}
+
+async function extract(options: InstallerOptions, root: string, one: InstalledPackage): Promise<void> {
+  const label = `${one.name}@${one.version}`
+  if (!PLACE.test(one.path) || one.path.split('/').some((part) => part === '..' || part === '.'))
+    throw failed(`The package ${label} would be installed at ${JSON.stringify(one.path)}, which is no place for one.`)
+  const opened = await fetchPackage(options, one, label)
+  const directories = new Set<string>()
+  for (const [path, file] of opened.files) {
+    const target = join(root, one.path, path)
+    for (let at = dirname(target); at.length > root.length && !directories.has(at); at = dirname(at))
+      directories.add(at)
+    await mkdir(dirname(target), { recursive: true })
+    await writeFile(target, file.bytes, { flag: 'wx', flush: true })
+    await chmod(target, file.executable ? 0o555 : 0o444)
+  }
+  // Whoever runs the skill is another user than this process, whatever umask this one has.
+  for (const directory of directories) await chmod(directory, 0o755)
+}
+
+async function fetchPackage(options: InstallerOptions, one: InstalledPackage, label: string): Promise<OpenedTarball> {
+  const found = await options.packages.findTarball(one.integrity)
+  if (found === undefined) throw failed(`The package ${label} (${one.integrity}) is not in the registry.`)
+  let bytes: Uint8Array
+  try {
+    bytes = await options.content.get(found.contentHash)
+  } catch (error) {
+    throw failed(`The tarball of ${label} cannot be read.`, error)
+  }
+  if (`sha512-${createHash('sha512').update(bytes).digest('base64')}` !== one.integrity)
+    throw failed(`The tarball of ${label} is not the one that the lock names.`)
+  const opened = await openTarball(bytes)
+  if ('refused' in opened) throw failed(`The tarball of ${label} is refused: ${opened.message}`)
+  return opened
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path)
+    return true
+  } catch {
+    return false
+  }
+}
