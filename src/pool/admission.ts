@@ -1,0 +1,310 @@
+/**
+ * What a machine may propose, judged by the log alone: a hostile runner can fail its own job, and nothing else.
+ *
+ * A1 A machine proposes facts of runs that its job has, in the place where each run is.
+ * A2 A call returns once, and only a call that was made.
+ * A3 What a human answers comes from the log: no answer can be forged, and no question can say other than the call.
+ * A4 A run completes only with the text that its model wrote.
+ * A5 A delegate runs only what its caller called, as deep as the limit.
+ * A6 A generation is owed only to a run at its turn, and while steps are left.
+ */
+import type { PlacedFact } from '../../schema/conversation.ts'
+import type { GenerateParams } from '../../schema/control.ts'
+import type { Place, RunFact } from '../../schema/event.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import { canonical } from '../../schema/hash.ts'
+import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
+import { isJsonObject, type Json } from '../../schema/json.ts'
+import type { Lock, LockedExpert } from '../../schema/lock.ts'
+import { textOf, type ToolCallPart } from '../../schema/message.ts'
+import { delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
+
+const DEPTH_MAX = 8
+
+interface OpenCall {
+  readonly part: ToolCallPart
+  readonly questionId: QuestionId | undefined
+}
+
+interface RunPlace {
+  readonly expertKey: string
+  readonly depth: number
+  stepNumber: number
+  turn: 'generate' | 'calls' | 'stepEnd' | 'end'
+  readonly calls: Map<string, OpenCall>
+  text: string
+  finished: string | null
+}
+
+type Proposal = RunFact & Place
+
+export class Admission {
+  readonly #jobId: JobId
+  readonly #lock: Lock
+  readonly #runs = new Map<RunId, RunPlace>()
+  readonly #roots: RunId[] = []
+  readonly #answers = new Map<QuestionId, Json>()
+  readonly #listed = new Set<string>()
+  #wanted: string | undefined
+  #steps = 0
+  #stepsMax: number | null = null
+
+  constructor(jobId: JobId, lock: Lock) {
+    this.#jobId = jobId
+    this.#lock = lock
+  }
+
+  /** Why a proposal cannot be so, in one sentence; undefined when it can, and it is then taken as happened. */
+  admit(proposal: Proposal): string | undefined {
+    const fault = this.#faultIn(proposal)
+    if (fault === undefined) this.take(proposal)
+    return fault
+  }
+
+  /** Why a generation is not owed; undefined when it is. */
+  refuseGenerate(params: GenerateParams): string | undefined {
+    const run = this.#runs.get(params.runId)
+    if (run === undefined || run.finished !== null) return `no run ${params.runId} is open`
+    if (run.expertKey !== params.expertKey) return `run ${params.runId} is of ${run.expertKey}`
+    if (run.turn !== 'generate' || params.stepNumber !== run.stepNumber + 1)
+      return `run ${params.runId} is at step ${run.stepNumber} (${run.turn}), not before step ${params.stepNumber}`
+    if (this.#stepsMax !== null && this.#steps >= this.#stepsMax) return `the job has used its ${this.#stepsMax} steps`
+    return undefined
+  }
+
+  /** Takes a recorded fact, whoever wrote it. Facts that fit nothing change nothing. */
+  take(fact: PlacedFact): void {
+    switch (fact.type) {
+      case 'jobCreated':
+        this.#wanted = fact.data.query ?? ''
+        this.#stepsMax = fact.data.maxSteps
+        return
+      case 'jobContinued':
+        return this.#continue(fact.data.query, fact.data.maxSteps)
+      case 'answered':
+        this.#answers.set(fact.data.questionId, fact.data.value)
+        return
+      case 'runStarted':
+        return this.#start(fact)
+      default: {
+        const run = fact.runId === null ? undefined : this.#runs.get(fact.runId)
+        if (run !== undefined) this.#takeOfRun(run, fact)
+      }
+    }
+  }
+
+  #continue(query: string | null, stepsMax: number | null): void {
+    this.#stepsMax = stepsMax ?? this.#stepsMax
+    if (query !== null) this.#wanted = query
+    const last = this.#lastRoot()
+    if (query === null && last?.finished === 'step_limit') last.finished = null
+  }
+
+  #lastRoot(): RunPlace | undefined {
+    const last = this.#roots.at(-1)
+    return last === undefined ? undefined : this.#runs.get(last)
+  }
+
+  #start(fact: Extract<PlacedFact, { type: 'runStarted' }>): void {
+    const { runId, expertKey, data } = fact
+    if (runId === null || expertKey === null || this.#runs.has(runId)) return
+    const stepNumber = data.continues === null ? 0 : (this.#runs.get(data.continues)?.stepNumber ?? 0)
+    const { depth } = data
+    this.#runs.set(runId, {
+      expertKey,
+      depth,
+      stepNumber,
+      turn: 'generate',
+      calls: new Map(),
+      text: '',
+      finished: null,
+    })
+    if (data.parent !== null) return
+    this.#roots.push(runId)
+    this.#wanted = undefined
+  }
+
+  #takeOfRun(run: RunPlace, fact: PlacedFact): void {
+    switch (fact.type) {
+      case 'toolsListed':
+        this.#listed.add(`${run.expertKey} ${fact.data.skill}`)
+        return
+      case 'generated': {
+        this.#steps += 1
+        run.stepNumber = fact.stepNumber ?? run.stepNumber + 1
+        run.text = textOf(fact.data.parts)
+        run.calls.clear()
+        for (const part of fact.data.parts)
+          if (part.type === 'toolCall') run.calls.set(part.callId, { part, questionId: undefined })
+        run.turn = run.calls.size === 0 ? 'stepEnd' : 'calls'
+        // What ends with this step is known now; the calls are gone from the map by then.
+        if (run.calls.size === 0) run.calls.set(LAST, { part: NO_CALL, questionId: undefined })
+        return
+      }
+      case 'questionAsked': {
+        const { callId, id } = fact.data.question
+        const call = run.calls.get(callId)
+        if (call !== undefined) run.calls.set(callId, { ...call, questionId: id })
+        return
+      }
+      case 'toolReturned':
+        run.calls.delete(fact.data.result.callId)
+        if (run.turn === 'calls' && run.calls.size === 0) run.turn = 'stepEnd'
+        return
+      case 'stepFinished':
+        run.turn = run.calls.has(LAST) ? 'end' : 'generate'
+        run.calls.clear()
+        return
+      case 'runFinished':
+        run.finished = fact.data.reason
+        return
+      default:
+    }
+  }
+
+  #faultIn(proposal: Proposal): string | undefined {
+    if (proposal.type === 'runStarted') return this.#faultInStart(proposal)
+    const run = proposal.runId === null ? undefined : this.#runs.get(proposal.runId)
+    if (run === undefined) return `run ${proposal.runId} is not of this job`
+    if (run.finished !== null) return `run ${proposal.runId} has finished`
+    if (run.expertKey !== proposal.expertKey) return `run ${proposal.runId} is of ${run.expertKey}`
+    if (run.stepNumber !== proposal.stepNumber)
+      return `run ${proposal.runId} is at step ${run.stepNumber}, not ${proposal.stepNumber}`
+    const expert = this.#lock.experts[run.expertKey as ExpertKey] // a run's expert was looked up when it started
+    if (expert === undefined) return `expert ${run.expertKey} is not in the lock`
+    switch (proposal.type) {
+      case 'toolsListed': {
+        const { skill } = proposal.data
+        if (!isStdio(expert, skill)) return `expert ${run.expertKey} has no stdio skill ${skill}`
+        return this.#listed.has(`${run.expertKey} ${skill}`) ? `the tools of ${skill} are listed already` : undefined
+      }
+      case 'skillFailed':
+        return isStdio(expert, proposal.data.skill) ? undefined : `there is no stdio skill ${proposal.data.skill}`
+      case 'questionAsked':
+        return this.#faultInQuestion(proposal, run, expert)
+      case 'toolReturned':
+        return this.#faultInResult(proposal, run, expert)
+      case 'stepFinished':
+        return run.turn === 'stepEnd' ? undefined : `a step cannot end while the run is at ${run.turn}`
+      case 'runFinished':
+        return faultInEnd(proposal, run)
+      default:
+        return undefined
+    }
+  }
+
+  #faultInStart(proposal: Extract<Proposal, { type: 'runStarted' }>): string | undefined {
+    const { runId, expertKey, stepNumber, data } = proposal
+    if (runId === null || this.#runs.has(runId)) return `run ${runId} has been started`
+    if (stepNumber !== 0) return 'a run starts at step 0'
+    return data.parent === null
+      ? this.#faultInRoot(runId, expertKey, data)
+      : this.#faultInDelegate(runId, expertKey, data, data.parent)
+  }
+
+  #faultInRoot(runId: RunId, expertKey: string | null, data: StartData): string | undefined {
+    const last = this.#lastRoot()
+    const fits =
+      expertKey === this.#lock.coordinator &&
+      runId === rootRunId(this.#jobId, this.#roots.length) &&
+      data.query === this.#wanted &&
+      data.depth === 0 &&
+      data.continues === (this.#roots.at(-1) ?? null) &&
+      (last === undefined || last.finished !== null)
+    return fits ? undefined : `run ${runId} is not what the job asks its coordinator for`
+  }
+
+  #faultInDelegate(
+    runId: RunId,
+    expertKey: string | null,
+    data: StartData,
+    parent: NonNullable<StartData['parent']>,
+  ): string | undefined {
+    const caller = this.#runs.get(parent.runId)
+    const call = caller?.calls.get(parent.callId)
+    if (caller === undefined || caller.finished !== null || call === undefined)
+      return `run ${runId} names a call that is not open`
+    const alias = aliasOf(call.part)
+    const delegates = this.#lock.experts[caller.expertKey as ExpertKey]?.delegates ?? {} // checked as above
+    const key = alias !== undefined && Object.hasOwn(delegates, alias) ? delegates[alias] : undefined
+    const { args } = call.part
+    const fits =
+      key !== undefined &&
+      expertKey === key &&
+      runId === delegateRunId(this.#jobId, parent.runId, parent.callId) &&
+      isJsonObject(args) &&
+      args['query'] === data.query &&
+      data.continues === null &&
+      data.depth === caller.depth + 1 &&
+      data.depth <= DEPTH_MAX
+    return fits ? undefined : `run ${runId} is not what call ${parent.callId} delegates`
+  }
+
+  #faultInQuestion(
+    proposal: Extract<Proposal, { type: 'questionAsked' }>,
+    run: RunPlace,
+    expert: LockedExpert,
+  ): string | undefined {
+    const { question } = proposal.data
+    const call = run.calls.get(question.callId)
+    const tool = call === undefined ? undefined : interactiveTool(expert, call.part)
+    if (call === undefined || tool === undefined || proposal.runId === null)
+      return `call ${question.callId} asks nobody`
+    if (call.questionId !== undefined) return `question ${question.id} has been asked`
+    const owed = questionOf(this.#jobId, proposal.runId, call.part, tool)
+    if (owed !== undefined && canonical(owed) === canonical(question)) return undefined
+    return `question ${question.id} is not what call ${question.callId} asks`
+  }
+
+  #faultInResult(
+    proposal: Extract<Proposal, { type: 'toolReturned' }>,
+    run: RunPlace,
+    expert: LockedExpert,
+  ): string | undefined {
+    const { result } = proposal.data
+    const call = run.turn === 'calls' ? run.calls.get(result.callId) : undefined
+    if (call === undefined) return `call ${result.callId} is not open`
+    if (call.part.name !== result.name) return `call ${result.callId} is of ${call.part.name}, not ${result.name}`
+    if (interactiveTool(expert, call.part) !== undefined) {
+      if (call.questionId === undefined) return result.isError ? undefined : `call ${result.callId} has not been asked`
+      const answer = this.#answers.get(call.questionId)
+      if (answer === undefined) return `question ${call.questionId} has no answer`
+      const isIt = canonical(answer) === canonical(result.structured ?? null) && !result.isError
+      return isIt ? undefined : `the result of ${result.callId} is not the answer to ${call.questionId}`
+    }
+    if (aliasOf(call.part) === undefined || result.isError || proposal.runId === null) return undefined
+    const delegate = this.#runs.get(delegateRunId(this.#jobId, proposal.runId, result.callId))
+    return delegate?.finished === 'completed' ? undefined : `the delegate of call ${result.callId} has not completed`
+  }
+}
+
+type StartData = Extract<RunFact, { type: 'runStarted' }>['data']
+
+/** Stands in a run's open calls for the step that called nothing. */
+const LAST = ''
+const NO_CALL: ToolCallPart = { type: 'toolCall', callId: LAST, name: '', args: null }
+
+function faultInEnd(proposal: Extract<Proposal, { type: 'runFinished' }>, run: RunPlace): string | undefined {
+  const { outcome, reason, result } = proposal.data
+  if (outcome === 'canceled') return 'only the control plane cancels'
+  if (outcome === 'failed') return reason === 'completed' ? 'a failed run has a reason' : undefined
+  const isEnd = run.turn === 'end' && reason === 'completed' && result === run.text
+  return isEnd ? undefined : 'a run completes with the text that its model wrote last'
+}
+
+function isStdio(expert: LockedExpert, skill: string): boolean {
+  return Object.hasOwn(expert.skills, skill) && expert.skills[skill]?.type === 'mcpStdioSkill'
+}
+
+function aliasOf(call: ToolCallPart): string | undefined {
+  return call.name.startsWith('delegate/') ? call.name.slice('delegate/'.length) : undefined
+}
+
+function interactiveTool(expert: LockedExpert, call: ToolCallPart) {
+  const slash = call.name.indexOf('/')
+  const skillName = call.name.slice(0, Math.max(0, slash))
+  const toolName = call.name.slice(slash + 1)
+  const skill = Object.hasOwn(expert.skills, skillName) ? expert.skills[skillName] : undefined
+  if (skill?.type !== 'interactiveSkill' || !Object.hasOwn(skill.tools, toolName)) return undefined
+  return skill.tools[toolName]
+}

@@ -1,0 +1,105 @@
+/** Generations that a machine asks for: the messages come from the log, the prompt from the machine, by its hash. */
+import type { Clock } from '../../schema/clock.ts'
+import type { GenerateParams } from '../../schema/control.ts'
+import { Conversations } from '../../schema/conversation.ts'
+import { PlatformError } from '../../schema/error.ts'
+import type { HostFact, JobEvent } from '../../schema/event.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import { canonical, hashOf } from '../../schema/hash.ts'
+import type { Prompt } from '../../schema/message.ts'
+import type { Gateway } from '../gateway/gateway.ts'
+import type { Attempt, Jobs } from '../job/jobs.ts'
+import type { Log } from '../log.ts'
+import type { ContentStore } from '../workspace/content-store.ts'
+
+export interface Generations {
+  /** Takes every event of the log, in order. */
+  see(event: JobEvent): void
+  /** What to record of the generation. Throws `protocol_breach`, or the signal's reason. */
+  generate(params: GenerateParams): Promise<Extract<HostFact, { type: 'generated' | 'generationFailed' }>>
+  /** Aborts what is in flight. */
+  cancel(): void
+}
+
+export function openGenerations(
+  dependencies: {
+    readonly gateway: Gateway
+    readonly content: ContentStore
+    readonly jobs: Pick<Jobs, 'show'>
+    readonly clock: Clock
+    readonly log: Log
+  },
+  attempt: Attempt,
+  over: AbortSignal,
+): Generations {
+  const { gateway, content, jobs, clock, log } = dependencies
+  const { jobId, applicationId, lock } = attempt
+  const conversations = new Conversations()
+  const prompts = new Map<string, Prompt>()
+  const inFlight = new Set<string>()
+  const canceled = new AbortController()
+  const signal = AbortSignal.any([over, canceled.signal])
+
+  async function promptOf(params: GenerateParams): Promise<Prompt> {
+    const { promptHash, prompt } = params
+    if (prompt !== undefined && !prompts.has(promptHash)) {
+      if (hashOf(prompt) !== promptHash)
+        throw new PlatformError('protocol_breach', `the prompt is not what ${promptHash} names`)
+      await content.put(new TextEncoder().encode(canonical(prompt)))
+      prompts.set(promptHash, prompt)
+    }
+    const known = prompts.get(promptHash)
+    if (known === undefined) throw new PlatformError('protocol_breach', `no prompt ${promptHash} was sent`)
+    return known
+  }
+
+  async function generate(params: GenerateParams): ReturnType<Generations['generate']> {
+    const { runId, expertKey, stepNumber, promptHash } = params
+    const prompt = await promptOf(params)
+    const { messages } = conversations.of(runId)
+    if (messages.length !== params.messageCount)
+      throw new PlatformError(
+        'protocol_breach',
+        `run ${runId} has ${messages.length} messages in the log and ${params.messageCount} in the machine`,
+      )
+    const expert = lock.experts[expertKey as ExpertKey] // the admission found the run's expert in the lock
+    if (expert === undefined) throw new PlatformError('protocol_breach', `expert ${expertKey} is not in the lock`)
+    const model = attempt.model ?? expert.model
+    if (model === null) {
+      const message = `Expert ${expertKey} names no model, and neither does the job.`
+      return { type: 'generationFailed', data: { code: 'model_not_found', message, model: '' } }
+    }
+    const startedAt = clock.now()
+    const place = { jobId, runId, expertKey, stepNumber }
+    try {
+      const { parts, usage, finishReason } = await gateway.generate(
+        { applicationId, model, expert, stepNumber, prompt, messages },
+        (kind, text) => jobs.show({ type: 'delta', ...place, kind, text }),
+        signal,
+      )
+      const durationMs = Math.max(0, clock.now() - startedAt)
+      return { type: 'generated', data: { parts, usage, model, finishReason, promptHash, durationMs } }
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!(error instanceof PlatformError)) log.error('The gateway failed.', { jobId, runId, error })
+      const { code, message } =
+        error instanceof PlatformError ? error : { code: 'model_error', message: `${model} could not be asked.` }
+      return { type: 'generationFailed', data: { code, message, model } }
+    }
+  }
+
+  return {
+    see: (event) => conversations.add(event),
+    async generate(params) {
+      if (inFlight.has(params.runId))
+        throw new PlatformError('protocol_breach', `run ${params.runId} generates already`)
+      inFlight.add(params.runId)
+      try {
+        return await generate(params)
+      } finally {
+        inFlight.delete(params.runId)
+      }
+    },
+    cancel: () => canceled.abort(new Error('the job is being canceled')),
+  }
+}

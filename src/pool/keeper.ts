@@ -1,0 +1,353 @@
+/**
+ * Keeps one machine while it drives one job: relays, records, answers, and ends it.
+ *
+ * K1 Nothing is shown to the machine as happened, and no model is called, before it is in the log.
+ * K2 A machine that lost its lease is destroyed at once, and nothing of it is recorded any more.
+ * K3 Whatever way a machine ends, its job is at rest, finished, or claimable again.
+ * K4 A canceled job's machine is gone within the grace, and the job has ended.
+ * K5 A secret goes to the machine only for a skill whose requiredEnv names it.
+ */
+import type { Clock } from '../../schema/clock.ts'
+import type { MachineLine, RequestLine } from '../../schema/control.ts'
+import { unreachable } from '../../schema/decider.ts'
+import type { Json } from '../../schema/json.ts'
+import { isErrorCode, PlatformError } from '../../schema/error.ts'
+import type { HostFact, JobEvent, JobFact, NewEvent, Place, RunFact } from '../../schema/event.ts'
+import type { Gateway } from '../gateway/gateway.ts'
+import type { Attempt, Jobs } from '../job/jobs.ts'
+import { printable, type Log } from '../log.ts'
+import type { Secrets } from '../secret/secrets.ts'
+import type { ContentStore } from '../workspace/content-store.ts'
+import { Admission } from './admission.ts'
+import { openGenerations } from './generations.ts'
+import { HeldContent } from './held-content.ts'
+import type { Machine, MachineHost } from './machine-host.ts'
+import { openRecorder } from './recorder.ts'
+import { requiredSecrets } from './required-secrets.ts'
+
+export interface KeeperDependencies {
+  readonly jobs: Jobs
+  readonly host: MachineHost
+  readonly gateway: Gateway
+  readonly secrets: Secrets
+  readonly content: ContentStore
+  readonly clock: Clock
+  readonly log: Log
+  readonly limits: {
+    /** Between two renewals of a lease: well below how long it lasts. */
+    readonly renewMs: number
+    /** How long a canceled machine, or one that is done, may take to end by itself. */
+    readonly graceMs: number
+    /** How long to wait after a wake-up for an append of our own, which would see the same. */
+    readonly lookMs: number
+    /** How long to wait before a job is given back whose machine could not be started. */
+    readonly retryMs: number
+    /** Proposals and requests that cannot be, before the machine is ended. */
+    readonly breachesMax: number
+    /** Lines that a machine may have written to the operators' log. */
+    readonly logLinesMax: number
+  }
+}
+
+/** Events that may wait for one append. */
+const WAITING_MAX = 256
+const NOWHERE: Place = { runId: null, expertKey: null, stepNumber: null }
+
+type Done = Extract<MachineLine, { type: 'done' }>['reason']
+/** Why a keeper stops minding the lines of its machine. */
+type Stop =
+  | { readonly why: 'done'; readonly reason: Done }
+  | { readonly why: 'ended'; readonly reason: string }
+  | { readonly why: 'lost' | 'closing' | 'canceled' }
+
+/** Drives the attempt to its end; never rejects. Aborting `closing` gives the job back for another to go on with. */
+export async function keep(
+  dependencies: KeeperDependencies,
+  attempt: Attempt,
+  grantedAt: number,
+  closing: AbortSignal,
+): Promise<void> {
+  const { jobs, host, log, clock, limits } = dependencies
+  const { jobId, fence } = attempt
+  let machine: Machine | undefined
+  try {
+    machine = await host.open(jobId, attempt.lock)
+    const keeper = new Keeper(dependencies, attempt, machine, grantedAt)
+    const stop = await keeper.mind(closing)
+    await keeper.settle(stop)
+  } catch (error) {
+    const code = error instanceof PlatformError ? error.code : 'internal'
+    if (code !== 'fence_stale') {
+      log.error('An attempt failed.', { jobId, fence, error })
+      // A host that starts no machines would else use up all attempts of all jobs in an instant.
+      if (machine === undefined) await clock.sleep(limits.retryMs, closing).catch(() => {})
+      await jobs.abandon(attempt, code).catch((cause: unknown) => log.error('A job stays leased.', { jobId, cause }))
+    }
+  } finally {
+    await machine?.destroy()
+  }
+}
+
+class Keeper {
+  readonly #dependencies: KeeperDependencies
+  readonly #attempt: Attempt
+  readonly #machine: Machine
+  readonly #grantedAt: number
+  readonly #admission: Admission
+  readonly #content: HeldContent
+  readonly #generations: ReturnType<typeof openGenerations>
+  readonly #recorder: ReturnType<typeof openRecorder>
+  readonly #stopped = Promise.withResolvers<Stop>()
+  readonly #abort = new AbortController()
+  #breaches = 0
+  #logLines = 0
+  #canceling = false
+
+  constructor(dependencies: KeeperDependencies, attempt: Attempt, machine: Machine, grantedAt: number) {
+    const { jobs, content } = dependencies
+    this.#dependencies = dependencies
+    this.#attempt = attempt
+    this.#machine = machine
+    this.#grantedAt = grantedAt
+    this.#admission = new Admission(attempt.jobId, attempt.lock)
+    this.#content = new HeldContent(content, [attempt.treeHash, attempt.inputTreeHash])
+    this.#generations = openGenerations(dependencies, attempt, this.#abort.signal)
+    this.#recorder = openRecorder(
+      (events) => jobs.record(attempt, events),
+      (event) => this.#see(event),
+      (error) => this.#fail(error),
+    )
+    for (const event of attempt.history) {
+      this.#admission.take(event)
+      this.#generations.see(event)
+    }
+  }
+
+  /** Starts the job on its machine and serves it until one of the two is done. */
+  async mind(closing: AbortSignal): Promise<Stop> {
+    const { jobs } = this.#dependencies
+    const close = (): void => this.#stopped.resolve({ why: 'closing' })
+    closing.addEventListener('abort', close, { once: true })
+    const unsubscribe = jobs.onAppend(this.#attempt, () => void this.#look())
+    try {
+      this.#sendHistory()
+      // What was appended between the claim and the subscription woke nobody.
+      this.#recorder.look()
+      void this.#renewing()
+      void this.#reading()
+      if (closing.aborted) close()
+      return await this.#stopped.promise
+    } finally {
+      closing.removeEventListener('abort', close)
+      unsubscribe()
+      this.#abort.abort(new Error('the attempt is over'))
+    }
+  }
+
+  /** Says in the log how the attempt ended. */
+  async settle(stop: Stop): Promise<void> {
+    const { jobs, log } = this.#dependencies
+    const attempt = this.#attempt
+    if (stop.why === 'lost') return
+    // What cannot be recorded is lost with the machine; the next one does it again.
+    await this.#recorder.flush().catch(() => {})
+    if (attempt.job.status !== 'running') return
+    if (attempt.job.cancelRequested) {
+      // Nothing of the machine may act any more once the job says that it was canceled.
+      await this.#machine.destroy()
+      const ending = { outcome: 'canceled', reason: 'canceled_by_user', message: null, result: null } as const
+      await jobs.finish(attempt, ending)
+      return
+    }
+    if (stop.why === 'done' && stop.reason === 'rested') {
+      await jobs.rest(attempt)
+      return
+    }
+    const reason = stop.why === 'ended' ? stop.reason : stop.why === 'closing' ? 'server_stopped' : 'protocol_breach'
+    if (stop.why !== 'closing') log.warn('A machine ended before its job.', { jobId: attempt.jobId, reason })
+    await this.#machine.destroy()
+    await jobs.abandon(attempt, reason)
+  }
+
+  #sendHistory(): void {
+    const { jobId, fence, lock, model, treeHash, inputTreeHash, history } = this.#attempt
+    const start = { jobId, fence, lock, model, treeHash, inputTreeHash, historyCount: history.length }
+    this.#machine.send({ type: 'start', protocol: 1, ...start })
+    for (const event of history) this.#machine.send({ type: 'recorded', event })
+    this.#machine.send({ type: 'go' })
+  }
+
+  /** Every append wakes, our own too: a read for each of those is saved by waiting a moment. */
+  async #look(): Promise<void> {
+    const { clock, limits } = this.#dependencies
+    const appends = this.#recorder.appends()
+    if (limits.lookMs > 0) await clock.sleep(limits.lookMs, this.#abort.signal).catch(() => {})
+    if (appends === this.#recorder.appends() && !this.#abort.signal.aborted) this.#recorder.look()
+  }
+
+  async #renewing(): Promise<void> {
+    const { jobs, clock, log, limits } = this.#dependencies
+    const { signal } = this.#abort
+    for (;;) {
+      try {
+        await clock.sleep(limits.renewMs, signal)
+        if (!(await jobs.renew(this.#attempt))) return this.#stopped.resolve({ why: 'lost' })
+      } catch (error) {
+        if (signal.aborted) return
+        // The store may come back before the lease ends; when it does not, the next append finds a stale fence.
+        log.warn('A lease could not be renewed.', { jobId: this.#attempt.jobId, error })
+      }
+    }
+  }
+
+  async #reading(): Promise<void> {
+    try {
+      for await (const line of this.#machine.lines) {
+        if (this.#abort.signal.aborted) return
+        await this.#take(line)
+        if (line.type === 'done') return this.#stopped.resolve({ why: 'done', reason: line.reason })
+      }
+      const { reason, stderrTail } = await this.#machine.ended
+      if (stderrTail !== '') this.#tell('stderr', stderrTail)
+      this.#stopped.resolve({ why: 'ended', reason })
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  async #take(line: MachineLine): Promise<void> {
+    const { clock, host } = this.#dependencies
+    switch (line.type) {
+      case 'ready': {
+        const dispatchMs = Math.max(0, clock.now() - this.#grantedAt)
+        const data = { host: host.name, resume: this.#machine.resume, dispatchMs, bootId: line.bootId }
+        return this.#record({ type: 'machineStarted', data })
+      }
+      case 'event':
+        this.#propose(line.event)
+        // A flood waits for the store; nothing of it piles up here.
+        if (this.#recorder.waiting() > WAITING_MAX) await this.#recorder.flush()
+        return
+      case 'blob':
+        return this.#content.receive(line)
+      case 'workspace': {
+        const { treeHash } = line
+        await this.#content.admit(treeHash)
+        // It goes with the result of the call that changed it, which follows: no commit of its own.
+        this.#recorder.attach(event({ type: 'workspaceChanged', data: { treeHash } }, NOWHERE))
+        return
+      }
+      case 'request':
+        void this.#answer(line)
+        return
+      case 'log':
+        return this.#tell(line.source, line.text)
+      case 'done':
+        return
+      default:
+        return unreachable(line)
+    }
+  }
+
+  #propose(proposal: RunFact & Place): void {
+    const fault = this.#admission.admit(proposal)
+    if (fault !== undefined) return this.#breach(`${proposal.type} was dropped: ${fault}`)
+    const { runId, expertKey, stepNumber } = proposal
+    this.#record(proposal, { runId, expertKey, stepNumber })
+  }
+
+  #record(fact: RunFact | HostFact | JobFact, place: Place = NOWHERE): void {
+    void this.#recorder.record(event(fact, place))
+  }
+
+  async #answer(line: RequestLine): Promise<void> {
+    const { id } = line
+    try {
+      const value = await this.#serve(line)
+      this.#machine.send({ type: 'reply', id, ok: true, value: value as Json }) // what we serve is JSON
+    } catch (error) {
+      if (this.#abort.signal.aborted) return
+      const { log } = this.#dependencies
+      if (!(error instanceof PlatformError)) log.error('A request of a machine failed.', { method: line.method, error })
+      const { code, message } =
+        error instanceof PlatformError ? error : { code: 'internal', message: 'The control plane failed; see its log.' }
+      this.#machine.send({ type: 'reply', id, ok: false, error: { code, message } })
+    }
+  }
+
+  async #serve(line: RequestLine): Promise<object> {
+    const { secrets } = this.#dependencies
+    const { applicationId, lock } = this.#attempt
+    switch (line.method) {
+      case 'generate': {
+        const { params } = line
+        await this.#recorder.flush()
+        if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
+        const fault = this.#admission.refuseGenerate(params)
+        if (fault !== undefined) {
+          this.#breach(`generate was refused: ${fault}`)
+          throw new PlatformError('protocol_breach', fault)
+        }
+        const fact = await this.#generations.generate(params)
+        const { runId, expertKey, stepNumber } = params
+        return this.#recorder.record(event(fact, { runId, expertKey, stepNumber }))
+      }
+      case 'blob':
+        return this.#content.chunk(line.params.hash, line.params.offset)
+      case 'secrets':
+        return requiredSecrets(secrets, applicationId, lock, line.params)
+      default:
+        return unreachable(line)
+    }
+  }
+
+  /** Every event that is in the log now, own and others'. */
+  #see(event: JobEvent): void {
+    this.#generations.see(event)
+    if (event.type === 'answered') {
+      this.#admission.take(event)
+      this.#machine.send({ type: 'recorded', event })
+    } else if (event.type === 'generated') this.#admission.take(event)
+    else if (event.type === 'cancelRequested') this.#cancel(event.data.reason)
+    // With the coordinator's run the job is over, whatever its machine goes on to say.
+    else if (event.type === 'jobFinished') this.#stopped.resolve({ why: 'done', reason: 'finished' })
+  }
+
+  #cancel(reason: string): void {
+    if (this.#canceling) return
+    this.#canceling = true
+    this.#generations.cancel()
+    this.#machine.send({ type: 'cancel', reason })
+    const { clock, limits } = this.#dependencies
+    clock.sleep(limits.graceMs, this.#abort.signal).then(
+      () => this.#stopped.resolve({ why: 'canceled' }),
+      () => {},
+    )
+  }
+
+  #breach(message: string): void {
+    const { log, limits } = this.#dependencies
+    this.#breaches += 1
+    log.warn('A machine proposed what cannot be.', { jobId: this.#attempt.jobId, message })
+    if (this.#breaches >= limits.breachesMax) this.#stopped.resolve({ why: 'ended', reason: 'protocol_breach' })
+  }
+
+  #tell(source: string, text: string): void {
+    const { log, limits } = this.#dependencies
+    this.#logLines += 1
+    if (this.#logLines > limits.logLinesMax) return
+    log.info('A machine says.', { jobId: this.#attempt.jobId, source: printable(source), text: printable(text) })
+  }
+
+  #fail(error: unknown): void {
+    const code = error instanceof PlatformError && isErrorCode(error.code) ? error.code : 'internal'
+    if (code === 'fence_stale') return this.#stopped.resolve({ why: 'lost' })
+    this.#dependencies.log.error('A machine is ended.', { jobId: this.#attempt.jobId, error })
+    this.#stopped.resolve({ why: 'ended', reason: code })
+  }
+}
+
+function event(fact: RunFact | HostFact | JobFact, place: Place): NewEvent {
+  const { type, data } = fact
+  return { v: 1, type, data, ...place } as NewEvent // type and data stay the pair that they were
+}
