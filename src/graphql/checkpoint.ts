@@ -35,7 +35,7 @@ const READ_EVENTS = 1000
 /** A job's checkpoints in order, read from its log. */
 async function* readCheckpoints({ jobs, caller }: Call, jobId: Checkpoint['jobId']): AsyncGenerator<Checkpoint> {
   const checkpoints = openCheckpoints(jobId)
-  for (let after = 0; ; ) {
+  for (let after = 0; ;) {
     const events = await jobs.events(caller.application.id, jobId, after, READ_EVENTS)
     for (const event of events) {
       const checkpoint = checkpoints.add(event)
@@ -94,4 +94,3 @@ builder.subscriptionField('checkpoints', (t) =>
     },
   }),
 )
-

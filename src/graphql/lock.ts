@@ -2,24 +2,26 @@
 import type { Lock, LockedExpert, LockedSkill } from '../../schema/lock.ts'
 import { builder } from './builder.ts'
 
-const LockedSkillRef = builder.objectRef<{ readonly name: string; readonly skill: LockedSkill }>('LockedSkill').implement({
-  fields: (t) => ({
-    name: t.exposeString('name'),
-    type: t.string({ resolve: ({ skill }) => skill.type }),
-    packages: t.field({
-      type: 'JSON',
-      description: 'Every package of the installation: name, version, integrity.',
-      resolve: ({ skill }) =>
-        skill.type === 'mcpStdioSkill'
-          ? skill.packages.map(({ name, version, integrity }) => ({ name, version, integrity }))
-          : [],
+const LockedSkillRef = builder
+  .objectRef<{ readonly name: string; readonly skill: LockedSkill }>('LockedSkill')
+  .implement({
+    fields: (t) => ({
+      name: t.exposeString('name'),
+      type: t.string({ resolve: ({ skill }) => skill.type }),
+      packages: t.field({
+        type: 'JSON',
+        description: 'Every package of the installation: name, version, integrity.',
+        resolve: ({ skill }) =>
+          skill.type === 'mcpStdioSkill'
+            ? skill.packages.map(({ name, version, integrity }) => ({ name, version, integrity }))
+            : [],
+      }),
+      requiredEnv: t.stringList({ resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.requiredEnv : []) }),
+      allowedDomains: t.stringList({
+        resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.allowedDomains : []),
+      }),
     }),
-    requiredEnv: t.stringList({ resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.requiredEnv : []) }),
-    allowedDomains: t.stringList({
-      resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.allowedDomains : []),
-    }),
-  }),
-})
+  })
 
 const LockedExpertRef = builder.objectRef<LockedExpert>('LockedExpert').implement({
   fields: (t) => ({

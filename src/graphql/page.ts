@@ -24,14 +24,12 @@ const PageInfoRef = builder.objectRef<{ endCursor: string | null; hasNextPage: b
 
 /** The connection type over a node type. */
 export function pageRef<Node>(name: string, nodeRef: ObjectRef<ExtendedShape, Node>) {
-  const edgeRef = builder
-    .objectRef<{ readonly cursor: string; readonly node: Node }>(`${name}Edge`)
-    .implement({
-      fields: (t) => ({
-        cursor: t.exposeString('cursor'),
-        node: t.field({ type: nodeRef, resolve: ({ node }) => node as never }),
-      }),
-    })
+  const edgeRef = builder.objectRef<{ readonly cursor: string; readonly node: Node }>(`${name}Edge`).implement({
+    fields: (t) => ({
+      cursor: t.exposeString('cursor'),
+      node: t.field({ type: nodeRef, resolve: ({ node }) => node as never }),
+    }),
+  })
   return builder.objectRef<Page<Node>>(`${name}Connection`).implement({
     fields: (t) => ({
       nodes: t.field({ type: [nodeRef], resolve: ({ nodes }) => nodes as never, complexity: 1 }),

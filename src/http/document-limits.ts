@@ -2,7 +2,7 @@
  * What a GraphQL document may weigh, measured before it is validated: some rules of validation take quadratic or
  * exponential time on documents of a kilobyte. The measure itself is linear: each fragment is measured once.
  */
-import { parse, type DocumentNode, type FragmentDefinitionNode, type SelectionSetNode } from 'graphql'
+import { GraphQLError, parse, type DocumentNode, type FragmentDefinitionNode, type SelectionSetNode } from 'graphql'
 import { PlatformError } from '../../schema/error.ts'
 
 export const DOCUMENT_LIMITS = {
@@ -27,8 +27,7 @@ const none: Weight = { depth: 0, aliases: 0, directives: 0, fields: 0 }
 
 /** Throws `input_too_large`, or the parser's own error. */
 export function parseDocument(source: string): DocumentNode {
-  if (source.length > DOCUMENT_LIMITS.bytes) throw tooLarge('bytes', source.length)
-  const document = parse(source, { maxTokens: DOCUMENT_LIMITS.tokens })
+  const document = parseTokens(source)
   const fragments = new Map<string, FragmentDefinitionNode>()
   for (const definition of document.definitions)
     if (definition.kind === 'FragmentDefinition') fragments.set(definition.name.value, definition)
@@ -43,7 +42,20 @@ export function parseDocument(source: string): DocumentNode {
   return document
 }
 
-function tooLarge(what: keyof typeof DOCUMENT_LIMITS, is: number): PlatformError {
+function parseTokens(source: string): DocumentNode {
+  // A UTF-16 unit is at least one byte.
+  if (source.length > DOCUMENT_LIMITS.bytes) throw tooLarge('bytes', `${source.length} or more`)
+  try {
+    return parse(source, { maxTokens: DOCUMENT_LIMITS.tokens })
+  } catch (error) {
+    // The parser has no code for it, only these words.
+    if (error instanceof GraphQLError && /^Syntax Error: Document contains more than/.test(error.message))
+      throw tooLarge('tokens', 'more than all')
+    throw error
+  }
+}
+
+function tooLarge(what: keyof typeof DOCUMENT_LIMITS, is: number | string): PlatformError {
   return new PlatformError(
     'input_too_large',
     `The document is over its limit of ${what}: it has ${is} of ${DOCUMENT_LIMITS[what]}.`,

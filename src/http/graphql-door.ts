@@ -1,5 +1,5 @@
 /** GraphQL over HTTP: yoga behind our own reading of the request and our own frames of an event stream. */
-import type { ExecutionResult, GraphQLSchema } from 'graphql'
+import type { DocumentNode, ExecutionResult, GraphQLError, GraphQLSchema } from 'graphql'
 import { createYoga, type Plugin, type YogaServerInstance } from 'graphql-yoga'
 import { z } from 'zod'
 import type { Clock } from '../../schema/clock.ts'
@@ -68,12 +68,15 @@ export function openGraphQLDoor(dependencies: {
         parseDocument(typeof source === 'string' ? source : source.body),
       )
     },
-    onResultProcess({ request, result, setResultProcessor, serverContext }) {
+    onResultProcess({ request, result: unmasked, setResult, setResultProcessor, serverContext }) {
+      if (Array.isArray(unmasked)) throw new TypeError('batches are off')
+      // The errors of validation pass by yoga's own mask.
+      const result = maskResult(unmasked as Result, failures)
+      setResult(result)
       const accept = request.headers.get('accept') ?? '*/*'
       const takesStream = accept.includes('text/event-stream')
       if (!takesStream && !isStream(result)) return
       setResultProcessor(async () => {
-        if (Array.isArray(result)) throw new TypeError('batches are off')
         if (!takesStream && !accept.includes('*/*')) return refuseStream(result, failures)
         return streamResult(result, serverContext, { slots, clock, failures })
       }, 'text/event-stream')
@@ -101,9 +104,15 @@ export function openGraphQLDoor(dependencies: {
   }
 }
 
+function maskResult(result: Result, failures: Failures): Result {
+  if (isStream(result) || result.errors === undefined) return result
+  return { ...result, errors: result.errors.map(failures.mask) }
+}
+
+/** The part of envelop's answer that is used here; yoga leaves it untyped. */
 interface Enveloped {
-  parse(source: string): import('graphql').DocumentNode
-  validate(schema: GraphQLSchema, document: import('graphql').DocumentNode): readonly import('graphql').GraphQLError[]
+  parse(source: string): DocumentNode
+  validate(schema: GraphQLSchema, document: DocumentNode): readonly GraphQLError[]
   contextFactory(): Promise<object> | object
   execute(args: object): Promise<Result> | Result
   subscribe(args: object): Promise<Result> | Result

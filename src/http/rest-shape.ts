@@ -18,11 +18,7 @@ const STATUSES = [
   { status: 'finished', outcome: 'failed', reason: null, name: 'failed' },
 ] as const
 
-export type ExpertJobStatus =
-  | (typeof STATUSES)[number]['name']
-  | 'requestDelegateResult'
-  | 'canceling'
-  | 'expired'
+export type ExpertJobStatus = (typeof STATUSES)[number]['name'] | 'requestDelegateResult' | 'canceling' | 'expired'
 
 /** The name of a job's status for REST clients. */
 export function printStatus(job: Pick<JobSummary, 'status' | 'outcome' | 'reason'>): ExpertJobStatus {

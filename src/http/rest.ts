@@ -50,9 +50,7 @@ const createSchema = z.strictObject({
 })
 const continueSchema = z.strictObject({
   query: z.string().nullish(),
-  answer: z
-    .strictObject({ questionId: z.string(), value: z.json(), argsHash: z.string().nullish() })
-    .nullish(),
+  answer: z.strictObject({ questionId: z.string(), value: z.json(), argsHash: z.string().nullish() }).nullish(),
   /** The published API's form: the query is the answer to the one open question. */
   interactiveToolCallResult: z.union([z.boolean(), z.literal('true'), z.literal('false')]).nullish(),
   response: z.string().nullish(),
@@ -98,7 +96,10 @@ async function createJob(c: RestContext): Promise<Response> {
   const { jobs, caller } = c.env.call
   const body = await readObject(c, createSchema)
   if (body.applicationId !== undefined && body.applicationId !== caller.application.id)
-    throw new PlatformError('permission_denied', `The key belongs to ${caller.application.id}, not to that application.`)
+    throw new PlatformError(
+      'permission_denied',
+      `The key belongs to ${caller.application.id}, not to that application.`,
+    )
   const model = body.provider && body.model ? `${body.provider}/${body.model}` : body.model
   const input = parseCreateJob({ ...body, model, idempotencyKey: idempotencyKeyOf(c, body.idempotencyKey) })
   if (isRefusal(input)) throw refusalError(input)
@@ -114,9 +115,7 @@ async function continueJob(c: RestContext): Promise<Response> {
   const open = job.questions.filter(({ answeredAt }) => answeredAt === null)
   const input = parseContinueJob({
     jobId: job.id,
-    ...(isResult
-      ? { answer: answerTo(job, open, said) }
-      : { query: said, answer: body.answer }),
+    ...(isResult ? { answer: answerTo(job, open, said) } : { query: said, answer: body.answer }),
     maxSteps: body.maxSteps,
     idempotencyKey: idempotencyKeyOf(c, body.idempotencyKey),
   })
@@ -166,7 +165,7 @@ async function listJobs(c: RestContext): Promise<Response> {
 async function readCheckpoints({ jobs, caller }: Call, job: JobSummary): Promise<readonly Checkpoint[]> {
   const checkpoints = openCheckpoints(job.id)
   const found: Checkpoint[] = []
-  for (let after = 0; after < job.revision; ) {
+  for (let after = 0; after < job.revision;) {
     const events = await jobs.events(caller.application.id, job.id, after, 1000)
     if (events.length === 0) break
     for (const event of events) {
@@ -288,12 +287,18 @@ async function download(c: RestContext): Promise<Response> {
 }
 
 const encode = (name: string) =>
-  encodeURIComponent(name.toWellFormed()).replaceAll(/['()*]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`)
+  encodeURIComponent(name.toWellFormed()).replaceAll(
+    /['()*]/g,
+    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+  )
 
 /** The routes, to be mounted under `/expert_jobs`. */
 export function openRest(dependencies: RestDependencies): Hono<{ Bindings: RestBindings }> {
   const app = new Hono<{ Bindings: RestBindings }>()
   app.onError((error) => restFailure(error, dependencies.failures))
+  app.notFound((c) => {
+    throw new PlatformError('item_not_found', `there is no ${c.req.method} ${c.req.path.slice(0, 200)}`)
+  })
   app.post('/', createJob)
   app.get('/', listJobs)
   app.get('/:id', async (c) => c.json({ data: { expertJob: printExpertJob(await getJob(c)) } }))

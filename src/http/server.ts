@@ -132,7 +132,9 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
     return rest.fetch(bare(c, url), bindings)
   }, restFailure)
 
-  app.get('/', (c) => c.html(frontPage, 200, { 'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'" }))
+  app.get('/', (c) =>
+    c.html(frontPage, 200, { 'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'" }),
+  )
   app.get('/healthz', (c) => c.text('ok\n'))
   app.get('/readyz', async (c) => {
     const unready = await ready().catch((error: unknown) => failures.describe(error).message)
@@ -158,7 +160,8 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
   })
   const server = createServer((incoming, outgoing) => {
     if (!isOurHost(incoming.headers.host, hostname, allowedHosts)) refuseHost(outgoing)
-    else if (registryListener !== null && /^\/npm(\/|\?|$)/.test(incoming.url ?? '')) registryListener(incoming, outgoing)
+    else if (registryListener !== null && /^\/npm(\/|\?|$)/.test(incoming.url ?? ''))
+      registryListener(incoming, outgoing)
     else void listen(incoming, outgoing)
   })
   await new Promise<void>((resolve, reject) => {

@@ -18,7 +18,10 @@ export function openStreamSlots(): StreamSlots {
     take(keyId) {
       const mine = taken.get(keyId) ?? 0
       if (mine >= STREAMS_PER_KEY_MAX)
-        throw new PlatformError('rate_limited', `This key has ${mine} streams open; ${STREAMS_PER_KEY_MAX} is the limit.`)
+        throw new PlatformError(
+          'rate_limited',
+          `This key has ${mine} streams open; ${STREAMS_PER_KEY_MAX} is the limit.`,
+        )
       taken.set(keyId, mine + 1)
       let isTaken = true
       return () => {
