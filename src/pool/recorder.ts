@@ -34,7 +34,7 @@ export function openRecorder(
   let waiting: Waiting[] = []
   let wanted = false
   let running: Promise<void> | undefined
-  let failure: { readonly error: unknown } | undefined
+  const failures: unknown[] = []
   let appends = 0
 
   async function run(): Promise<void> {
@@ -51,19 +51,23 @@ export function openRecorder(
         settle(batch, events)
       }
     } catch (error) {
-      failure = { error }
+      failures.push(error)
       fail(error)
     }
     // In the same breath as the last look at `wanted`, so that no wish falls between two runs.
     running = undefined
   }
 
+  function throwFailure(): void {
+    if (failures.length > 0) throw failures[0]
+  }
+
   async function want(): Promise<void> {
-    if (failure !== undefined) throw failure.error
+    throwFailure()
     wanted = true
     running ??= run()
     await running
-    if (failure !== undefined) throw failure.error
+    throwFailure()
   }
 
   const push = (event: NewEvent): Waiting => {
@@ -83,7 +87,7 @@ export function openRecorder(
     attach: (event) => void push(event),
     async flush() {
       if (waiting.length > 0 || running !== undefined) await want()
-      else if (failure !== undefined) throw failure.error
+      else throwFailure()
     },
     look: nudge,
     appends: () => appends,
