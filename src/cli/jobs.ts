@@ -1,11 +1,11 @@
 /** `senmon jobs`: the newest jobs, a line each. */
-import { isJsonObject } from '../../schema/json.ts'
-import { toShownJob, JOB_FIELDS, type ShownJob } from './api.ts'
+import { isJsonObject, type Json } from '../../schema/json.ts'
+import { toShownJob, JOB_FIELDS, type Api, type ShownJob } from './api.ts'
 import { parseCount, type Command } from './command.ts'
 import { shownLine } from './terminal.ts'
 
-const JOBS = `query ($first: Int!, $after: ID, $status: JobStatus, $expertName: String, $userId: String) {
-  jobs(first: $first, after: $after, status: $status, expertName: $expertName, userId: $userId) {
+const JOBS = `query ($first: Int!, $status: JobStatus, $expertName: String, $userId: String) {
+  jobs(first: $first, status: $status, expertName: $expertName, userId: $userId) {
     nodes { ${JOB_FIELDS} }
   } }`
 
@@ -21,20 +21,26 @@ export const jobs: Command = {
   },
   arity: [0, 0],
   async perform(call) {
-    const api = await call.api()
-    const data = await api.request(JOBS, {
+    const found = await listJobs(await call.api(), {
       first: parseCount('first', call.text('first')) ?? 20,
-      after: null,
       status: call.text('status') ?? null,
       expertName: call.text('expert') ?? null,
       userId: call.text('user') ?? null,
     })
-    const page = isJsonObject(data['jobs']) ? data['jobs']['nodes'] : []
-    const found = Array.isArray(page) ? page.filter(isJsonObject).map(toShownJob) : []
     if (call.json) for (const job of found) call.terminal.write(`${JSON.stringify(job)}\n`)
     else for (const line of printJobs(found)) call.terminal.write(`${line}\n`)
     return 0
   },
+}
+
+/** Newest first. */
+export async function listJobs(
+  api: Api,
+  filter: { readonly first: number; readonly [name: string]: Json },
+): Promise<readonly ShownJob[]> {
+  const data = await api.request(JOBS, filter)
+  const page = isJsonObject(data['jobs']) ? data['jobs']['nodes'] : []
+  return Array.isArray(page) ? page.filter(isJsonObject).map(toShownJob) : []
 }
 
 function printJobs(found: readonly ShownJob[]): readonly string[] {

@@ -1,24 +1,25 @@
 /** `senmon log`: what happened in a job; with --verify, whether the log still hashes to what it says. */
-import { CATALOGUE, KINDS } from '../../schema/error.ts'
+import { CATALOGUE, KINDS, PlatformError } from '../../schema/error.ts'
 import { firstBroken, genesisHash, type JobEvent } from '../../schema/event.ts'
 import { parseId } from '../../schema/id.ts'
 import type { Api, ShownEvent } from './api.ts'
 import { parseCount, type Command } from './command.ts'
 import { follow, parseJobId, showJson, showText } from './follow.ts'
+import { listJobs } from './jobs.ts'
 
 export const log: Command = {
   name: 'log',
-  usage: '<job>',
-  summary: 'Shows what happened in a job, from its first event.',
+  usage: '[job]',
+  summary: 'Shows what happened in a job, the newest when none is named, from its first event.',
   options: {
     after: { type: 'string', value: 'seq', help: 'Only events after this one.' },
     follow: { type: 'boolean', help: 'Stay with the job until it has finished or asks.' },
     verify: { type: 'boolean', help: 'Check the hash of every event against the one before it.' },
   },
-  arity: [1, 1],
+  arity: [0, 1],
   async perform(call) {
-    const jobId = parseJobId(call.positionals[0])
     const api = await call.api()
+    const jobId = call.positionals.length === 0 ? await findNewest(api) : parseJobId(call.positionals[0])
     const after = call.flag('verify') ? 0 : (parseCount('after', call.text('after')) ?? 0)
     if (call.flag('follow') && !call.flag('verify')) return follow(call, api, jobId, after)
     const events = await readLog(api, jobId, after)
@@ -35,6 +36,12 @@ export const log: Command = {
     else call.terminal.note(`${jobId}: event ${broken} does not hash to what it says.\n`)
     return broken === undefined ? 0 : KINDS[CATALOGUE.log_tampered.kind].exitCode
   },
+}
+
+async function findNewest(api: Api): Promise<string> {
+  const [newest] = await listJobs(api, { first: 1 })
+  if (newest === undefined) throw new PlatformError('job_not_found', 'There is no job yet.')
+  return newest.id
 }
 
 /** The log up to where it ends now. */
