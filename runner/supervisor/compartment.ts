@@ -1,5 +1,6 @@
 /** One running compartment: its streams, the end of its stderr, and its end. */
 import { spawn, type ChildProcess } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import type { Readable, Writable } from 'node:stream'
 import type { Clock } from '../../schema/clock.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
@@ -54,6 +55,7 @@ export function startCompartment(
     writable(child, feed.fd).end(bytes)
   }
   const input = writable(child, 0)
+  const killed = Promise.withResolvers<void>()
   const output = child.stdout as Readable
   return {
     output,
@@ -62,8 +64,11 @@ export function startCompartment(
     },
     send: (text) => void input.write(text),
     drained: () => drained(input),
-    kill: () => kill(child, launch.ownGroup),
-    ended: ended(child, launch, report, clock),
+    kill: () => {
+      killed.resolve()
+      void kill(child, launch.ownGroup, clock)
+    },
+    ended: ended(child, launch, report, clock, killed.promise),
   }
 }
 
@@ -85,13 +90,34 @@ function options(given: readonly string[], environment: Readonly<Record<string, 
   return Buffer.from([...given, ...set].map((option) => `${option}\0`).join(''))
 }
 
-function kill(child: ChildProcess, group: boolean): void {
+/**
+ * A launcher that holds its descendants is ended from its first child on, so that it reaps what it started: orphans
+ * would stay as zombies wherever the first process of the system does not look after them.
+ */
+async function kill(child: ChildProcess, group: boolean, clock: Clock): Promise<void> {
+  const { pid } = child
+  if (pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+  if (group) return signal(-pid)
+  const held = childrenOf(pid)
+  for (const one of held) signal(one)
+  if (held.length > 0) await clock.sleep(LINGER_MS)
+  if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
+}
+
+function childrenOf(pid: number): readonly number[] {
   try {
-    if (group && child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
   } catch {
-    // The group is gone already.
+    return []
   }
-  child.kill('SIGKILL')
+}
+
+function signal(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It is gone already.
+  }
 }
 
 async function ended(
@@ -99,6 +125,7 @@ async function ended(
   launch: Launch,
   report: (line: string) => void,
   clock: Clock,
+  killed: Promise<void>,
 ): Promise<CompartmentEnd> {
   let tail = ''
   const exited = Promise.withResolvers<string>()
@@ -115,9 +142,10 @@ async function ended(
   })().catch(() => {})
   const reason = await exited.promise
   // Whatever it left behind goes with it.
-  if (launch.ownGroup) kill(child, true)
+  if (launch.ownGroup && child.pid !== undefined) signal(-child.pid)
+  // What a killed one still had to say is of no interest.
   const linger = new AbortController()
-  await Promise.race([closed.promise, clock.sleep(LINGER_MS, linger.signal).catch(() => {})])
+  await Promise.race([killed, closed.promise, clock.sleep(LINGER_MS, linger.signal).catch(() => {})])
   linger.abort()
   for (const stream of child.stdio) stream?.destroy()
   await read

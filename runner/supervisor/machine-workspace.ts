@@ -48,7 +48,7 @@ export class MachineWorkspace {
   /** Throws when a tree is not what its hash says, or when the directories are not as the host made them. */
   async restore(treeHash: Sha256 | null, inputTreeHash: Sha256 | null): Promise<void> {
     const { workspace, input } = this.#options.plan
-    const common = {
+    const both = {
       limits: WORKSPACE_LIMITS,
       known: this.#known,
       fetch: (hash: Sha256) => this.#fetch(hash),
@@ -59,8 +59,8 @@ export class MachineWorkspace {
       if (!lstatSync(directory).isDirectory())
         throw new PlatformError('workspace_invalid', `${directory} is not a directory.`)
     }
-    if (treeHash !== null) await restoreTree(treeHash, { ...common, root: workspace, reserved: new Set([INPUT_NAME]) })
-    if (inputTreeHash !== null) await restoreTree(inputTreeHash, { ...common, root: input, reserved: new Set() })
+    if (treeHash !== null) await restoreTree(treeHash, { ...both, root: workspace, reserved: new Set([INPUT_NAME]) })
+    if (inputTreeHash !== null) await restoreTree(inputTreeHash, { ...both, root: input, reserved: new Set() })
     this.#treeHash = treeHash
   }
 

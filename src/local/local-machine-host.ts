@@ -47,6 +47,7 @@ function launchesOf(bwrap: string): Launches {
     node: runtime.node,
     libraries: runtime.libraries,
     passwd: runtime.passwd,
+    preload: runtime.preload,
     seccomp,
   })
   return {

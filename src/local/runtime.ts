@@ -39,6 +39,7 @@ export interface Runtime {
   /** What the Node binary loads, as absolute paths. */
   readonly libraries: readonly string[]
   readonly passwd: string
+  readonly preload: string
   readonly bundles: Bundles
   /** A directory with the same content that a machine's uid can read. */
   share(directory: string, installHash: string): string
@@ -69,6 +70,7 @@ export async function openRuntime({ directory, execPath, bundles }: RuntimeOptio
     node,
     libraries: await librariesOf(node),
     passwd: write('passwd', 'senmon:x:1000:1000::/tmp:/usr/sbin/nologin\n'),
+    preload: write('preload.cjs', 'delete process.env.PWD\n'),
     bundles: {
       runner: bundle(bundles?.runner, '../../runner/main.ts'),
       supervisor: bundle(bundles?.supervisor, '../../runner/supervisor/main.ts'),

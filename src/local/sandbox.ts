@@ -16,6 +16,8 @@ export interface SandboxSpec {
   readonly node: string
   /** Shared objects that Node loads: they are seen at the paths where the host has them. */
   readonly libraries: readonly string[]
+  /** CommonJS that Node runs first: it takes away PWD, which bubblewrap sets whatever it is told. */
+  readonly preload: string
   /** A passwd file that gives uid 1000 a name and /tmp as its home. */
   readonly passwd: string
   readonly mounts: readonly Mount[]
@@ -28,6 +30,7 @@ export interface SandboxSpec {
 }
 
 export const NODE_INSIDE = '/opt/node'
+const PRELOAD_INSIDE = '/opt/preload.cjs'
 const OPTIONS_FD = 3
 const SECCOMP_FD = 4
 const TMP_BYTES = 64 * 1024 * 1024
@@ -45,6 +48,7 @@ function sandboxOptions(spec: SandboxSpec): readonly string[] {
     ['--dev', '/dev', '--perms', '1777', '--size', `${SHM_BYTES}`, '--tmpfs', '/dev/shm', '--remount-ro', '/dev'],
     ['--perms', '1777', '--size', `${TMP_BYTES}`, '--tmpfs', '/tmp'],
     ['--ro-bind', spec.passwd, '/etc/passwd', '--ro-bind', spec.node, NODE_INSIDE],
+    ['--ro-bind', spec.preload, PRELOAD_INSIDE],
     spec.mounts.flatMap(bind),
     ['--remount-ro', '/', '--chdir', spec.cwd],
     ['--seccomp', `${SECCOMP_FD}`],
@@ -59,7 +63,7 @@ export function sandboxLaunch(spec: SandboxSpec, cwd: string): Launch {
   ]
   return {
     file: spec.bwrap,
-    args: ['--args', `${OPTIONS_FD}`, '--', NODE_INSIDE, ...spec.command],
+    args: ['--args', `${OPTIONS_FD}`, '--', NODE_INSIDE, '--require', PRELOAD_INSIDE, ...spec.command],
     cwd,
     feeds,
     environment: spec.environment,

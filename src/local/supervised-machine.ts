@@ -15,6 +15,7 @@ import type { Slot } from './slots.ts'
 
 const STDERR_TAIL_CHARS = 4096
 const POLL_MS = 5
+const GRACE_MS = 1000
 /** A process that SIGKILL does not end within this is stuck in the kernel; we go on without it. */
 const LINGER_MS = 10_000
 
@@ -27,6 +28,8 @@ const REASONS: Readonly<Record<number, string>> = {
   75: 'runner_ended',
   76: 'protocol_breach',
 }
+
+const ENDED_BY_US = new Set(['orphaned', 'signal SIGKILL'])
 
 export interface SupervisedMachineOptions {
   readonly slot: Slot
@@ -57,10 +60,8 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Machi
   let destroyed = false
   /** What descended from the supervisor when it was last alive to be asked. */
   let tree: readonly Process[] = []
-  const kill = () => {
-    if (child.pid === undefined) return
-    tree = descendants(child.pid, listProcesses())
-    for (const { pid } of tree) signal(pid)
+  const look = () => {
+    if (child.pid !== undefined) tree = [...tree, ...descendants(child.pid, listProcesses())]
   }
   const ended = (async () => {
     const { reason, stderrTail } = await exitOf(child)
@@ -71,7 +72,7 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Machi
       await clock.sleep(POLL_MS)
     }
     slot.release()
-    return { reason: destroyed && reason === 'signal SIGKILL' ? 'destroyed' : reason, stderrTail }
+    return { reason: destroyed && ENDED_BY_US.has(reason) ? 'destroyed' : reason, stderrTail }
   })()
   return {
     resume: 'cold',
@@ -81,9 +82,17 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Machi
     lines: linesFrom(child.stdout as Readable),
     ended,
     destroy: async () => {
-      if (child.exitCode === null && child.signalCode === null) {
-        destroyed = true
-        kill()
+      const isAlive = () => child.exitCode === null && child.signalCode === null
+      destroyed ||= isAlive()
+      look()
+      // Asked first, so that it ends and reaps its compartments; it may be stuck, or stopped by somebody.
+      input.end()
+      const given = new AbortController()
+      await Promise.race([ended, clock.sleep(GRACE_MS, given.signal).catch(() => {})])
+      given.abort()
+      if (isAlive()) {
+        look()
+        for (const { pid } of tree) signal(pid)
       }
       await ended
     },
