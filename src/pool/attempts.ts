@@ -9,7 +9,7 @@ export interface AttemptsDependencies extends KeeperDependencies {
   /** Where leases of dead predecessors are ended. */
   readonly jobLog: Pick<JobLog, 'claimable' | 'renew'>
   /** True only when the process that a lease names can act no more: a dead one of this very host. */
-  readonly predecessorIsDead: (holder: string) => boolean
+  readonly predecessorIsDead: (holder: string) => Promise<boolean>
   readonly limits: KeeperDependencies['limits'] & {
     /** Machines at once. */
     readonly concurrent: number
@@ -97,7 +97,7 @@ const LEASES_MAX = 10_000
 async function endDeadLeases({ jobLog, clock, predecessorIsDead, log }: AttemptsDependencies): Promise<void> {
   // Asked of a moment far away, every leased job is claimable.
   for (const { job, lease } of await jobLog.claimable(Number.MAX_SAFE_INTEGER, LEASES_MAX)) {
-    if (lease === null || !predecessorIsDead(lease.holder)) continue
+    if (lease === null || !(await predecessorIsDead(lease.holder))) continue
     const ended = await jobLog.renew(job.id, lease.fence, clock.now())
     if (ended) log.info('The lease of a dead process has ended.', { jobId: job.id, holder: lease.holder })
   }

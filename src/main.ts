@@ -1,0 +1,337 @@
+/**
+ * The platform in one process: reads the environment, the clock and chance, opens every part in order, and closes
+ * them in the other. `start` serves until told to stop; `probe` says what would run machines here, as one JSON line.
+ */
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdir } from 'node:fs/promises'
+import type { RequestListener } from 'node:http'
+import { hostname } from 'node:os'
+import { join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openInstaller } from '../registry/installer.ts'
+import { openRegistry } from '../registry/registry.ts'
+import type { Chance, Clock } from '../schema/clock.ts'
+import { PlatformError, refuse } from '../schema/error.ts'
+import type { LockedStdioSkill } from '../schema/lock.ts'
+import type { Secret } from '../schema/secret.ts'
+import { openApplications, type Applications } from './application/applications.ts'
+import { parseConfig, type Config } from './config.ts'
+import { openDiskContentStore } from './disk/disk-content-store.ts'
+import { openMasterKey, readDevKey, writeDevKey } from './disk/key-files.ts'
+import { openGateway } from './gateway/models.ts'
+import { schema } from './graphql/schema.ts'
+import { openServer } from './http/server.ts'
+import { openJobs, type Jobs } from './job/jobs.ts'
+import { openLocalMachineHost } from './local/local-machine-host.ts'
+import { openUnsafeProcessHost } from './local/unsafe-process-host.ts'
+import { openLog, type Log } from './log.ts'
+import { openNpmExpertSource } from './npm/npm-expert-source.ts'
+import { publishDirectory } from './npm/package-publisher.ts'
+import { attemptLimits, openAttempts } from './pool/attempts.ts'
+import type { MachineHost, ProbeResult } from './pool/machine-host.ts'
+import { openDatabase } from './postgres/database.ts'
+import { postgresApplicationStore } from './postgres/postgres-application-store.ts'
+import { PostgresJobLog } from './postgres/postgres-job-log.ts'
+import { postgresPackageStore } from './postgres/postgres-package-store.ts'
+import { postgresSecretStore } from './postgres/postgres-secret-store.ts'
+import { isAlive, startOf } from './postgres/process-life.ts'
+import { openSecrets } from './secret/secrets.ts'
+import { openWorkspaces } from './workspace/workspaces.ts'
+
+const clock: Clock = {
+  now: () => Date.now(),
+  sleep: async (ms, signal) => {
+    await sleep(ms, undefined, signal === undefined ? {} : { signal })
+  },
+}
+const chance: Chance = { bytes: (count) => new Uint8Array(randomBytes(count)) }
+const log = openLog((line) => process.stderr.write(line), clock.now)
+
+/** The application that a laptop's user works as, and the one that owns the skills which come with the platform. */
+const DEV = 'dev'
+const OWN = 'senmon'
+/** Skills of this checkout, published at first start. */
+const OWN_PACKAGES = ['files', 'ask'].map((name) => join(import.meta.dirname, '../plugins', name))
+
+const LIMITS = {
+  queryBytesMax: 256 * 1024,
+  filesMax: 1000,
+  fileBytesMax: 8 * 1024 * 1024,
+  filesBytesMax: 12 * 1024 * 1024,
+  /** Renewed at a third of it, so that two lost renewals do not lose the job. */
+  leaseMs: 15_000,
+  barrenAttemptsMax: 5,
+  conflictRetriesMax: 20,
+}
+
+/** What opened, to be closed in the other order. */
+class Opened {
+  readonly #closers: (() => Promise<void>)[] = []
+
+  keep<Part extends { close(): Promise<void> }>(part: Part): Part {
+    this.#closers.push(() => part.close())
+    return part
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closers.splice(0).toReversed()) {
+      await close().catch((error: unknown) => log.error('A part did not close cleanly.', { error }))
+    }
+  }
+}
+
+/** The host that the configuration names, or the strongest that passes its probe; and why there is none. */
+async function chooseHost(
+  config: Config,
+  runtimeDirectory: string,
+  install: (skill: LockedStdioSkill) => Promise<string>,
+): Promise<{ readonly host: MachineHost; readonly probe: ProbeResult }> {
+  const options = { install, runtimeDirectory, execPath: process.execPath, log, clock }
+  const open = config.machines === 'unsafe-process' ? openUnsafeProcessHost : openLocalMachineHost
+  const host = await open(options)
+  return { host, probe: await host.probe() }
+}
+
+/**
+ * Where machines find what they need. Root runs each machine under a uid of its own, which must be able to get
+ * there, so it is outside of any home; several servers share it, since everything in it is named by its content.
+ */
+function runtimeDirectoryOf(dataDirectory: string): string {
+  return process.getuid?.() === 0 ? '/var/lib/senmon' : join(dataDirectory, 'runtime')
+}
+
+/** The key of the first application: the file's while it is good, else a new one. */
+async function openDevKey(applications: Applications, dataDirectory: string): Promise<Secret> {
+  const kept = await readDevKey(dataDirectory)
+  const caller = kept === undefined ? undefined : await applications.authenticate(kept.reveal())
+  if (kept !== undefined && caller?.application.name === DEV) return kept
+  const fresh = await applications.createKey((await applications.ensure(DEV)).id)
+  await writeDevKey(dataDirectory, fresh)
+  return fresh
+}
+
+/** Who this process is among all that may claim jobs, so that a later one can tell whether it still lives. */
+async function nameHolder(): Promise<string> {
+  return JSON.stringify([hostname(), process.pid, await startOf(process.pid)])
+}
+
+/** True only for a process of this computer that is certainly gone; its leases need not be waited out. */
+async function predecessorIsDead(holder: string): Promise<boolean> {
+  const [host, pid, start] = JSON.parse(holder) as [string, number, string | null]
+  return host === hostname() && !(await isAlive(pid, start))
+}
+
+/** Without a sandbox a published expert does not run: creating or continuing its job is refused, all else works. */
+function guardJobs(jobs: Jobs, missing: () => string | null): Jobs {
+  const guard = async <Result>(go: () => Promise<Result>) => {
+    const reason = missing()
+    return reason === null ? go() : refuse('machine_host_missing', reason)
+  }
+  return {
+    ...jobs,
+    create: (applicationId, input) => guard(() => jobs.create(applicationId, input)),
+    continue: (applicationId, input) => guard(() => jobs.continue(applicationId, input)),
+  }
+}
+
+async function start(config: Config): Promise<void> {
+  const opened = new Opened()
+  const stop = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
+  try {
+    await serve(config, opened)
+    if (!stop.signal.aborted) await once(stop.signal, 'abort')
+    log.info('Stopping.')
+  } finally {
+    await opened.close()
+  }
+}
+
+async function serve(config: Config, opened: Opened): Promise<void> {
+  const { dataDirectory } = config
+  await mkdir(dataDirectory, { recursive: true, mode: 0o700 })
+  const masterKey = config.masterKey ?? (await openMasterKey(dataDirectory, chance.bytes(32)))
+  const database = opened.keep(await openDatabase({ databaseUrl: config.databaseUrl, dataDirectory, log, clock }))
+  const content = await openDiskContentStore(join(dataDirectory, 'content'))
+  const applications = openApplications({ store: postgresApplicationStore(database, clock), clock, chance })
+  const secrets = openSecrets({
+    store: postgresSecretStore(database, clock),
+    masterKey: Buffer.from(masterKey.reveal(), 'hex'),
+    clock,
+    chance,
+  })
+  const packages = postgresPackageStore(database, clock)
+  const experts = openNpmExpertSource({ packages, content })
+  const dev = await applications.ensure(DEV)
+  const gateway = openGateway({
+    experts,
+    keyOf: async (applicationId, name) =>
+      (await secrets.find(applicationId, name)) ?? (applicationId === dev.id ? config.providerKeys[name] : undefined),
+    baseUrls: config.baseUrls,
+    clock,
+    chance,
+    log,
+  })
+  let hostMissing: string | null = 'this process has not yet looked for a sandbox; try again in a moment'
+  const jobLog = new PostgresJobLog(database, clock)
+  const jobs = guardJobs(
+    openJobs({
+      log: jobLog,
+      experts,
+      content,
+      models: gateway,
+      clock,
+      chance,
+      limits: LIMITS,
+    }),
+    () => hostMissing,
+  )
+  const registry = opened.keep(
+    await openRegistry({
+      directory: join(dataDirectory, 'registry'),
+      packages,
+      content,
+      authenticate: async (token) => {
+        const caller = await applications.authenticate(token)
+        if (caller === undefined) return undefined
+        const { id, name } = caller.application
+        return { applicationId: id, name, scopes: caller.scopes }
+      },
+      prefix: '/npm/',
+      log,
+      clock,
+      chance,
+    }),
+  )
+  const registryListener: RequestListener = (request, response) => registry.listener(request, response)
+
+  let notReady: string | null = 'starting'
+  const server = opened.keep(
+    await openServer({
+      schema,
+      jobs,
+      applications,
+      secrets,
+      experts,
+      workspaces: openWorkspaces({ content }),
+      registryListener,
+      ready: async () => notReady,
+      log,
+      clock,
+      chance,
+      hostname: config.hostname,
+      port: config.port,
+      allowedHosts: config.publicUrl === null ? [] : [new URL(config.publicUrl).hostname],
+    }),
+  )
+  await openDevKey(applications, dataDirectory)
+  await publishOwn(
+    applications,
+    `${server.url}/npm/`,
+    async (name, version) => (await packages.find(name))?.versions.some((known) => known.version === version) === true,
+  )
+
+  const runtimeDirectory = runtimeDirectoryOf(dataDirectory)
+  const installer = openInstaller({ directory: join(runtimeDirectory, 'skills'), content, packages })
+  let machines = 'none: this process only accepts jobs'
+  if (config.concurrency === 0) hostMissing = null
+  else {
+    const { host, probe } = await chooseHost(config, runtimeDirectory, (skill) => installer.install(skill))
+    opened.keep(host)
+    if (probe.ok) {
+      hostMissing = null
+      machines = host.name
+      opened.keep(
+        openAttempts({
+          jobs,
+          host,
+          gateway,
+          secrets,
+          content,
+          clock,
+          log,
+          holder: await nameHolder(),
+          predecessorIsDead,
+          jobLog,
+          limits: { ...attemptLimits, concurrent: config.concurrency, renewMs: LIMITS.leaseMs / 3 },
+        }),
+      )
+    } else {
+      hostMissing = `No sandbox works here (${probe.reason}), so published experts are not run. ${probe.fix}`
+      machines = `NONE. ${hostMissing}`
+      log.error('Published experts will not be run: no sandbox works here.', { reason: probe.reason, fix: probe.fix })
+    }
+  }
+  notReady = null
+  greet(config, server.url, database.kind, machines)
+}
+
+async function publishOwn(
+  applications: Applications,
+  registryUrl: string,
+  exists: (name: string, version: string) => Promise<boolean>,
+): Promise<void> {
+  const { id } = await applications.ensure(OWN)
+  const key = await applications.createKey(id)
+  const caller = await applications.authenticate(key.reveal())
+  try {
+    for (const directory of OWN_PACKAGES) {
+      const { name, version, published } = await publishDirectory(directory, { registryUrl, key }, exists)
+      if (published) log.info('Published a skill that comes with the platform.', { name, version })
+    }
+  } finally {
+    if (caller !== undefined) await applications.revokeKey(id, caller.keyId)
+  }
+}
+
+function greet(config: Config, url: string, database: string, machines: string): void {
+  process.stdout.write(
+    [
+      `Senmon is ready at ${config.publicUrl ?? url}`,
+      `  GraphQL    ${url}/graphql`,
+      `  REST       ${url}/expert_jobs`,
+      `  registry   ${url}/npm/`,
+      `  key        ${join(config.dataDirectory, 'dev-key')} (application ${DEV})`,
+      `  database   ${database}`,
+      `  machines   ${machines}`,
+      '',
+    ].join('\n'),
+  )
+}
+
+async function probe(config: Config): Promise<number> {
+  const { host, probe: result } = await chooseHost(config, runtimeDirectoryOf(config.dataDirectory), () =>
+    Promise.reject(new PlatformError('machine_failed', 'a probe installs nothing')),
+  )
+  await host.close()
+  process.stdout.write(`${JSON.stringify({ name: host.name, ...result })}\n`)
+  return result.ok ? 0 : 1
+}
+
+async function main(): Promise<number> {
+  const config = parseConfig(process.env, (path) => resolve(path))
+  if (Array.isArray(config)) {
+    process.stderr.write(`The configuration has faults:\n${config.map((fault) => `  ${fault}\n`).join('')}`)
+    return 2
+  }
+  switch (process.argv[2] ?? 'start') {
+    case 'start':
+      await start(config as Config)
+      return 0
+    case 'probe':
+      return probe(config as Config)
+    default:
+      process.stderr.write('usage: node src/main.ts [start | probe]\n')
+      return 2
+  }
+}
+
+try {
+  process.exitCode = await main()
+} catch (error) {
+  if (!(error instanceof PlatformError)) throw error
+  log.error(error.message, { error })
+  process.stderr.write(`senmon: ${error.message} ${error.hint}\n`)
+  process.exitCode = 1
+}
