@@ -62,19 +62,22 @@ export function evolve(before: Job, event: JobChange): Job {
     case 'machineStarted':
       return { ...job, machine: event.data }
     case 'leaseExpired':
-      return { ...job, status: 'queued', barrenAttempts: barrenNext(job), progressed: false }
+      return { ...job, status: 'queued', barrenAttempts: barrenNext(job, event.data.reason), progressed: false }
     case 'answered':
       return answered(job, event.data.questionId, event)
     case 'jobContinued': {
       const maxSteps = event.data.maxSteps ?? job.maxSteps
       const open = { outcome: null, reason: null, message: null, result: null, cancelRequested: false } as const
-      return { ...job, ...open, status: 'queued', maxSteps, barrenAttempts: 0, progressed: false }
+      // Without a query it is the coordinator's last run that goes on.
+      const root = event.data.query === null ? job.runs.findLast((run) => run.parentRunId === null) : undefined
+      const continued = root === undefined ? job : changeRun(job, root.id, reopen)
+      return { ...continued, ...open, status: 'queued', maxSteps, barrenAttempts: 0, progressed: false }
     }
     case 'cancelRequested':
       return { ...job, cancelRequested: true }
     case 'jobRested': {
       const waits = job.questions.some((question) => question.answeredAt === null)
-      const barrenAttempts = waits ? 0 : barrenNext(job)
+      const barrenAttempts = waits ? 0 : barrenNext(job, null)
       return { ...job, status: waits ? 'waiting' : 'queued', barrenAttempts, progressed: false }
     }
     case 'jobFinished':
@@ -107,9 +110,13 @@ export function evolve(before: Job, event: JobChange): Job {
   }
 }
 
-/** Barren attempts once the current one has ended. */
-export function barrenNext(job: Job): number {
-  return job.progressed ? 0 : job.barrenAttempts + 1
+/** Reasons for which a machine lets go of a job that say nothing against the job. */
+const BLAMELESS: ReadonlySet<string | null> = new Set(['server_stopped'])
+
+/** Barren attempts once the current one has ended, for a reason or because its machine had nothing left to do. */
+export function barrenNext(job: Job, reason: string | null): number {
+  if (job.progressed) return 0
+  return BLAMELESS.has(reason) ? job.barrenAttempts : job.barrenAttempts + 1
 }
 
 function changeRun(job: Job, runId: string | null, alter: (run: RunSummary) => RunSummary): Job {
@@ -139,8 +146,11 @@ function startRun(job: Job, event: Extract<JobChange, { type: 'runStarted' }>): 
 function reviveRun(job: Job, event: JobChange): Job {
   if (event.type !== 'generated' && event.type !== 'stepFinished') return job
   const run = job.runs.find((run) => run.id === event.runId)
-  if (run?.status !== 'finished') return job
-  return changeRun(job, run.id, (run) => ({ ...run, status: 'running', outcome: null, reason: null, result: null }))
+  return run?.status === 'finished' ? changeRun(job, run.id, reopen) : job
+}
+
+function reopen(run: RunSummary): RunSummary {
+  return { ...run, status: 'running', outcome: null, reason: null, result: null }
 }
 
 function endRun(run: RunSummary, ending: Pick<RunSummary, 'outcome' | 'reason' | 'result'>): RunSummary {

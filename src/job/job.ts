@@ -9,7 +9,7 @@
  * J6 A cancel ends a job that no machine holds at once, and one that a machine holds when the machine lets go.
  * J7 The end of the coordinator's run is the end of the job, in the same decision.
  * J8 A job that waits has an open question; a rested job whose questions are all answered is queued.
- * J9 A job fails after `barrenAttemptsMax` leases in a row that brought nothing.
+ * J9 A job fails after `barrenAttemptsMax` leases in a row that brought nothing, those of stopped servers not counted.
  * J10 The summary (steps, usage, runs, questions, tree, machine) is what the events say, each counted once.
  */
 import type { Decider } from '../../schema/decider.ts'
@@ -144,14 +144,13 @@ function endAttempt(
 ): readonly JobChange[] {
   const { now, reason, barrenAttemptsMax } = command
   const ended = change(now, { type: 'leaseExpired', data: { fence: job.fence, reason } })
-  const end = endOfUnheld(job, now, barrenAttemptsMax)
+  const end = endOfUnheld(job, now, barrenNext(job, reason), barrenAttemptsMax)
   return end === undefined ? [ended] : [ended, end]
 }
 
 /** What ends a job whose machine has let go of it; undefined when it goes on. */
-function endOfUnheld(job: Job, now: number, barrenAttemptsMax: number): JobChange | undefined {
+function endOfUnheld(job: Job, now: number, barren: number, barrenAttemptsMax: number): JobChange | undefined {
   if (job.cancelRequested) return canceled(now)
-  const barren = barrenNext(job)
   if (barren < barrenAttemptsMax) return undefined
   const message = `${barren} machines in a row took job ${job.id} and got nowhere`
   return finished(now, { outcome: 'failed', reason: 'attempts_exhausted', message, result: null })
@@ -204,7 +203,7 @@ function rest(job: Job, command: CommandOf<'rest'>): readonly JobChange[] {
   const questionIds = job.questions.filter((question) => question.answeredAt === null).map((question) => question.id)
   const rested = change(now, { type: 'jobRested', data: { questionIds } })
   if (questionIds.length > 0) return job.cancelRequested ? [rested, canceled(now)] : [rested]
-  const end = endOfUnheld(job, now, command.barrenAttemptsMax)
+  const end = endOfUnheld(job, now, barrenNext(job, null), command.barrenAttemptsMax)
   return end === undefined ? [rested] : [rested, end]
 }
 

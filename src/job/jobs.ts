@@ -97,6 +97,8 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
   const hub = openDeltaHub()
   const encoder = new TextEncoder()
   const decoder = new TextDecoder()
+  /** Locks that are in the content store already: the source gives the same object while nothing was published. */
+  const locks = new WeakMap<Lock, Sha256>()
 
   async function create(applicationId: ApplicationId, input: CreateJob): Promise<JobSummary | Refusal> {
     const refused = refuseCreate(input, limits)
@@ -110,10 +112,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     if (isRefusal(lock)) return lock
     const unfit = refuseModels(lock, input.model, (model) => models.knows(model))
     if (unfit !== undefined) return unfit
-    const [lockHash] = await Promise.all([
-      content.put(encoder.encode(canonical(lock))),
-      ...tree.objects.map((bytes) => content.put(bytes)),
-    ])
+    const [lockHash] = await Promise.all([keepLock(lock), ...tree.objects.map((bytes) => content.put(bytes))])
     const now = clock.now()
     const blank = blankJob(makeId('job', now, chance.bytes(16)), applicationId)
     const { query, userId, model, maxSteps } = input
@@ -178,6 +177,14 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
   async function getOwned(applicationId: ApplicationId, jobId: JobId): Promise<StoredJob | undefined> {
     const stored = await log.find(jobId)
     return stored?.job.applicationId === applicationId ? stored : undefined
+  }
+
+  async function keepLock(lock: Lock): Promise<Sha256> {
+    const kept = locks.get(lock)
+    if (kept !== undefined) return kept
+    const hash = await content.put(encoder.encode(canonical(lock)))
+    locks.set(lock, hash)
+    return hash
   }
 
   async function getLock(lockHash: Sha256): Promise<Lock> {

@@ -169,7 +169,13 @@ function commandOf(
     case 'expire':
       return { type: 'expire', now, lease, reason: 'lease_lost', barrenAttemptsMax }
     case 'abandon':
-      return { type: 'abandon', now, fence, reason: 'machine_failed', barrenAttemptsMax }
+      return {
+        type: 'abandon',
+        now,
+        fence,
+        reason: pick % 3 === 0 ? 'server_stopped' : 'machine_failed',
+        barrenAttemptsMax,
+      }
     case 'record':
       return { type: 'record', now, fence, events: FACTS[pick % FACTS.length] ?? [] }
     case 'ask':
@@ -273,8 +279,8 @@ function watchLease(account: Account, change: JobChange, command: JobCommand): L
 function watchLife(account: Account, change: JobChange): void {
   if (account.ended !== 'no')
     must(change.type === 'jobContinued' && account.ended === 'other', 'J3: nothing follows the end but jobContinued')
-  const endLease = (): void => {
-    account.barren = account.progressed ? 0 : account.barren + 1
+  const endLease = (blame: boolean): void => {
+    account.barren = account.progressed ? 0 : account.barren + (blame ? 1 : 0)
     account.progressed = false
   }
   switch (change.type) {
@@ -282,13 +288,13 @@ function watchLife(account: Account, change: JobChange): void {
       account.progressed = false
       break
     case 'leaseExpired':
-      endLease()
+      endLease(change.data.reason !== 'server_stopped')
       break
     case 'jobRested':
       if (openOf(account) > 0) {
         account.barren = 0
         account.progressed = false
-      } else endLease()
+      } else endLease(true)
       break
     case 'toolReturned':
     case 'stepFinished':

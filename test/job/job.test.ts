@@ -152,6 +152,10 @@ const FAULTS: Readonly<Record<string, Core>> = {
   'a job with open questions is queued': folding('jobRested', (after) => ({ ...after, status: 'queued' })),
   'attempts never run out': folding('leaseExpired', (after) => ({ ...after, barrenAttempts: 0 })),
   'attempts run out though there was progress': folding('stepFinished', (after) => ({ ...after, progressed: false })),
+  'a stopped server counts against the job': folding('leaseExpired', (after, before) => ({
+    ...after,
+    barrenAttempts: before.progressed ? 0 : before.barrenAttempts + 1,
+  })),
   'progress of one lease counts for the next': folding('leaseGranted', (after) => ({ ...after, progressed: true })),
   'steps are counted twice': folding('stepFinished', (after) => ({ ...after, steps: after.steps + 1 })),
   'usage of the last generation replaces the rest': folding('generated', (after, before, change) =>
