@@ -30,7 +30,7 @@ export interface Job {
   readonly machine: { readonly host: string; readonly dispatchMs: number } | null
 }
 
-const JOB = `id status outcome reason message expertKey
+const JOB = `id status outcome reason message: explanation expertKey
   questions { id kind title argsHash answeredAt } machine { host dispatchMs }`
 
 export interface Machines {
@@ -47,15 +47,16 @@ interface Probe {
 
 /** A sandbox when there is one; else, for this demo alone, processes without one, and a warning that names the cure. */
 export async function chooseMachines(): Promise<Machines> {
-  const { stdout } = await promisify(execFile)(process.execPath, [SERVER, 'probe'], { timeout: START_MS }).catch(
+  const said = await promisify(execFile)(process.execPath, [SERVER, 'probe'], { timeout: START_MS }).catch(
     (error: unknown) => {
-      // A probe that found nothing may say so by its exit code as well.
-      if (error instanceof Error && 'stdout' in error && typeof error.stdout === 'string')
-        return { stdout: error.stdout }
+      // A probe that found no sandbox says so by its exit code as well.
+      if (error instanceof Error && 'stdout' in error && 'stderr' in error)
+        return { stdout: String(error.stdout), stderr: String(error.stderr) }
       throw error
     },
   )
-  const line = stdout.trim().split('\n').at(-1) ?? ''
+  const line = said.stdout.trim().split('\n').at(-1) ?? ''
+  if (!line.startsWith('{')) throw new DemoFailure(`the probe of the server said nothing:\n${said.stderr}`)
   // The server's own contract: one JSON object.
   const probe = JSON.parse(line) as Probe
   if (probe.ok) return { environment: {}, says: `jobs run in a sandbox (${probe.name}).` }
@@ -134,11 +135,14 @@ export class Platform implements AsyncDisposable {
 
   async #mutate(field: string, type: string, input: Readonly<Record<string, unknown>>): Promise<Job> {
     const query = `mutation ($input: ${type}!) { ${field}(input: $input) {
-      __typename ... on Job { ${JOB} } ... on Refusal { code message hint } } }`
-    const result = await this.graphql<Record<string, (Job & { __typename: string }) | undefined>>(query, { input })
+      __typename ... on Job { ${JOB} } ... on Refusal { code sentence: message } } }`
+    const result = await this.graphql<Record<string, (Job & { __typename: string; sentence?: string }) | undefined>>(
+      query,
+      { input },
+    )
     const value = result[field]
     expectThat(value !== undefined, `${field} gives nothing`)
-    if (value.__typename === 'Refusal') throw new DemoFailure(`${field} is refused: ${value.message}`)
+    if (value.__typename === 'Refusal') throw new DemoFailure(`${field} is refused: ${value.sentence}`)
     return value
   }
 }

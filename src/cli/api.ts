@@ -49,7 +49,7 @@ export interface ShownJob {
   readonly questions: readonly ShownQuestion[]
 }
 
-export const JOB_FIELDS = `id status outcome reason message expertKey query result steps revision createdAt
+export const JOB_FIELDS = `id status outcome reason message: explanation expertKey query result steps revision createdAt
   usage { inputTokens outputTokens costUsd }
   questions { id kind title schema toolName args argsHash answeredAt }`
 
@@ -98,7 +98,7 @@ export function openApi(url: string, key: Secret, clock: Clock, fetchFn: typeof 
   async function mutate(field: string, query: string, variables: JsonObject): Promise<JsonObject> {
     const result = (await request(query, variables))[field]
     if (!isJsonObject(result)) throw new PlatformError('internal', `${url} answered ${field} with nothing.`)
-    if (result['__typename'] === 'Refusal') throw platformError(result['code'], result['message'])
+    if (result['__typename'] === 'Refusal') throw platformError(result['code'], result['sentence'])
     return result
   }
 

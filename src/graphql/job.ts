@@ -37,7 +37,7 @@ const JobRef = builder.objectRef<JobSummary>('Job').implement({
     status: t.expose('status', { type: JobStatusRef }),
     outcome: t.expose('outcome', { type: OutcomeRef, nullable: true }),
     reason: t.exposeString('reason', { nullable: true, description: 'The code that explains status or outcome.' }),
-    message: t.exposeString('message', { nullable: true }),
+    explanation: t.exposeString('message', { nullable: true, description: 'One sentence that explains the reason.' }),
     expertKey: t.exposeString('expertKey', { description: "The coordinator's exact key." }),
     query: t.exposeString('query', { nullable: true }),
     model: t.exposeString('model', { nullable: true, description: "Overrides each expert's own." }),
