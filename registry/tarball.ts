@@ -171,6 +171,15 @@ async function readEntries(archive: Buffer): Promise<OpenedTarball | Refusal> {
   })
 }
 
+/** A name as a person may see it: whatever is not plain is shown by its number. */
+function quote(path: string): string {
+  const unseen = /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g
+  return JSON.stringify(path.slice(0, 120)).replace(
+    unseen,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
 /** The rules of T1 over entries as they come. */
 class Reading {
   readonly #files = new Map<string, OpenedFile>()
@@ -196,7 +205,7 @@ class Reading {
 
   #refuse(entry: ReadEntry): Refusal | undefined {
     const path = entry.type === 'Directory' ? entry.path.replace(/\/$/, '') : entry.path
-    const quoted = JSON.stringify(path.slice(0, 120))
+    const quoted = quote(path)
     if (entry.type !== 'File' && entry.type !== 'OldFile' && entry.type !== 'Directory')
       return invalid(`holds ${quoted}, which is neither a file nor a directory`)
     const parts = parsePath(path)
@@ -225,9 +234,7 @@ class Reading {
       const twin = this.#seen.get(folded)
       const isSame = twin?.path === path && twin.kind === 'directory' && here === 'directory'
       if (twin !== undefined && !isSame)
-        return invalid(
-          `holds ${JSON.stringify(path)} and ${JSON.stringify(twin.path)}, which are one path on some systems`,
-        )
+        return invalid(`holds ${quote(path)} and ${quote(twin.path)}, which are one path on some systems`)
       this.#seen.set(folded, { path, kind: here })
     }
     return undefined

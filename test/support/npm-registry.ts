@@ -1,5 +1,6 @@
 /** A registry on a port of the loopback, with what it stands on in memory, and the real npm client beside it. */
 import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { createServer } from 'node:http'
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
@@ -7,9 +8,8 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { openRegistry, type Registry, type RegistryOptions } from '../../registry/registry.ts'
 import type { Publisher } from '../../registry/ports.ts'
-import { PlatformError } from '../../schema/error.ts'
-import { sha256, type Sha256 } from '../../schema/hash.ts'
 import { makeId, type ApplicationId } from '../../schema/id.ts'
+import { memoryContentStore, type MemoryContentStore } from '../fake/memory-content-store.ts'
 import { MemoryPackageStore } from '../fake/memory-package-store.ts'
 
 export const acme: ApplicationId = makeId('app', 1, new Uint8Array(16).fill(1))
@@ -21,32 +21,46 @@ const publishers: Readonly<Record<string, Publisher>> = {
   'reader-key': { applicationId: acme, name: 'acme', scopes: ['read'] },
 }
 
-export class MemoryContent {
-  readonly #bytes = new Map<Sha256, Uint8Array>()
-  puts = 0
-
-  async put(bytes: Uint8Array): Promise<Sha256> {
-    const hash = sha256(bytes)
-    this.#bytes.set(hash, Uint8Array.from(bytes))
-    this.puts++
-    return hash
-  }
-
-  async get(hash: Sha256): Promise<Uint8Array> {
-    const bytes = this.#bytes.get(hash)
-    if (bytes === undefined) throw new PlatformError('content_missing', `No content ${hash} is stored.`)
-    return bytes
-  }
-
-  async has(hash: Sha256): Promise<boolean> {
-    return this.#bytes.has(hash)
-  }
-}
-
 export interface NpmResult {
   readonly code: number
   readonly stdout: string
   readonly stderr: string
+}
+
+export interface Answer {
+  readonly status: number
+  // What a server answers is anything; tests look into it.
+  readonly body: { readonly error?: string; readonly code?: string; readonly [key: string]: unknown }
+}
+
+export interface Manifest {
+  readonly name: string
+  readonly version: string
+  readonly [field: string]: unknown
+}
+
+export interface PublishBody {
+  name: string
+  versions: Record<string, Record<string, unknown>>
+  'dist-tags': Record<string, string>
+  _attachments: Record<string, { content_type: string; data: string; length: number }>
+  [field: string]: unknown
+}
+
+function publishBody(url: string, manifest: Manifest, tarball: Uint8Array): PublishBody {
+  const { name, version } = manifest
+  const file = `${name}-${version}.tgz`
+  const integrity = `sha512-${createHash('sha512').update(tarball).digest('base64')}`
+  const shasum = createHash('sha1').update(tarball).digest('hex')
+  const dist = { integrity, shasum, tarball: `${url}${name}/-/${file}` }
+  const data = Buffer.from(tarball).toString('base64')
+  return {
+    _id: name,
+    name,
+    'dist-tags': { latest: version },
+    versions: { [version]: { ...manifest, _id: `${name}@${version}`, dist } },
+    _attachments: { [file]: { content_type: 'application/octet-stream', data, length: tarball.length } },
+  }
 }
 
 export interface TestRegistry {
@@ -54,21 +68,23 @@ export interface TestRegistry {
   readonly directory: string
   readonly registry: Registry
   readonly packages: MemoryPackageStore
-  readonly content: MemoryContent
+  readonly content: MemoryContentStore
   readonly clock: { at: number }
   readonly logged: string[]
   /** Runs npm as the owner of `key` in `cwd`. */
   npm(key: string, cwd: string, ...args: readonly string[]): Promise<NpmResult>
+  /** The body that `npm publish` would send for a tarball, changed at will; sent as the owner of `key`. */
+  put(key: string, manifest: Manifest, tarball: Uint8Array, change?: (body: PublishBody) => unknown): Promise<Answer>
   /** Writes a package's files into a fresh folder. */
   folder(files: Readonly<Record<string, string>>): Promise<string>
-  request(key: string | null, method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }>
+  request(key: string | null, method: string, path: string, body?: unknown): Promise<Answer>
   close(): Promise<void>
 }
 
 export async function startRegistry(options: Partial<RegistryOptions> = {}): Promise<TestRegistry> {
   const directory = await mkdtemp(join(tmpdir(), 'senmon-registry-'))
   const packages = new MemoryPackageStore()
-  const content = new MemoryContent()
+  const content = memoryContentStore()
   const clock = { at: 1_790_000_000_000 }
   const logged: string[] = []
   const log = (message: string, fields?: object) => void logged.push(`${message} ${JSON.stringify(fields)}`)
@@ -97,6 +113,15 @@ export async function startRegistry(options: Partial<RegistryOptions> = {}): Pro
     }
     return root
   }
+  const request: TestRegistry['request'] = async (key, method, path, body) => {
+    const response = await fetch(url + path, {
+      method,
+      headers: { 'content-type': 'application/json', ...(key === null ? {} : { authorization: `Bearer ${key}` }) },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    })
+    const text = await response.text()
+    return { status: response.status, body: text.startsWith('{') ? JSON.parse(text) : { text } }
+  }
   return {
     url,
     directory,
@@ -107,14 +132,10 @@ export async function startRegistry(options: Partial<RegistryOptions> = {}): Pro
     logged,
     folder,
     npm: (key, cwd, ...args) => runNpm(url, directory, key, cwd, args),
-    async request(key, method, path, body) {
-      const response = await fetch(url + path, {
-        method,
-        headers: { 'content-type': 'application/json', ...(key === null ? {} : { authorization: `Bearer ${key}` }) },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      })
-      const text = await response.text()
-      return { status: response.status, body: text.startsWith('{') ? JSON.parse(text) : text }
+    request,
+    put(key, manifest, tarball, change = (body) => body) {
+      const path = manifest.name.replace('/', '%2f')
+      return request(key, 'PUT', path, change(publishBody(url, manifest, tarball)))
     },
     async close() {
       server.closeAllConnections()
