@@ -33,7 +33,7 @@ export interface Seen {
 }
 
 const CHECKPOINTS = `subscription ($jobId: ID!) {
-  checkpoints(jobId: $jobId) { id seq expertKey stepNumber toolCalls { name } stateHash } }`
+  checkpoints(jobId: $jobId) { id seq expertKey stepNumber toolCalls stateHash } }`
 const EVENTS = `subscription ($jobId: ID!) {
   events(jobId: $jobId) { seq type runId expertKey stepNumber at data hash } }`
 

@@ -17,9 +17,9 @@ const RETRY_MS = 500
 const EXIT_INTERRUPTED = 130
 
 const CONTINUE = `mutation ($input: ContinueJobInput!) { continueJob(input: $input) {
-  __typename ... on Job { ${JOB_FIELDS} } ... on Refusal { code message } } }`
+  __typename ... on Job { ${JOB_FIELDS} } ... on Refusal { code sentence: message } } }`
 const CANCEL = `mutation ($input: CancelJobInput!) { cancelJob(input: $input) {
-  __typename ... on Job { ${JOB_FIELDS} } ... on Refusal { code message } } }`
+  __typename ... on Job { ${JOB_FIELDS} } ... on Refusal { code sentence: message } } }`
 
 /** Sends an answer, a query or more steps. Throws what the API refuses. */
 export async function continueJob(api: Api, input: JsonObject): Promise<ShownJob> {

@@ -8,7 +8,7 @@ import { follow } from './follow.ts'
 import { styled } from './terminal.ts'
 
 const CREATE = `mutation ($input: CreateJobInput!) { createJob(input: $input) {
-  __typename ... on Job { ${JOB_FIELDS} } ... on Refusal { code message } } }`
+  __typename ... on Job { ${JOB_FIELDS} } ... on Refusal { code sentence: message } } }`
 
 export const run: Command = {
   name: 'run',

@@ -5,9 +5,9 @@ import type { Command } from './command.ts'
 import { shownLine } from './terminal.ts'
 
 const SET = `mutation ($input: SetSecretInput!) { setSecret(input: $input) {
-  __typename ... on Secret { name updatedAt } ... on Refusal { code message } } }`
+  __typename ... on Secret { name updatedAt } ... on Refusal { code sentence: message } } }`
 const DELETE = `mutation ($input: DeleteSecretInput!) { deleteSecret(input: $input) {
-  __typename ... on DeletedSecret { name } ... on Refusal { code message } } }`
+  __typename ... on DeletedSecret { name } ... on Refusal { code sentence: message } } }`
 const LIST = 'query { secrets { name updatedAt } }'
 
 export const secret: Command = {

@@ -90,7 +90,7 @@ describe('every command', () => {
 
   it('exits by the kind of what the server says', async () => {
     const refusing = (code: string) =>
-      fakeApi({ answer: () => ({ createJob: { __typename: 'Refusal', code, message: 'No.' } }) })
+      fakeApi({ answer: () => ({ createJob: { __typename: 'Refusal', code, sentence: 'No.' } }) })
     expect((await senmon(['run', 'a', 'hi'], refusing('expert_not_found'))).code).toBe(4)
     expect((await senmon(['run', 'a', 'hi'], refusing('rate_limited'))).code).toBe(6)
     const unauthenticated = fakeApi({
