@@ -1,5 +1,5 @@
 /** The database of this process: a server by URL, else the embedded one, else PGlite. */
-import { mkdir, stat } from 'node:fs/promises'
+import { mkdir, realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Migrator } from '@mikro-orm/migrations'
 import type { EntityManager } from '@mikro-orm/sql'
@@ -9,7 +9,7 @@ import { PlatformError } from '../../schema/error.ts'
 import type { Secret } from '../../schema/secret.ts'
 import type { Log } from '../log.ts'
 import { lockDirectory } from './directory-lock.ts'
-import { isSetUp } from './embedded-place.ts'
+import { isSetUp, letServerPass } from './embedded-place.ts'
 import { openEmbeddedServer } from './embedded-server.ts'
 import { ENTITIES } from './entities.ts'
 import { MIGRATIONS } from './migrations/list.ts'
@@ -51,7 +51,11 @@ async function migrateAlone(config: ClientConfig, migrate: () => Promise<unknown
   const client = new Client(config)
   client.on('error', () => undefined)
   try {
-    await client.connect()
+    await client.connect().catch((cause: unknown) => {
+      // Postgres's own word: a wrong password, no such database. It repeats no password.
+      const word = cause instanceof Error && cause.message !== '' ? cause.message : 'nobody answers'
+      throw new PlatformError('database_unavailable', `The database cannot be opened: ${word}.`, { cause })
+    })
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK])
     await migrate()
   } catch (cause) {
@@ -59,6 +63,11 @@ async function migrateAlone(config: ClientConfig, migrate: () => Promise<unknown
   } finally {
     await client.end().catch(() => undefined)
   }
+}
+
+/** MikroORM wants to know it beside the URL. */
+function databaseName({ database, connectionString = '' }: ClientConfig): string {
+  return database ?? (decodeURIComponent(URL.parse(connectionString)?.pathname.slice(1) ?? '') || 'postgres')
 }
 
 /** The database at `config`, migrated. `kind` says whose server it is; `close` does not end the server. */
@@ -70,7 +79,7 @@ export async function connect(
   const { MikroORM } = await import('@mikro-orm/postgresql')
   const orm = await MikroORM.init({
     ...common,
-    dbName: config.database ?? '',
+    dbName: databaseName(config),
     pool: { max: connectionsMax, idleTimeoutMillis: 30_000 },
     driverOptions: { ...config, keepAlive: true, connectionTimeoutMillis: 10_000 },
     logger: (message) => log.warn(`MikroORM: ${message}`),
@@ -157,6 +166,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   await mkdir(dataDirectory, { recursive: true })
   const began = await stat(join(pglite, 'cluster')).catch(() => undefined)
   if (began === undefined) {
+    await letServerPass(await realpath(dataDirectory))
     const database = await openEmbedded(embedded, options)
     if (database !== undefined) return database
     if (await isSetUp(embedded))

@@ -127,6 +127,16 @@ async function makeHome(here: string, log: Log): Promise<Home> {
   throw new PlatformError('config_invalid', `The embedded database finds no place for ${here} that it can use.`)
 }
 
+/**
+ * Lets others pass through `directory`, not list it, when it is root's and root's server could not: what is in it
+ * keeps its own modes. Spares a cluster elsewhere, which would stay behind when the directory is deleted.
+ */
+export async function letServerPass(directory: string): Promise<void> {
+  if (process.getuid?.() !== 0 || !(await mayEnter(dirname(directory), SERVER))) return
+  const { mode, uid } = await stat(directory)
+  if (uid === 0 && !(await mayEnter(directory, SERVER))) await chmod(directory, (mode & 0o7777) | 0o001)
+}
+
 /** True when a server was set up for the directory. */
 export async function isSetUp(directory: string): Promise<boolean> {
   const here = await realpath(directory).catch(() => undefined)

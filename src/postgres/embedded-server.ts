@@ -7,7 +7,7 @@
  * E4 Root's server runs as an unprivileged user, wherever the directory is.
  */
 import { spawn } from 'node:child_process'
-import { lstat, open, readFile, readlink, rename, rm } from 'node:fs/promises'
+import { open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Client } from 'pg'
 import type { Clock } from '../../schema/clock.ts'
@@ -94,7 +94,7 @@ async function unavailable(message: string, place: EmbeddedPlace, cause?: unknow
 
 /** Whole or not there: a cluster half made is thrown away. */
 async function initialise(binary: EmbeddedBinary, place: EmbeddedPlace): Promise<void> {
-  if ((await lstat(join(place.cluster, 'PG_VERSION')).catch(() => undefined)) !== undefined) return
+  if ((await stat(join(place.cluster, 'PG_VERSION')).catch(() => undefined)) !== undefined) return
   const half = `${place.cluster}.new`
   await rm(half, { recursive: true, force: true })
   const maker = place.user === null ? null : await namedUser()
@@ -136,25 +136,32 @@ async function postmasterPid(cluster: string): Promise<number | undefined> {
   return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined
 }
 
+/** Who works in the cluster; undefined where nobody can tell. */
+async function pidsOf({ cluster }: EmbeddedPlace): Promise<readonly number[] | undefined> {
+  return pidsIn(cluster, (await stat(cluster)).uid)
+}
+
 /**
- * A postmaster.pid whose pid was given to some other process of the same user would stop the server from starting.
- * Removed only when nobody at all works in the cluster: the file also guards against backends that outlive a server.
+ * Lock files whose pid some other process has now, or a zombie that nobody buries, would stop the server from starting.
+ * They are removed only once nobody works in the cluster: they also guard against backends that outlive a server.
  */
-async function dropStalePid(cluster: string): Promise<void> {
-  const pid = await postmasterPid(cluster)
-  if (pid === undefined || !(await isAlive(pid))) return
-  const elsewhere = await readlink(`/proc/${pid}/cwd`).then(
-    (place) => place !== cluster,
-    () => false,
-  )
-  if (elsewhere && (await pidsIn(cluster))?.length === 0) await rm(join(cluster, 'postmaster.pid'))
+async function dropStaleLocks(place: EmbeddedPlace, clock: Clock): Promise<void> {
+  const until = clock.now() + START_MS_MAX
+  let pids = await pidsOf(place)
+  while (pids !== undefined && pids.length > 0 && clock.now() < until) {
+    await clock.sleep(POLL_MS)
+    pids = await pidsOf(place)
+  }
+  if (pids?.length !== 0) return
+  for (const path of [join(place.cluster, 'postmaster.pid'), join(place.socketDirectory, '.s.PGSQL.5432.lock')])
+    await rm(path, { force: true })
 }
 
 /** True when a server works in the cluster, ready or not. */
-async function isServed(cluster: string): Promise<boolean> {
-  const pid = await postmasterPid(cluster)
+async function isServed(place: EmbeddedPlace): Promise<boolean> {
+  const pid = await postmasterPid(place.cluster)
   if (pid === undefined || !(await isAlive(pid))) return false
-  const pids = await pidsIn(cluster)
+  const pids = await pidsOf(place)
   return pids === undefined || pids.includes(pid)
 }
 
@@ -166,7 +173,7 @@ async function start(binary: EmbeddedBinary, place: EmbeddedPlace, settings: Rea
     shared_buffers: '32MB',
     max_connections: '60',
     fsync: 'on',
-    log_min_messages: 'warning',
+    log_checkpoints: 'off',
     timezone: 'UTC',
     ...settings,
   }
@@ -234,26 +241,26 @@ export async function serve(
   await initialise(binary, place)
   let adopted = false
   if ((await knock(address, place.cluster)) === 'ready') adopted = true
-  else if (await isServed(place.cluster)) {
+  else if (await isServed(place)) {
     // It is on its way up or down: whichever comes first.
     const pid = (await postmasterPid(place.cluster)) ?? 0
     const until = clock.now() + START_MS_MAX
-    while (!adopted && (await isServed(place.cluster))) {
+    while (!adopted && (await isServed(place))) {
       adopted = (await knock(address, place.cluster)) === 'ready'
       if (clock.now() > until) throw await unavailable(`Process ${pid} holds the cluster and does not answer.`, place)
       await clock.sleep(POLL_MS)
     }
   }
   if (!adopted) {
-    await dropStalePid(place.cluster)
-    const { exited, release } = await start(binary, place, settings)
+    await dropStaleLocks(place, clock)
+    const spawned = await start(binary, place, settings)
     let death: string | undefined
-    exited.then(
+    spawned.exited.then(
       (code) => (death = `exit code ${code}`),
       (cause: unknown) => (death = String(cause)),
     )
     await awaitReady(address, place, clock, () => death)
-    release()
+    spawned.release()
   }
   await ensureDatabase(address)
   const pid = await postmasterPid(place.cluster)

@@ -1,6 +1,6 @@
 /** Is a process still the one that it was. */
 import { execFile } from 'node:child_process'
-import { readFile, readdir, readlink } from 'node:fs/promises'
+import { readFile, readdir, readlink, stat } from 'node:fs/promises'
 import { promisify } from 'node:util'
 
 const run = promisify(execFile)
@@ -36,10 +36,20 @@ export async function isAlive(pid: number, start: string | null = null): Promise
   return now !== null && (start === null || start === now)
 }
 
-/** The pids that work in `directory`; undefined where nobody can tell. A server and its children do, in their cluster. */
-export async function pidsIn(directory: string): Promise<readonly number[] | undefined> {
+/**
+ * The pids that work in `directory`, as a server and its children do in their cluster; undefined where nobody can tell:
+ * on other systems, and when we may not look at a process of the user `uid`.
+ */
+export async function pidsIn(directory: string, uid: number): Promise<readonly number[] | undefined> {
   if (process.platform !== 'linux') return undefined
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
-  const places = await Promise.all(pids.map((pid) => readlink(`/proc/${pid}/cwd`).catch(() => '')))
-  return pids.filter((_, i) => places[i] === directory)
+  const found: number[] = []
+  for (const name of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    try {
+      if ((await readlink(`/proc/${name}/cwd`)) === directory) found.push(Number(name))
+    } catch (cause) {
+      const isHidden = cause instanceof Error && 'code' in cause && (cause.code === 'EACCES' || cause.code === 'EPERM')
+      if (isHidden && (await stat(`/proc/${name}`).catch(() => undefined))?.uid === uid) return undefined
+    }
+  }
+  return found
 }

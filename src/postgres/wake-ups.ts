@@ -4,7 +4,7 @@
  *
  * W1 NOTIFY is sent after the commit, on a connection of its own: within the writing transaction it would make commits
  *    wait for one another. It never fails an append.
- * W2 After a dropped connection everybody is woken, since nobody knows what was missed.
+ * W2 With every new connection everybody is woken, since nobody knows what was missed without one.
  */
 import { Client, type ClientConfig } from 'pg'
 import type { Clock } from '../../schema/clock.ts'
@@ -106,20 +106,18 @@ class Notifier {
 
   /** Keeps a connection until the signal aborts. */
   async keep(clock: Clock, signal: AbortSignal): Promise<void> {
-    let isFirst = true
     while (!signal.aborted) {
       try {
-        await this.#connection(isFirst, signal)
+        await this.#connection(signal)
       } catch (cause) {
         if (!signal.aborted) this.#log.warn('The connection that brings wake-ups was lost.', { cause })
       }
-      isFirst = false
       await pause(clock, RECONNECT_MS, signal)
     }
   }
 
   /** One connection, until it is lost. */
-  async #connection(isFirst: boolean, signal: AbortSignal): Promise<void> {
+  async #connection(signal: AbortSignal): Promise<void> {
     const client = new Client(this.#config)
     const lost = new Promise<never>((_, reject) => {
       client.on('error', reject)
@@ -136,7 +134,7 @@ class Notifier {
       const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid')
       ownPid = rows[0]?.pid ?? 0
       await client.query(`listen ${CHANNEL}`)
-      if (!isFirst) this.#hub.wakeAll()
+      this.#hub.wakeAll()
       this.#client = client
       if (!this.#isSending) void this.#send()
       await lost
@@ -189,7 +187,8 @@ export function openWakeUps(config: ClientConfig | null, sql: Sql, clock: Clock,
   const hub = new Hub()
   const closing = new AbortController()
   const notifier = config === null ? undefined : new Notifier(hub, config, log)
-  const loops = [poll(hub, sql, clock, log, closing.signal), notifier?.keep(clock, closing.signal)]
+  const loops = [poll(hub, sql, clock, log, closing.signal)]
+  if (notifier !== undefined) loops.push(notifier.keep(clock, closing.signal))
   return {
     announce(jobId, isClaimable) {
       hub.wake(jobId)

@@ -1,9 +1,24 @@
 /** The job log on a real Postgres: the contract, then what connections that break must not do. */
-import { describe, expect, it } from 'vitest'
-import { connect } from '../../src/postgres/database.ts'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { Clock } from '../../schema/clock.ts'
+import { PlatformError } from '../../schema/error.ts'
+import { firstBroken } from '../../schema/event.ts'
+import { connect, type Database } from '../../src/postgres/database.ts'
 import { PostgresJobLog } from '../../src/postgres/postgres-job-log.ts'
+import type { Sql } from '../../src/postgres/sql.ts'
 import { jobLogContract } from '../contract/job-log.ts'
-import { openTestDatabase, quietLog, realClock } from '../support/database.ts'
+import {
+  aLockHash,
+  created,
+  jobIdOf,
+  nothingTold,
+  runIdOf,
+  runStarted,
+  stepFinished,
+  tell,
+  type Told,
+} from '../job/given.ts'
+import { openTestDatabase, quietLog, realClock, type TestDatabase } from '../support/database.ts'
 
 jobLogContract('Postgres', async () => {
   const database = await openTestDatabase()
@@ -16,4 +31,188 @@ jobLogContract('Postgres', async () => {
       await database.close()
     },
   }
+})
+
+/** Real time, but the slow poll never comes: what wakes is the notification. */
+const withoutPoll: Clock = {
+  now: () => realClock.now(),
+  sleep: async (ms, signal) => realClock.sleep(ms === 2000 ? 3_600_000 : ms, signal),
+}
+
+describe('the job log (Postgres)', () => {
+  let database: TestDatabase
+  let second: Database
+  beforeEach(async () => {
+    database = await openTestDatabase()
+    second = await connect('server', database.config, { log: quietLog, clock: withoutPoll, connectionsMax: 4 })
+  })
+  afterEach(async () => {
+    await second.close()
+    await database.close()
+  })
+
+  /** A job with a lease and a run, in which steps can be recorded. */
+  async function running(log: PostgresJobLog): Promise<Told> {
+    const told = created(jobIdOf(1))
+    await log.create(told.job, told.events, aLockHash, null)
+    const grant = { type: 'grant', now: 2000, holder: 'keeper', lease: null, barrenAttemptsMax: 3 } as const
+    const held = tell(told, grant)
+    await log.append(told.head, held.job, held.events.slice(-1), null, {
+      lease: { holder: 'keeper', fence: 1, until: 1e13 },
+    })
+    const record = { type: 'record', now: 2001, fence: 1, events: [runStarted(runIdOf(told.job.id))] } as const
+    const started = tell(held, record)
+    await log.append(held.head, started.job, started.events.slice(-1), 1)
+    return started
+  }
+  const step = (told: Told, number: number): Told =>
+    tell(told, { type: 'record', now: 3000 + number, fence: 1, events: [stepFinished(runIdOf(told.job.id), number)] })
+
+  async function terminate(where: string): Promise<void> {
+    await database.sql.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and pid <> pg_backend_pid() and ${where}`,
+    )
+  }
+
+  it('wakes a watcher whose LISTEN connection was dropped while something was appended', async () => {
+    const writer = new PostgresJobLog(database, realClock)
+    const reader = new PostgresJobLog(second, realClock)
+    let told = await running(writer)
+    for (let number = 1; number <= 3; number++) {
+      const woken = new Promise<void>((resolve, reject) => {
+        reader.onAppend(told.job.id, () => {
+          reader.read(told.job.id, told.head.revision, 10).then((events) => {
+            if (events.length > 0) resolve()
+          }, reject)
+        })
+      })
+      await terminate(`query like 'listen%'`)
+      const next = step(told, number)
+      await writer.append(told.head, next.job, next.events.slice(-1), 1)
+      await woken
+      told = next
+    }
+  })
+
+  it('loses and doubles nothing while backends are terminated in the middle of appends', async () => {
+    const log = new PostgresJobLog(database, realClock)
+    let told = await running(log)
+    let isDone = false
+    let terminated = 0
+    const killing = (async () => {
+      while (!isDone) {
+        const rows = await second.sql.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()
+           and pid <> pg_backend_pid() and (query ilike '%update jobs%' or query ilike 'listen%')`,
+        )
+        terminated += rows.length
+        // Time for some attempts to come through: what is killed at every try must fail in the end.
+        await realClock.sleep(7)
+      }
+    })()
+    try {
+      for (let number = 1; number <= 150; number++) {
+        const next = step(told, number)
+        await log.append(told.head, next.job, next.events.slice(-1), 1)
+        told = next
+      }
+    } finally {
+      isDone = true
+      await killing
+    }
+    const events = await log.read(told.job.id, 0, 1000)
+    expect(events).toEqual(told.events)
+    expect(firstBroken(told.job.id, events)).toBeUndefined()
+    expect(terminated).toBeGreaterThan(10)
+  })
+
+  /** A database whose `nth` writing answer is lost: before the statement arrives, or after it took effect. */
+  function losing(nth: number, when: 'before' | 'after', meanwhile = async (): Promise<void> => {}) {
+    let writes = 0
+    const sql: Sql = {
+      ...database.sql,
+      async query<Row>(text: string, values: readonly unknown[] = []) {
+        const isLost = text.includes('insert into job_events') && ++writes === nth
+        if (isLost && when === 'before') throw new PlatformError('database_unavailable', 'lost')
+        const rows = await database.sql.query<Row>(text, values)
+        if (!isLost) return rows
+        await meanwhile()
+        throw new PlatformError('database_unavailable', 'lost')
+      },
+    }
+    return new PostgresJobLog({ sql, wakeUps: database.wakeUps }, realClock)
+  }
+
+  for (const when of ['before', 'after'] as const) {
+    it(`creates one job when the connection breaks ${when} the statement takes effect`, async () => {
+      for (const idempotency of [null, { key: 'k', requestHash: aLockHash }]) {
+        const told = created(jobIdOf(idempotency === null ? 1 : 2))
+        const { job, isNew } = await losing(1, when).create(told.job, told.events, aLockHash, idempotency)
+        expect({ id: job.job.id, isNew }).toEqual({ id: told.job.id, isNew: true })
+        expect(await new PostgresJobLog(database, realClock).read(told.job.id, 0, 10)).toEqual(told.events)
+      }
+    })
+
+    it(`appends once when the connection breaks ${when} the statement takes effect`, async () => {
+      const log = new PostgresJobLog(database, realClock)
+      const told = await running(log)
+      const next = step(told, 1)
+      expect(await losing(1, when).append(told.head, next.job, next.events.slice(-1), 1)).toEqual(next.head)
+      expect(await log.read(told.job.id, 0, 100)).toEqual(next.events)
+    })
+  }
+
+  it('knows its own append although others have appended since', async () => {
+    const log = new PostgresJobLog(database, realClock)
+    const told = await running(log)
+    const mine = step(told, 1)
+    const theirs = step(mine, 2)
+    const meanwhile = async (): Promise<void> => {
+      await log.append(mine.head, theirs.job, theirs.events.slice(-1), 1)
+    }
+    expect(await losing(1, 'after', meanwhile).append(told.head, mine.job, mine.events.slice(-1), 1)).toEqual(mine.head)
+    expect(await log.read(told.job.id, 0, 100)).toEqual(theirs.events)
+  })
+
+  it('keeps to the letter what JSON can hold, NUL and lone surrogates included', async () => {
+    const log = new PostgresJobLog(database, realClock)
+    const query = '\0 \u{1f600} \ud800 "\\u0000" \u2028 {"a":[1]}'
+    const told = tell(nothingTold(jobIdOf(1)), {
+      type: 'create',
+      now: 1000,
+      expertKey: 'hello-expert@1.0.0',
+      query,
+      userId: 'user\0',
+      model: null,
+      maxSteps: null,
+      lockHash: aLockHash,
+      inputTreeHash: null,
+    })
+    await log.create(told.job, told.events, aLockHash, null)
+    expect(await log.read(told.job.id, 0, 10)).toEqual(told.events)
+    expect((await log.find(told.job.id))?.job).toEqual(told.job)
+    expect(await log.list(told.job.applicationId, { userId: 'user\0' }, 10, null)).toHaveLength(1)
+  })
+
+  it('commits once for an append, and never notifies in that transaction', async () => {
+    const log = new PostgresJobLog(database, realClock)
+    let told = await running(log)
+    const written: string[] = []
+    const counting: Sql = {
+      ...database.sql,
+      async query<Row>(text: string, values: readonly unknown[] = []) {
+        written.push(text)
+        return database.sql.query<Row>(text, values)
+      },
+    }
+    const counted = new PostgresJobLog({ sql: counting, wakeUps: database.wakeUps }, realClock)
+    for (let number = 1; number <= 5; number++) {
+      const next = step(told, number)
+      await counted.append(told.head, next.job, next.events.slice(-1), 1)
+      told = next
+    }
+    expect(written).toHaveLength(5)
+    expect(written.some((text) => text.includes('notify'))).toBe(false)
+  })
 })

@@ -26,9 +26,12 @@ export const realClock: Clock = {
 }
 
 /** Keeps what is worth a look and drops the rest. */
-export const quietLog = openLog((line) => {
-  if (line.includes('"level":"error"')) process.stderr.write(line)
-}, realClock.now)
+export const quietLog = openLog(
+  (line) => {
+    if (line.includes('"level":"error"')) process.stderr.write(line)
+  },
+  () => realClock.now(),
+)
 
 /** Of this run: vitest's main process is the parent of all that run tests. */
 const RUN = `/tmp/senmon-test-${process.ppid}`

@@ -1,0 +1,67 @@
+/** The content store on a disk: the contract, then what disks do to bytes. */
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { sha256 } from '../../schema/hash.ts'
+import { openDiskContentStore } from '../../src/disk/disk-content-store.ts'
+import { contentStoreContract } from '../contract/content-store.ts'
+import { memoryContentStore } from '../fake/memory-content-store.ts'
+
+const freshDirectory = async () => mkdtemp(join(tmpdir(), 'senmon-content-'))
+
+contentStoreContract('disk', async () => {
+  const directory = await freshDirectory()
+  return {
+    store: await openDiskContentStore(directory),
+    other: await openDiskContentStore(directory),
+    close: async () => rm(directory, { recursive: true }),
+  }
+})
+
+contentStoreContract('memory', async () => {
+  const store = memoryContentStore()
+  return { store, other: store, close: async () => {} }
+})
+
+describe('a content store on a disk', () => {
+  let directory: string
+  beforeEach(async () => {
+    directory = await freshDirectory()
+  })
+  afterEach(async () => rm(directory, { recursive: true }))
+
+  it('takes rotten bytes for missing, and heals when they are put again (C2)', async () => {
+    const store = await openDiskContentStore(directory)
+    const bytes = Buffer.from('content')
+    const hash = await store.put(bytes)
+    for (const rot of ['contemt', 'conten', '']) {
+      await writeFile(join(directory, hash.slice(0, 2), hash.slice(2)), rot)
+      await expect(store.get(hash)).rejects.toMatchObject({ code: 'content_missing' })
+      await store.put(bytes)
+      expect(Buffer.from(await store.get(hash)).toString()).toBe('content')
+    }
+  })
+
+  it('ignores what a crash left half written, and leaves nothing beside (C1)', async () => {
+    const store = await openDiskContentStore(directory)
+    const hash = sha256('content')
+    const place = join(directory, hash.slice(0, 2))
+    await store.put(Buffer.from('content'))
+    await rm(join(place, hash.slice(2)))
+    await writeFile(join(place, `${hash.slice(2)}.${process.pid}-1000.new`), 'cont')
+    expect(await store.has(hash)).toBe(false)
+    await store.put(Buffer.from('content'))
+    expect(Buffer.from(await store.get(hash)).toString()).toBe('content')
+    const left = (await readdir(place)).filter((name) => name !== hash.slice(2))
+    expect(left).toEqual([`${hash.slice(2)}.${process.pid}-1000.new`])
+  })
+
+  it('keeps content from other users of the machine', async () => {
+    const store = await openDiskContentStore(join(directory, 'content'))
+    const hash = await store.put(Buffer.from('content'))
+    const place = join(directory, 'content', hash.slice(0, 2))
+    expect((await stat(place)).mode & 0o077).toBe(0)
+    expect((await stat(join(place, hash.slice(2)))).mode & 0o077).toBe(0)
+  })
+})
