@@ -1,0 +1,280 @@
+/** The loop's core over random jobs: parallel calls, delegations, questions, failures, limits and crashes. */
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { replay } from '../../schema/decider.ts'
+import { jobRuns, standing } from '../../runner/run/run.ts'
+import { drawn, type ScriptedCall, type Turn } from '../fake/scripted-model.ts'
+import { answersOf, jobFact, recomputedHashes, simulate, type Script, type World } from './simulation.ts'
+import { JOB, team } from './team.ts'
+
+/** Aimed at what goes wrong: several calls at once, kinds mixed, deep delegations, ends of every kind. */
+function turnOf(seed: number): Script['turnOf'] {
+  return (runId, stepNumber, depth) => {
+    const roll = drawn(100, seed, runId, stepNumber)
+    if (roll < 6) return { code: 'model_overloaded' }
+    if (stepNumber > 4 || roll < 30 + depth * 12) return { text: `done ${roll}` }
+    const count = 1 + drawn(4, seed, runId, stepNumber, 'count')
+    return { text: `on ${roll}`, calls: Array.from({ length: count }, (_, i) => callOf(seed, runId, stepNumber, i)) }
+  }
+}
+
+function callOf(seed: number, runId: string, stepNumber: number, i: number): ScriptedCall {
+  const roll = drawn(16, seed, runId, stepNumber, i)
+  if (roll < 5) return { name: 'files/read', args: { path: `${stepNumber}/${i}` } }
+  if (roll < 8) return { name: 'delegate/reader', args: { query: `look at ${i}` } }
+  if (roll < 9) return { name: 'delegate/again', args: { query: `again ${i}` } }
+  if (roll < 11) return { name: 'human/approve', args: { change: `change ${i}` } }
+  if (roll < 12) return { name: 'human/choose', args: { options: ['a', 'b'] } }
+  return (
+    [
+      { name: 'human/approve', args: { wrong: 1 } },
+      { name: 'human/choose', args: { options: [] } },
+      { name: 'files/hidden', args: {} },
+      { name: 'constructor/__proto__', args: {} },
+    ][roll - 12] ?? { name: 'nothing', args: null }
+  )
+}
+
+const scripts = fc.record({
+  seed: fc.integer(),
+  maxSteps: fc.option(fc.integer({ min: 1, max: 12 }), { freq: 2 }),
+  ownLimit: fc.option(fc.integer({ min: 1, max: 4 }), { freq: 4 }),
+})
+
+function scriptOf(given: { seed: number; maxSteps: number | null; ownLimit: number | null }): Script {
+  const { seed, maxSteps, ownLimit } = given
+  return { lock: team({ maxSteps: ownLimit }), maxSteps, turnOf: turnOf(seed) }
+}
+
+/** Steps run out for whoever comes last, so with a limit on the job the order does change the answers. */
+const unlimited = scripts.map((given) => ({ ...given, maxSteps: null }))
+
+/** Order by a stream of choices that repeats. */
+const orders = fc.array(fc.nat(1000), { minLength: 1, maxLength: 40 }).map((stream) => (): World['choose'] => {
+  let at = 0
+  return (below) => (below === 0 ? 0 : (stream[at++ % stream.length] ?? 0) % below)
+})
+const inOrder = (): World['choose'] => () => 0
+const runs = { numRuns: 150 }
+
+describe('the runs of a job', () => {
+  it('come to an end, whatever the model says, and nothing honest is refused (R7)', () => {
+    fc.assert(
+      fc.property(scripts, orders, (given, order) => {
+        const { state, refused, differing } = simulate(scriptOf(given), { choose: order(), killAt: null })
+        expect(standing(state)).toBe('finished')
+        expect(refused).toEqual([])
+        expect(differing).toEqual([])
+      }),
+      runs,
+    )
+  })
+
+  it('are what their log says, at its end and at every event before', () => {
+    fc.assert(
+      fc.property(scripts, orders, fc.nat(), (given, order, cut) => {
+        const script = scriptOf(given)
+        const { state, log } = simulate(script, { choose: order(), killAt: null })
+        const core = jobRuns(JOB, script.lock)
+        expect(replay(core, log)).toEqual(state)
+        expect(structuredClone(state)).toEqual(state)
+        const prefix = log.slice(0, cut % log.length)
+        let live = core.initial
+        for (const fact of prefix) live = core.evolve(live, JSON.parse(JSON.stringify(fact)))
+        expect(replay(core, prefix)).toEqual(live)
+      }),
+      runs,
+    )
+  })
+
+  it('killed at any append end in the same answers and repeat no recorded call (R1)', () => {
+    fc.assert(
+      fc.property(unlimited, orders, fc.nat(), (given, order, at) => {
+        const script = scriptOf(given)
+        const whole = simulate(script, { choose: inOrder(), killAt: null })
+        const killed = simulate(script, { choose: order(), killAt: 1 + (at % whole.log.length) })
+        expect(answersOf(killed)).toEqual(answersOf(whole))
+        expect(killed.repeated).toEqual([])
+        expect(killed.refused).toEqual([])
+        expect(new Set(killed.performed)).toEqual(new Set(whole.performed))
+      }),
+      runs,
+    )
+  })
+
+  it('give the same messages and hashes in whatever order results come (R3)', () => {
+    fc.assert(
+      fc.property(unlimited, orders, orders, (given, one, other) => {
+        const script = scriptOf(given)
+        const a = simulate(script, { choose: one(), killAt: null })
+        const b = simulate(script, { choose: other(), killAt: null })
+        expect(answersOf(a)).toEqual(answersOf(b))
+        expect(a.performed.length).toBe(new Set(a.performed).size)
+      }),
+      runs,
+    )
+  })
+
+  it('carry the hashes that anybody computes from the log', () => {
+    fc.assert(
+      fc.property(scripts, orders, (given, order) => {
+        const { log } = simulate(scriptOf(given), { choose: order(), killAt: null })
+        for (const [recorded, again] of recomputedHashes(log)) expect(recorded).toBe(again)
+      }),
+      runs,
+    )
+  })
+
+  it('take every fact of a run once, however often it comes (R2)', () => {
+    fc.assert(
+      fc.property(scripts, orders, (given, order) => {
+        const script = scriptOf(given)
+        const { state, log } = simulate(script, { choose: order(), killAt: null })
+        const core = jobRuns(JOB, script.lock)
+        const doubled = log.flatMap((fact) => (fact.runId === null ? [fact] : [fact, fact]))
+        expect(timeless(replay(core, doubled))).toEqual(timeless(state))
+      }),
+      runs,
+    )
+  })
+
+  it('never have more generations under way than steps are left (R5)', () => {
+    const limited = scripts.map((given) => ({ ...given, maxSteps: given.maxSteps ?? 5 }))
+    fc.assert(
+      fc.property(limited, orders, fc.nat(), (given, order, at) => {
+        const { overshoot, state } = simulate(scriptOf(given), { choose: order(), killAt: 1 + (at % 60) })
+        expect(overshoot).toBeLessThanOrEqual(0)
+        expect(state.steps).toBeLessThanOrEqual(given.maxSteps)
+      }),
+      runs,
+    )
+  })
+
+  it('owe nothing once canceled (R6)', () => {
+    fc.assert(
+      fc.property(scripts, orders, fc.nat(), (given, order, at) => {
+        const script = scriptOf(given)
+        const { log } = simulate(script, { choose: order(), killAt: null })
+        const core = jobRuns(JOB, script.lock)
+        const cancel = jobFact({ type: 'cancelRequested', data: { reason: 'canceled_by_user' } })
+        const state = replay(core, [...log.slice(0, 1 + (at % log.length)), cancel])
+        expect(core.pending(state)).toEqual([])
+        expect(standing(state)).toBe('canceled')
+      }),
+      runs,
+    )
+  })
+})
+
+/** States without the counters of events, which a repeated event does move. */
+function timeless(state: object): unknown {
+  return JSON.parse(
+    JSON.stringify(state, (name, value: unknown) => (name === 'events' || name === 'turnSince' ? 0 : value)),
+  )
+}
+
+describe('a run', () => {
+  const scripted = (turns: Readonly<Record<string, Turn>>, given: Partial<Script> = {}): Script => ({
+    lock: team(),
+    maxSteps: null,
+    turnOf: (_run, step, depth) => turns[`${depth}.${step}`] ?? { text: `end of ${depth}.${step}` },
+    ...given,
+  })
+  const go = (script: Script) => simulate(script, { choose: inOrder(), killAt: null })
+
+  it('of a delegate begins with its query alone, and its caller learns the result alone (R4)', () => {
+    const { log } = go(
+      scripted({
+        '0.1': { text: 'secret', calls: [{ name: 'delegate/reader', args: { query: 'look' } }] },
+        '1.1': { text: 'thinking', calls: [{ name: 'files/read', args: { path: 'a' } }] },
+        '1.2': { text: 'found it' },
+      }),
+    )
+    const [root, delegate] = answersOf({ log }) as { messages: { content: unknown }[]; end: { result: string } }[]
+    const [lead, reader] = root?.end.result === 'found it' ? [delegate, root] : [root, delegate]
+    expect(reader?.messages[0]).toEqual({ role: 'user', content: [{ type: 'text', text: 'look' }] })
+    expect(JSON.stringify(reader?.messages)).not.toContain('secret')
+    expect(JSON.stringify(lead?.messages)).not.toContain('thinking')
+    expect(lead?.messages[2]).toMatchObject({
+      role: 'tool',
+      content: [{ content: [{ text: 'found it' }], isError: false }],
+    })
+  })
+
+  it('whose delegate fails goes on with an error as the result', () => {
+    const { log } = go(
+      scripted({
+        '0.1': { text: 'on', calls: [{ name: 'delegate/reader', args: { query: 'look' } }] },
+        '1.1': { code: 'model_overloaded' },
+      }),
+    )
+    const last = log.findLast((fact) => fact.type === 'runFinished')
+    expect(last?.data).toMatchObject({ outcome: 'completed', result: 'end of 0.2' })
+    expect(JSON.stringify(log.find((fact) => fact.type === 'toolReturned'))).toContain('model_overloaded')
+  })
+
+  it('that delegates to itself without end stops at the depth limit', () => {
+    const again = { text: 'on', calls: [{ name: 'delegate/again', args: { query: 'again' } }] }
+    const turns = Object.fromEntries(Array.from({ length: 12 }, (_, depth) => [`${depth}.1`, again]))
+    const { log, state } = go(scripted(turns))
+    expect(Object.keys(state.runs)).toHaveLength(9)
+    expect(JSON.stringify(log)).toContain('nest at most 8 deep')
+    expect(standing(state)).toBe('finished')
+  })
+
+  it('at the step limit fails, and goes on where it was when the job is continued with more steps', () => {
+    const read = (n: number) => ({ text: 'on', calls: [{ name: 'files/read', args: { path: `${n}` } }] })
+    const script = scripted({ '0.1': read(1), '0.2': read(2) }, { maxSteps: 2 })
+    const { log, state } = go(script)
+    expect(log.at(-1)).toMatchObject({ type: 'runFinished', data: { outcome: 'failed', reason: 'step_limit' } })
+    const core = jobRuns(JOB, script.lock)
+    const ended = core.evolve(state, jobFact({ type: 'jobFinished', data: log.at(-1)?.data as never }))
+    expect(core.pending(ended)).toEqual([])
+    const continued = core.evolve(ended, jobFact({ type: 'jobContinued', data: { query: null, maxSteps: 3 } }))
+    expect(core.pending(continued)).toMatchObject([{ type: 'generate', stepNumber: 3, messageCount: 5 }])
+  })
+
+  it('that is continued with more steps is no longer held by its expert’s own limit', () => {
+    const read = { text: 'on', calls: [{ name: 'files/read', args: {} }] }
+    const script = scripted({ '0.1': read, '0.2': read }, { lock: team({ maxSteps: 1 }) })
+    const { state, log } = go(script)
+    expect(log.at(-1)).toMatchObject({ data: { reason: 'step_limit' } })
+    const core = jobRuns(JOB, script.lock)
+    const continued = core.evolve(state, jobFact({ type: 'jobContinued', data: { query: null, maxSteps: 9 } }))
+    expect(core.pending(continued)).toMatchObject([{ type: 'generate', stepNumber: 2 }])
+  })
+
+  it('continued with a query goes on with the conversation, its steps and its hash chain', () => {
+    const script = scripted({ '0.1': { text: 'first answer' } })
+    const { state, log } = go(script)
+    const core = jobRuns(JOB, script.lock)
+    const continued = core.evolve(state, jobFact({ type: 'jobContinued', data: { query: 'and now?', maxSteps: null } }))
+    const [start] = core.pending(continued)
+    if (start?.type !== 'record') throw new Error('no run is started')
+    expect(start.fact.data).toMatchObject({ query: 'and now?', continues: log[1]?.runId, depth: 0 })
+    const started = core.evolve(continued, start.fact)
+    expect(core.pending(started)).toMatchObject([{ type: 'generate', stepNumber: 2, messageCount: 3 }])
+  })
+
+  it('that the job’s end cut off leaves a conversation that can be gone on with', () => {
+    const calls = [
+      { name: 'files/read', args: { path: 'a' } },
+      { name: 'human/approve', args: { change: 'x' } },
+    ]
+    const script = scripted({ '0.1': { text: 'on', calls } })
+    const whole = go(script)
+    const asked = whole.log.findIndex((fact) => fact.type === 'questionAsked')
+    const end = { outcome: 'failed', reason: 'attempts_exhausted', message: null, result: null } as const
+    const log = [
+      ...whole.log.slice(0, asked + 1),
+      jobFact({ type: 'jobFinished', data: end }),
+      jobFact({ type: 'jobContinued', data: { query: 'go on', maxSteps: null } }),
+    ]
+    const core = jobRuns(JOB, script.lock)
+    let state = replay(core, log)
+    const [start] = core.pending(state)
+    if (start?.type !== 'record') throw new Error('no run is started')
+    state = core.evolve(state, start.fact)
+    expect(core.pending(state)).toMatchObject([{ type: 'generate', stepNumber: 2, messageCount: 4 }])
+  })
+})

@@ -1,0 +1,240 @@
+/** A world around the pure core: performs what is owed in any order, dies at any append, and goes on from the log. */
+import { Conversations, hashState, type PlacedFact } from '../../schema/conversation.ts'
+import { replay } from '../../schema/decider.ts'
+import type { JobFact } from '../../schema/event.ts'
+import type { QuestionId, RunId } from '../../schema/id.ts'
+import type { Lock } from '../../schema/lock.ts'
+import { sha256 } from '../../schema/hash.ts'
+import { noUsage } from '../../schema/usage.ts'
+import { effectKey, jobRuns, standing, type Effect, type JobRuns } from '../../runner/run/run.ts'
+import { Admission } from '../../src/pool/admission.ts'
+import { drawn, partsOf, type Turn } from '../fake/scripted-model.ts'
+import { JOB, TOOLS } from './team.ts'
+
+export interface Script {
+  readonly lock: Lock
+  readonly maxSteps: number | null
+  /** What the model says to this run at this step; a run's id follows from its causes. */
+  readonly turnOf: (runId: RunId, stepNumber: number, depth: number) => Turn
+}
+
+export interface World {
+  /** The choice among `below` things that could happen next. */
+  readonly choose: (below: number) => number
+  /** The machine dies when the log has this many events; never, when null. */
+  readonly killAt: number | null
+}
+
+export interface Outcome {
+  readonly log: readonly PlacedFact[]
+  readonly state: JobRuns
+  /** Tool calls as they were performed, `run call`, in order. */
+  readonly performed: readonly string[]
+  /** Tool calls that were performed though their result was in the log. */
+  readonly repeated: readonly string[]
+  readonly refused: readonly string[]
+  /** The most generations that were ever under way beyond the steps that were left. */
+  readonly overshoot: number
+  /** Where the runner's count of messages and the log's differed. */
+  readonly differing: readonly string[]
+}
+
+const NOWHERE = { runId: null, expertKey: null, stepNumber: null } as const
+
+export function jobFact(fact: JobFact): PlacedFact {
+  return { ...fact, ...NOWHERE }
+}
+
+/** Runs a job to its end, or to where nothing can happen any more. */
+export function simulate(script: Script, { choose, killAt }: World): Outcome {
+  const core = jobRuns(JOB, script.lock)
+  const log: PlacedFact[] = []
+  const performed: string[] = []
+  const repeated: string[] = []
+  const refused: string[] = []
+  const differing: string[] = []
+  const conversations = new Conversations()
+  const admission = new Admission(JOB, script.lock)
+  let overshoot = 0
+  let state = core.initial
+  let inFlight = new Map<string, Exclude<Effect, { type: 'record' }>>()
+
+  const take = (fact: PlacedFact): void => {
+    log.push(fact)
+    state = core.evolve(state, fact)
+    conversations.add(fact)
+    if (log.length === killAt) {
+      state = replay(core, log)
+      inFlight = new Map()
+    }
+  }
+  const propose = (fact: PlacedFact): void => {
+    const fault = admission.admit(fact as never)
+    if (fault !== undefined) refused.push(`${fact.type}: ${fault}`)
+    take(fact)
+  }
+  const record = (fact: PlacedFact): void => {
+    admission.take(fact)
+    take(fact)
+  }
+
+  record(
+    jobFact({
+      type: 'jobCreated',
+      data: {
+        expertKey: script.lock.coordinator,
+        query: 'the query',
+        userId: null,
+        model: null,
+        maxSteps: script.maxSteps,
+        lockHash: sha256(''),
+        inputTreeHash: null,
+      },
+    }),
+  )
+
+  for (let moves = 0; moves < 5000; moves++) {
+    const owed = core.pending(state)
+    const facts = owed.filter((effect) => effect.type === 'record')
+    const [first] = facts
+    if (first !== undefined) {
+      // Several facts may follow at once; which is first is chance, as between machines.
+      propose((facts[choose(facts.length)] ?? first).fact)
+      continue
+    }
+    for (const effect of owed) {
+      const key = effectKey(effect)
+      if (effect.type === 'record' || key === undefined || inFlight.has(key)) continue
+      inFlight.set(key, effect)
+      if (effect.type === 'callTool') {
+        performed.push(`${effect.runId} ${effect.call.callId}`)
+        if (log.some((fact) => isResult(fact, effect))) repeated.push(key)
+      }
+      if (effect.type === 'generate') {
+        const fault = admission.refuseGenerate({ ...effect, promptHash: sha256('') })
+        if (fault !== undefined) refused.push(fault)
+        const { length } = conversations.of(effect.runId).messages
+        if (length !== effect.messageCount) differing.push(`${key}: ${length} ≠ ${effect.messageCount}`)
+      }
+    }
+    const generating = [...inFlight.values()].filter((effect) => effect.type === 'generate').length
+    if (state.stepsMax !== null) overshoot = Math.max(overshoot, generating - (state.stepsMax - state.steps))
+    if (inFlight.size === 0) {
+      const open = openQuestions(log)
+      const question = open[choose(open.length)]
+      if (standing(state) !== 'rested' || question === undefined) break
+      record(jobFact({ type: 'answered', data: { questionId: question.id, value: question.value } }))
+      continue
+    }
+    const keys = [...inFlight.keys()]
+    const key = keys[choose(keys.length)] ?? ''
+    const effect = inFlight.get(key)
+    inFlight.delete(key)
+    if (effect !== undefined) perform(script, state, effect, propose, record)
+  }
+  return { log, state, performed, repeated, refused, overshoot, differing }
+}
+
+function isResult(fact: PlacedFact, effect: Extract<Effect, { type: 'callTool' }>): boolean {
+  return fact.type === 'toolReturned' && fact.runId === effect.runId && fact.data.result.callId === effect.call.callId
+}
+
+function perform(
+  script: Script,
+  state: JobRuns,
+  effect: Exclude<Effect, { type: 'record' }>,
+  propose: (fact: PlacedFact) => void,
+  record: (fact: PlacedFact) => void,
+): void {
+  const { runId, expertKey } = effect
+  const stepNumber = state.runs[runId]?.stepNumber ?? 0
+  switch (effect.type) {
+    case 'listTools':
+      return propose({
+        type: 'toolsListed',
+        data: { skill: effect.skill, tools: TOOLS },
+        runId,
+        expertKey,
+        stepNumber,
+      })
+    case 'callTool': {
+      const { callId, name, args } = effect.call
+      const content = [{ type: 'text', text: `${name} ${JSON.stringify(args)}` }] as const
+      const result = { type: 'toolResult', callId, name, content, isError: false } as const
+      return propose({ type: 'toolReturned', data: { result, durationMs: 1 }, runId, expertKey, stepNumber })
+    }
+    case 'generate': {
+      const place = { runId, expertKey, stepNumber: effect.stepNumber }
+      const run = state.runs[runId]
+      const turn = script.turnOf(runId, effect.stepNumber, run?.depth ?? 0)
+      if ('code' in turn)
+        return record({
+          type: 'generationFailed',
+          data: { code: turn.code, message: 'the script says so', model: 'm' },
+          ...place,
+        })
+      return record({
+        type: 'generated',
+        data: {
+          parts: partsOf(turn, effect.stepNumber),
+          usage: noUsage,
+          model: 'm',
+          finishReason: 'stop',
+          promptHash: sha256(''),
+          durationMs: 1,
+        },
+        ...place,
+      })
+    }
+  }
+}
+
+function openQuestions(
+  log: readonly PlacedFact[],
+): readonly { readonly id: QuestionId; readonly value: string | boolean }[] {
+  const answered = new Set(log.flatMap((fact) => (fact.type === 'answered' ? [fact.data.questionId] : [])))
+  return log.flatMap((fact) => {
+    if (fact.type !== 'questionAsked' || answered.has(fact.data.question.id)) return []
+    const { id, kind, schema } = fact.data.question
+    const options = schema['enum']
+    const value = kind === 'confirm' ? drawn(2, id) === 0 : String(Array.isArray(options) ? options[0] : 'x')
+    return [{ id, value }]
+  })
+}
+
+/** What must not depend on order or crashes: each run's messages, hashes and end. */
+export function answersOf({ log }: Pick<Outcome, 'log'>): unknown {
+  const conversations = new Conversations()
+  const hashes = new Map<RunId, string[]>()
+  const ends = new Map<RunId, unknown>()
+  for (const fact of log) {
+    conversations.add(fact)
+    if (fact.runId === null) continue
+    if (fact.type === 'stepFinished') hashes.set(fact.runId, [...(hashes.get(fact.runId) ?? []), fact.data.stateHash])
+    if (fact.type === 'runFinished') ends.set(fact.runId, fact.data)
+  }
+  const runs = [...ends.keys()].toSorted()
+  return runs.map((id) => ({ id, messages: conversations.of(id).messages, hashes: hashes.get(id), end: ends.get(id) }))
+}
+
+/** The state hashes as anybody can recompute them from the log. */
+export function recomputedHashes(log: readonly PlacedFact[]): readonly (readonly [recorded: string, again: string])[] {
+  const conversations = new Conversations()
+  const covered = new Map<RunId, { readonly count: number; readonly hash: ReturnType<typeof hashState> | null }>()
+  const pairs: (readonly [string, string])[] = []
+  for (const fact of log) {
+    conversations.add(fact)
+    if (fact.runId === null) continue
+    if (fact.type === 'runStarted' && fact.data.continues !== null) {
+      const earlier = covered.get(fact.data.continues)
+      if (earlier !== undefined) covered.set(fact.runId, earlier)
+    }
+    if (fact.type !== 'stepFinished') continue
+    const { count, hash } = covered.get(fact.runId) ?? { count: 0, hash: null }
+    const { messages } = conversations.of(fact.runId)
+    const again = hashState(hash, messages.slice(count))
+    covered.set(fact.runId, { count: messages.length, hash: again })
+    pairs.push([fact.data.stateHash, again])
+  }
+  return pairs
+}
