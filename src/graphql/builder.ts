@@ -57,7 +57,7 @@ builder.subscriptionType({ authScopes: { signedIn: true } })
 builder.scalarType('JSON', { description: 'Any JSON value.', serialize: (value) => value })
 builder.scalarType('DateTime', {
   description: 'A moment, in ISO 8601 with milliseconds, UTC.',
-  serialize: (atMs) => new Date(Number(atMs)).toISOString(),
+  serialize: (atMs) => new Date(atMs).toISOString(),
   parseValue: (text) => {
     const atMs = typeof text === 'string' ? Date.parse(text) : Number.NaN
     if (Number.isNaN(atMs)) throw new PlatformError('input_invalid', 'A DateTime is written in ISO 8601.')

@@ -13,9 +13,9 @@ export interface Failure {
 
 export interface Failures {
   /** What a caller may know of any thrown value; what it may not is logged under the reference that the message names. */
-  describe(error: unknown): Failure
+  readonly describe: (error: unknown) => Failure
   /** The same for an error of a GraphQL operation, keeping its path and place. */
-  mask(error: unknown): GraphQLError
+  readonly mask: (error: unknown) => GraphQLError
 }
 
 export function openFailures({ log, chance }: { readonly log: Log; readonly chance: Chance }): Failures {

@@ -10,10 +10,10 @@ const LOOPBACK = new Set(['localhost', '127.0.0.1', '[::1]'])
  */
 export function isOurHost(header: string | undefined, hostname: string, allowed: readonly string[]): boolean {
   const isLoopback = LOOPBACK.has(hostname) || hostname === '::1' || hostname.startsWith('127.')
-  if (!isLoopback && allowed.length === 0) return true
+  if (!isLoopback) return true
   const name = /^(?<name>\[[0-9a-f:]+\]|[^:[\]]+)(:\d{1,5})?$/i.exec(header ?? '')?.groups?.['name']?.toLowerCase()
   if (name === undefined) return false
-  return allowed.includes(name) || (isLoopback && (LOOPBACK.has(name) || name === hostname))
+  return allowed.includes(name) || LOOPBACK.has(name) || name === hostname
 }
 
 /** The caller that the Authorization header stands for. Throws `unauthenticated`, the same for every bad key. */

@@ -68,15 +68,16 @@ export function openGraphQLDoor(dependencies: {
         parseDocument(typeof source === 'string' ? source : source.body),
       )
     },
-    onResultProcess({ request, result: unmasked, setResult, setResultProcessor, serverContext }) {
-      if (Array.isArray(unmasked)) throw new TypeError('batches are off')
+    onResultProcess(process) {
+      const { request, serverContext } = process
+      if (Array.isArray(process.result)) throw new TypeError('batches are off')
       // The errors of validation pass by yoga's own mask.
-      const result = maskResult(unmasked as Result, failures)
-      setResult(result)
+      const result = maskResult(process.result as Result, failures)
+      process.setResult(result)
       const accept = request.headers.get('accept') ?? '*/*'
       const takesStream = accept.includes('text/event-stream')
       if (!takesStream && !isStream(result)) return
-      setResultProcessor(async () => {
+      process.setResultProcessor(async () => {
         if (!takesStream && !accept.includes('*/*')) return refuseStream(result, failures)
         return streamResult(result, serverContext, { slots, clock, failures })
       }, 'text/event-stream')

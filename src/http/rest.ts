@@ -1,30 +1,29 @@
 /** Jobs over REST: the same verbs as GraphQL's, in the shapes that clients of the published API know. */
-import type { IncomingMessage } from 'node:http'
-import { Hono, type Context } from 'hono'
+import { Hono } from 'hono'
 import { z } from 'zod'
 import { isRefusal, PlatformError, refusalError, type Refusal } from '../../schema/error.ts'
-import { parseId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Call } from '../job/call.ts'
 import { openCheckpoints, type Checkpoint } from '../job/checkpoint.ts'
 import { parseContinueJob, parseCreateJob } from '../job/job-request.ts'
 import type { JobSummary, QuestionSummary } from '../job/job-summary.ts'
-import { jobNotFound, watchCheckpoints } from '../job/subscription.ts'
 import { parseLastEventId, parseSeq } from '../job/position.ts'
-import { parseItemId, type WorkspaceItem } from '../workspace/workspaces.ts'
+import { watchCheckpoints } from '../job/subscription.ts'
 import { EVENT_STREAM_HEADERS, streamFrames, type Frame } from './event-stream.ts'
-import { printRestFailure, type Failures } from './failure.ts'
-import { readJson } from './json-body.ts'
-import { printCheckpoint, printExpertJob, printItem, printStatus } from './rest-shape.ts'
+import type { Failures } from './failure.ts'
+import {
+  getJob,
+  pageSchema,
+  parse,
+  readObject,
+  restFailure,
+  route,
+  type RestBindings,
+  type RestContext,
+} from './rest-request.ts'
+import { printCheckpoint, printExpertJob, printStatus } from './rest-shape.ts'
+import { openWorkspaceRoutes } from './rest-workspace.ts'
 import type { StreamSlots } from './stream-slots.ts'
-
-/** What the server puts beside a request. */
-export interface RestBindings {
-  readonly incoming: IncomingMessage
-  readonly call: Call
-}
-
-type RestContext = Context<{ Bindings: RestBindings }>
 
 export interface RestDependencies {
   readonly failures: Failures
@@ -57,36 +56,9 @@ const continueSchema = z.strictObject({
   maxSteps: count.nullish(),
   idempotencyKey: z.string().nullish(),
 })
-const pageSchema = z.object({
-  take: z.coerce.number().pipe(z.int().min(1).max(100)).default(100),
-  skip: z.coerce.number().pipe(z.int().min(0).max(10_000)).default(0),
-})
-
-function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
-  const parsed = schema.safeParse(value)
-  if (parsed.success) return parsed.data
-  throw new PlatformError(
-    'input_invalid',
-    parsed.error.issues.map(({ path, message }) => `${path.join('.') || 'The body'}: ${message}.`).join(' '),
-  )
-}
-
 const got = (job: JobSummary | Refusal): JobSummary => {
   if (isRefusal(job)) throw refusalError(job)
   return job
-}
-
-async function getJob(c: RestContext): Promise<JobSummary> {
-  const { jobs, caller } = c.env.call
-  const id = c.req.param('id') ?? ''
-  const jobId = parseId('job', id)
-  const job = jobId === undefined ? undefined : await jobs.find(caller.application.id, jobId)
-  if (job === undefined) throw jobNotFound(id)
-  return job
-}
-
-async function readObject<Schema extends z.ZodType>(c: RestContext, schema: Schema): Promise<z.output<Schema>> {
-  return parse(schema, await readJson(c.env.incoming))
 }
 
 const idempotencyKeyOf = (c: RestContext, inBody: string | null | undefined) =>
@@ -217,80 +189,22 @@ async function streamCheckpoints(c: RestContext, { failures, slots }: RestDepend
   return new Response(streamFrames(iterator, { clock: call.clock, left }), { headers: EVENT_STREAM_HEADERS })
 }
 
-async function getWorkspace(c: RestContext): Promise<Response> {
-  const { workspaces, secrets, caller } = c.env.call
-  const job = await getJob(c)
-  const items = await workspaces.list(job, { under: null, first: 1000, after: null })
-  const names = await secrets.list(caller.application.id)
-  return c.json({
-    data: {
-      workspaceInstance: {
-        type: 'workspaceInstance',
-        id: job.id,
-        expertJobId: job.id,
-        applicationId: job.applicationId,
-        treeHash: job.treeHash,
-        inputTreeHash: job.inputTreeHash,
-        items: items.map((item) => printItem(item, job)),
-        countItems: items.length,
-        envVariables: [],
-        envSecrets: names.map(({ name }) => name),
-        createdAt: new Date(job.createdAt).toISOString(),
-        updatedAt: new Date(job.updatedAt).toISOString(),
-      },
-    },
-  })
+async function showJob(c: RestContext): Promise<Response> {
+  return c.json({ data: { expertJob: printExpertJob(await getJob(c)) } })
 }
 
-async function listItems(c: RestContext): Promise<Response> {
-  const { workspaces } = c.env.call
-  const { take, skip } = parse(pageSchema, c.req.query())
-  const job = await getJob(c)
-  const under = c.req.query('path') ?? null
-  const found = await workspaces.list(job, { under, first: skip + take + 1, after: null })
-  return c.json({
-    data: { workspaceItems: found.slice(skip, skip + take).map((item) => printItem(item, job)) },
-    meta: { total: found.length, take, skip },
-  })
+async function cancelJob(c: RestContext): Promise<Response> {
+  const { jobs, caller } = c.env.call
+  const { id } = await getJob(c)
+  return c.json({ data: { expertJob: printExpertJob(got(await jobs.cancel(caller.application.id, id))) } })
 }
 
-async function findItems(c: RestContext): Promise<Response> {
-  const job = await getJob(c)
-  const item = await c.env.call.workspaces.find(job, c.req.query('path') ?? '')
-  return c.json({ data: { workspaceItems: item === undefined ? [] : [printItem(item, job)] } })
+async function showCheckpoint(c: RestContext): Promise<Response> {
+  const id = c.req.param('checkpointId') ?? ''
+  const found = (await readCheckpoints(c.env.call, await getJob(c))).find((checkpoint) => checkpoint.id === id)
+  if (found === undefined) throw new PlatformError('item_not_found', `there is no checkpoint ${id.slice(0, 100)}`)
+  return c.json({ data: { checkpoint: printCheckpoint(found) } })
 }
-
-async function getItem(c: RestContext, job: JobSummary): Promise<WorkspaceItem> {
-  const id = c.req.param('itemId') ?? ''
-  const path = parseItemId(id)
-  const item = path === undefined ? undefined : await c.env.call.workspaces.find(job, path)
-  if (item === undefined)
-    throw new PlatformError('item_not_found', `The workspace of ${job.id} has no item ${id.slice(0, 200)}.`)
-  return item
-}
-
-async function download(c: RestContext): Promise<Response> {
-  const job = await getJob(c)
-  const item = await getItem(c, job)
-  const bytes = await c.env.call.workspaces.read(item)
-  const name = item.path.split('/').at(-1) ?? 'file'
-  // What an expert wrote must never run as a page of this origin, whatever its name or content says.
-  return new Response(Uint8Array.from(bytes), {
-    headers: {
-      'content-type': 'application/octet-stream',
-      'content-disposition': `attachment; filename="${name.replaceAll(/[^\w.-]/g, '_')}"; filename*=UTF-8''${encode(name)}`,
-      'content-security-policy': "default-src 'none'; sandbox",
-      'x-content-type-options': 'nosniff',
-      'cache-control': 'private, no-store',
-    },
-  })
-}
-
-const encode = (name: string) =>
-  encodeURIComponent(name.toWellFormed()).replaceAll(
-    /['()*]/g,
-    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
-  )
 
 /** The routes, to be mounted under `/expert_jobs`. */
 export function openRest(dependencies: RestDependencies): Hono<{ Bindings: RestBindings }> {
@@ -299,39 +213,17 @@ export function openRest(dependencies: RestDependencies): Hono<{ Bindings: RestB
   app.notFound((c) => {
     throw new PlatformError('item_not_found', `there is no ${c.req.method} ${c.req.path.slice(0, 200)}`)
   })
-  app.post('/', createJob)
-  app.get('/', listJobs)
-  app.get('/:id', async (c) => c.json({ data: { expertJob: printExpertJob(await getJob(c)) } }))
-  app.post('/:id/continue', continueJob)
-  app.post('/:id/cancel', async (c) => {
-    const { jobs, caller } = c.env.call
-    const { id } = await getJob(c)
-    return c.json({ data: { expertJob: printExpertJob(got(await jobs.cancel(caller.application.id, id))) } })
-  })
-  app.get('/:id/checkpoints', listCheckpoints)
-  app.get('/:id/checkpoints/stream', (c) => streamCheckpoints(c, dependencies))
-  app.get('/:id/checkpoints/:checkpointId', async (c) => {
-    const id = c.req.param('checkpointId')
-    const found = (await readCheckpoints(c.env.call, await getJob(c))).find((checkpoint) => checkpoint.id === id)
-    if (found === undefined) throw new PlatformError('item_not_found', `There is no checkpoint ${id.slice(0, 100)}.`)
-    return c.json({ data: { checkpoint: printCheckpoint(found) } })
-  })
-  app.get('/:id/workspace_instance', getWorkspace)
-  app.get('/:id/workspace_instance/items', listItems)
-  app.get('/:id/workspace_instance/items/find', findItems)
-  app.get('/:id/workspace_instance/items/:itemId', async (c) => {
-    const job = await getJob(c)
-    return c.json({ data: { workspaceItem: printItem(await getItem(c, job), job) } })
-  })
-  app.get('/:id/workspace_instance/items/:itemId/download', download)
+  app.post('/', route(createJob))
+  app.get('/', route(listJobs))
+  app.get('/:id', route(showJob))
+  app.post('/:id/continue', route(continueJob))
+  app.post('/:id/cancel', route(cancelJob))
+  app.get('/:id/checkpoints', route(listCheckpoints))
+  app.get(
+    '/:id/checkpoints/stream',
+    route((c) => streamCheckpoints(c, dependencies)),
+  )
+  app.get('/:id/checkpoints/:checkpointId', route(showCheckpoint))
+  app.route('/', openWorkspaceRoutes())
   return app
-}
-
-/** A failure in the shape of REST. */
-export function restFailure(error: unknown, failures: Failures): Response {
-  const failure = failures.describe(error)
-  return new Response(printRestFailure(failure), {
-    status: failure.status,
-    headers: { 'content-type': 'application/json; charset=utf-8' },
-  })
 }

@@ -23,7 +23,8 @@ import { authenticate, isOurHost } from './gate.ts'
 import { failureResponse, openGraphQLDoor, parseParams, type RequestContext } from './graphql-door.ts'
 import { readJson } from './json-body.ts'
 import { frontPage } from './front-page.ts'
-import { openRest, restFailure, type RestBindings } from './rest.ts'
+import { openRest } from './rest.ts'
+import { restFailure, type RestBindings } from './rest-request.ts'
 import { openSingleConnection } from './single-connection.ts'
 import { openStreamSlots } from './stream-slots.ts'
 
@@ -40,7 +41,7 @@ export interface ServerDependencies extends Verbs {
   readonly hostname: string
   /** 0 takes a free one. */
   readonly port: number
-  /** Host names, besides its own, that requests may ask for. */
+  /** Host names, besides its own, that requests may ask for when it is bound to loopback. */
   readonly allowedHosts: readonly string[]
 }
 
@@ -65,7 +66,7 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
   const failures = openFailures({ log, chance })
   const slots = openStreamSlots()
   const door = openGraphQLDoor({ schema, failures, slots, clock })
-  const connections = openSingleConnection({ door, slots, failures, clock, chance })
+  const connections = openSingleConnection({ door, slots, failures, clock, chance, closing: closing.signal })
   const rest = openRest({ failures, slots })
   const app = new Hono<{ Bindings: Bindings }>()
 

@@ -45,8 +45,10 @@ export function openSingleConnection(dependencies: {
   readonly failures: Failures
   readonly clock: Clock
   readonly chance: Chance
+  /** Aborts when the server closes. */
+  readonly closing: AbortSignal
 }): SingleConnection {
-  const { door, slots, failures, clock, chance } = dependencies
+  const { door, slots, failures, clock, chance, closing } = dependencies
   const streams = new Map<string, Stream>()
 
   const getStream = (keyId: ApiKeyId, token: string): Stream => {
@@ -65,8 +67,12 @@ export function openSingleConnection(dependencies: {
   }
 
   const giveUp = async (token: string, stream: Stream): Promise<void> => {
-    await clock.sleep(RESERVATION_MS)
-    if (!stream.isOpen) await end(token, stream)
+    try {
+      await clock.sleep(RESERVATION_MS, closing)
+    } catch {
+      // The server closes, and the reservation with it.
+    }
+    if (!stream.isOpen || closing.aborted) await end(token, stream)
   }
 
   /** Sends an operation's results into the stream, each when there is room (S2). */

@@ -9,7 +9,7 @@ export interface StreamSlots {
   /** The way to give the slot back, once. Throws `rate_limited` when none is free. */
   take(keyId: ApiKeyId): () => void
   /** How many are taken by all keys. */
-  count(): number
+  readonly count: () => number
 }
 
 export function openStreamSlots(): StreamSlots {

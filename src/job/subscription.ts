@@ -122,7 +122,7 @@ function whileLive<Item>(
   return {
     next: () => inner.next(),
     async return() {
-
+      left.abort()
       await inner.return(undefined)
       return { done: true, value: undefined }
     },

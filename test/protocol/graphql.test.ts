@@ -30,7 +30,7 @@ describe('a job over GraphQL', () => {
     const id = data?.createJob.id
     const read = await door.ask(
       `query ($id: ID!) { job(id: $id) {
-        id status outcome reason message expertKey query model maxSteps userId result revision createdAt updatedAt
+        id status outcome reason explanation expertKey query model maxSteps userId result revision createdAt updatedAt
         runs { id } checkpoints { nodes { id } pageInfo { endCursor hasNextPage } } questions { id }
         usage { inputTokens cachedInputTokens outputTokens reasoningTokens costUsd }
         machine { host resume dispatchMs } workspace { treeHash items { path } }

@@ -2,7 +2,7 @@
 import { request } from 'node:http'
 import { createClient } from 'graphql-sse'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { LIVE_CHECK_MS } from '../../src/job/subscription.ts'
+import { LIVE_CHECK_MS, watchEvents } from '../../src/job/subscription.ts'
 import { openDoor, readFrames, until, type Door, type ReadFrame } from '../support/door.ts'
 
 let door: Door
@@ -190,6 +190,21 @@ describe('events', () => {
 })
 
 describe('a stream', () => {
+  it('returns while it waits for an event that never comes (W1)', async () => {
+    const jobId = await door.createJob()
+    const caller = await door.applications.authenticate(door.key)
+    const { jobs, applications, clock } = door
+    const signal = new AbortController().signal
+    const events = watchEvents({ jobs, applications, clock, caller: caller!, signal }, jobId, 0)
+    expect(await events.next()).toMatchObject({ value: { type: 'jobCreated' } })
+    const pending = events.next()
+    await until(() => door.log.listeners() === 1)
+    expect(await events.return?.()).toEqual({ done: true, value: undefined })
+    expect(await pending).toEqual({ done: true, value: undefined })
+    expect(door.log.listeners()).toBe(0)
+    await until(() => door.clock.sleepers() === 0)
+  })
+
   it('is refused as the 21st of a key, and admitted once another has ended', async () => {
     const jobId = await door.createJob()
     await door.claim()

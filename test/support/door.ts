@@ -35,7 +35,8 @@ export interface Door {
   readonly logged: string[]
   /** A request as `dev`, or as the bearer of another key; null sends none. */
   fetch(path: string, init?: RequestInit, key?: string | null): Promise<Response>
-  /** A GraphQL operation; whatever came back. */
+  /** A GraphQL operation; whatever came back, in the shape that the caller knows it asked for. */
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters
   ask<Data = Record<string, unknown>>(
     query: string,
     variables?: Record<string, unknown>,
@@ -89,7 +90,10 @@ export async function openDoor(
     workspaces: openWorkspaces({ content }),
     registryListener: options.registryListener ?? null,
     ready: async () => null,
-    log: openLog((line) => logged.push(line), clock.now),
+    log: openLog(
+      (line) => logged.push(line),
+      () => clock.now(),
+    ),
     clock,
     chance,
     hostname: options.hostname ?? '127.0.0.1',

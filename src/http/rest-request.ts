@@ -1,0 +1,65 @@
+/** What the routes of REST have in common: the caller's job, the body, the page, the failure. */
+import type { IncomingMessage } from 'node:http'
+import type { Context } from 'hono'
+import { z } from 'zod'
+import { PlatformError } from '../../schema/error.ts'
+import { parseId } from '../../schema/id.ts'
+import type { Call } from '../job/call.ts'
+import type { JobSummary } from '../job/job-summary.ts'
+import { jobNotFound } from '../job/subscription.ts'
+import { printRestFailure, type Failures } from './failure.ts'
+import { readJson } from './json-body.ts'
+
+/** What the server puts beside a request. */
+export interface RestBindings {
+  readonly incoming: IncomingMessage
+  readonly call: Call
+}
+
+export type RestContext = Context<{ Bindings: RestBindings }>
+
+/** A handler of a route. Errors thrown, at once or later, are answered by restFailure. */
+export const route =
+  (answer: (c: RestContext) => Promise<Response>) =>
+  (c: RestContext): Promise<Response> =>
+    answer(c)
+
+/** `take` and `skip`, as strings of the query. */
+export const pageSchema = z.object({
+  take: z.coerce.number().pipe(z.int().min(1).max(100)).default(100),
+  skip: z.coerce.number().pipe(z.int().min(0).max(10_000)).default(0),
+})
+
+/** The value in the schema's shape. Throws `input_invalid` with every fault. */
+export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  throw new PlatformError(
+    'input_invalid',
+    parsed.error.issues.map(({ path, message }) => `${path.join('.') || 'The body'}: ${message}.`).join(' '),
+  )
+}
+
+/** The caller's job that the path names. Throws `job_not_found`. */
+export async function getJob(c: RestContext): Promise<JobSummary> {
+  const { jobs, caller } = c.env.call
+  const id = c.req.param('id') ?? ''
+  const jobId = parseId('job', id)
+  const job = jobId === undefined ? undefined : await jobs.find(caller.application.id, jobId)
+  if (job === undefined) throw jobNotFound(id)
+  return job
+}
+
+/** The body in the schema's shape. */
+export async function readObject<Schema extends z.ZodType>(c: RestContext, schema: Schema): Promise<z.output<Schema>> {
+  return parse(schema, await readJson(c.env.incoming))
+}
+
+/** A failure in the shape of REST. */
+export function restFailure(error: unknown, failures: Failures): Response {
+  const failure = failures.describe(error)
+  return new Response(printRestFailure(failure), {
+    status: failure.status,
+    headers: { 'content-type': 'application/json; charset=utf-8' },
+  })
+}
