@@ -60,7 +60,7 @@ async function demo(): Promise<string> {
   expectThat(finished.machine !== null, 'the job names no machine')
   say(`It ran on ${finished.machine?.host}, which took ${Math.round(finished.machine?.dispatchMs ?? 0)} ms to come.`)
   say(`The log of ${seen.events.length} events hashes to ${seen.events.at(-1)?.hash}.`)
-  say(`While the platform runs, the console shows the job at ${platform.url}/ (it stops now; \`npm start\` keeps one).`)
+  say(`The same over REST: GET ${platform.url}/expert_jobs/${job.id} (this platform stops now; \`npm start\` keeps one).`)
   expectThat((await platform.stop()) === 0, 'the platform did not stop cleanly')
   return `demo passed: ${job.id}, ${seen.checkpoints.length} checkpoints`
 }
