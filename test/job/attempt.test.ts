@@ -79,6 +79,24 @@ describe('a record', () => {
     expect((await world.jobs.find(anApplication, id))?.steps).toBe(50)
   })
 
+  it('shows its fence to the store, which keeps it as the second lock (T3)', async () => {
+    const world = jobsWorld()
+    const { id } = await newJob(world)
+    const attempt = await claimed(world)
+    const { log } = world
+    const store = { ...log }
+    const fences: (number | null)[] = []
+    log.append = async (expected, job, events, fence, change) => {
+      fences.push(fence)
+      return store.append(expected, job, events, fence, change)
+    }
+    await world.jobs.record(attempt, [runStarted(runIdOf(id))])
+    accepted(await world.jobs.cancel(anApplication, id))
+    await world.jobs.abandon(attempt, 'canceled_by_user')
+    // The abandon collides with the cancel once, and comes again.
+    expect(fences).toEqual([1, null, 1, 1])
+  })
+
   it('comes after whatever others appended meanwhile, once, in a chain that holds (T1)', async () => {
     const world = jobsWorld()
     const { id } = await newJob(world)

@@ -1,8 +1,9 @@
 /** Creating a job: everything is checked before anything is written, and it happens once. */
 import { describe, expect, it } from 'vitest'
-import { PlatformError } from '../../schema/error.ts'
+import { PlatformError, refuse } from '../../schema/error.ts'
 import { parseId } from '../../schema/id.ts'
 import type { CreateJob } from '../../src/job/jobs.ts'
+import { fakeExpertSource } from '../fake/fake-expert-source.ts'
 import { anApplication, anotherApplication } from './given.ts'
 import { accepted, HELLO, jobsWorld, newJob, request, thrownBy } from './jobs-world.ts'
 
@@ -109,6 +110,15 @@ describe('creating a job', () => {
     expect(await world.jobs.list(anApplication, {}, 10, null)).toHaveLength(1)
     const theirs = accepted(await world.jobs.create(anotherApplication, request({ idempotencyKey: 'order-17' })))
     expect(theirs.id).not.toBe(first.id)
+  })
+
+  it('gives the same job also when its expert can no longer be resolved', async () => {
+    const experts = { ...fakeExpertSource(HELLO) }
+    const world = jobsWorld({ experts })
+    const first = await newJob(world, { idempotencyKey: 'order-17' })
+    experts.resolve = async () => refuse('expert_not_found', 'it is gone')
+    expect(await world.jobs.create(anApplication, request({ idempotencyKey: 'order-17' }))).toEqual(first)
+    expect(await world.jobs.create(anApplication, request())).toMatchObject({ refused: 'expert_not_found' })
   })
 
   it('executes one of fifty equal requests at once', async () => {

@@ -114,6 +114,8 @@ describe('a watch', () => {
     const again = { jobId: id, query: 'More', answer: null, maxSteps: null, idempotencyKey: null }
     accepted(await world.jobs.continue(anApplication, again))
     const seen = collect(world.jobs.watch(anApplication, id, 0, never))
+    // It has read all there is, an end among it, and waits.
+    await new Promise((resolve) => setImmediate(resolve))
     accepted(await world.jobs.cancel(anApplication, id))
     expect((await seen).map((event) => event.type)).toEqual([
       'jobCreated',
