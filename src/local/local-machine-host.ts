@@ -111,7 +111,7 @@ async function probe(host: SupervisedHost, clock: Clock): Promise<ProbeResult> {
     const port = typeof address === 'object' && address !== null ? address.port : 0
     const text = probeScript({ file, port })
     script = host.runtime.write(`probe-${sha256(text).slice(0, 16)}.mjs`, text)
-    return await within(host.start(script, []), clock)
+    return await within(await host.start(script, []), clock)
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)
     return { ok: false, reason: `A sandbox could not be tried: ${why}`, fix: 'Correct what the message names.' }

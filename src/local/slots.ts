@@ -3,11 +3,13 @@
  *
  * L1 A slot has one owner: claiming is one rename, which fails where a slot exists.
  * L2 A slot whose owner has died is removed by whoever opens the slots next.
- * L3 No slot has uid 0.
+ * L3 No two machines of this computer have one uid, whichever servers they are of, and none has uid 0: what runs as a
+ *    slot's uid is the slot's to kill.
  */
 import {
   chmodSync,
   chownSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -17,6 +19,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
+import { createServer } from 'node:net'
 import { basename, join } from 'node:path'
 import { PlatformError } from '../../schema/error.ts'
 import { findProcess } from './processes.ts'
@@ -32,13 +35,13 @@ export interface Slot {
   readonly input: string
   /** Whom its processes run as; undefined for the server's own uid. */
   readonly uid: number | undefined
-  /** Removes it with all its files. Idempotent. */
+  /** Removes it with all its files, then gives the uid back. Idempotent. */
   release(): void
 }
 
 export interface Slots {
   /** Throws `machine_failed` when every slot is taken. */
-  claim(): Slot
+  claim(): Promise<Slot>
 }
 
 /** Opens the slots below `directory`, which is ours alone to write; sweeps what dead owners left. */
@@ -51,34 +54,44 @@ export function openSlots(directory: string): Slots {
   return { claim: () => claim(directory) }
 }
 
-function claim(directory: string): Slot {
-  const asRoot = process.getuid?.() === 0
+async function claim(directory: string): Promise<Slot> {
   const made = mkdtempSync(join(directory, `new-${process.pid}-`))
   writeFileSync(join(made, 'owner'), JSON.stringify(ownerOf(process.pid)))
   for (const name of ['ws', 'input']) mkdirSync(join(made, name), { mode: 0o700 })
-  const taken = new Set(readdirSync(directory))
   for (let number = 1; number <= SLOTS_MAX; number++) {
     const path = join(directory, `${number}`)
-    if (taken.has(`${number}`)) continue
-    const uid = asRoot ? UID_FIRST + number : undefined
+    if (existsSync(path)) continue
+    const lease = process.getuid?.() === 0 ? await holdUid(UID_FIRST + number) : { uid: undefined, giveBack: () => {} }
+    if (lease === undefined) continue
     try {
       renameSync(made, path)
     } catch (error) {
+      lease.giveBack()
       if (isTaken(error)) continue
       throw new PlatformError('machine_failed', `The slot ${path} cannot be claimed.`, { cause: error })
     }
+    const { uid } = lease
     if (uid !== undefined) for (const name of ['ws', 'input', '']) chownSync(join(path, name), uid, uid)
-    return {
-      number,
-      directory: path,
-      workspace: join(path, 'ws'),
-      input: join(path, 'input'),
-      uid,
-      release: () => remove(path),
+    const release = () => {
+      remove(path)
+      lease.giveBack()
     }
+    return { number, directory: path, workspace: join(path, 'ws'), input: join(path, 'input'), uid, release }
   }
   remove(made)
   throw new PlatformError('machine_failed', `All ${SLOTS_MAX} slots below ${directory} are taken.`)
+}
+
+/**
+ * Holds a uid against every other server of this computer, as long as this process lives: the name of an abstract
+ * socket has one owner, and the kernel gives it back when the owner dies. Undefined when somebody has it.
+ */
+async function holdUid(uid: number): Promise<{ readonly uid: number; giveBack(): void } | undefined> {
+  const holder = createServer().unref()
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  holder.once('listening', () => resolve(true)).once('error', () => resolve(false))
+  holder.listen(`\0senmon-uid-${uid}`)
+  return (await promise) ? { uid, giveBack: () => void holder.close() } : undefined
 }
 
 function isTaken(error: unknown): boolean {

@@ -66,12 +66,15 @@ export class SupervisedHost {
   /** A machine with every stdio skill of the lock installed. Throws `machine_failed`. */
   async open(lock: Lock): Promise<Machine> {
     const placed = await this.#place(lock)
-    return this.start(this.runtime.bundles.runner, placed)
+    return await this.start(this.runtime.bundles.runner, placed)
   }
 
-  start(runnerBundle: string, placed: readonly PlacedSkill[]): Machine {
-    if (this.#closed) throw new PlatformError('machine_failed', 'The host of machines is closed.')
-    const slot = this.#slots.claim()
+  async start(runnerBundle: string, placed: readonly PlacedSkill[]): Promise<Machine> {
+    const slot = await this.#slots.claim()
+    if (this.#closed) {
+      slot.release()
+      throw new PlatformError('machine_failed', 'The host of machines is closed.')
+    }
     const plan: MachinePlan = {
       workspace: slot.workspace,
       input: this.#launches.input(slot),

@@ -132,14 +132,19 @@ async function exitOf(child: ChildProcess): Promise<{ reason: string; stderrTail
   return { reason, stderrTail: stderrTail.trim() }
 }
 
-/** What of the machine still lives: by ancestry, by its supervisor's session, and by its uid where that is its own. */
+/**
+ * What of the machine still lives: by ancestry, by its supervisor's session, and by its uid where that is its own.
+ * Never by uid 0, whatever a slot says: that would be the whole computer.
+ */
 function remaining(tree: readonly Process[], session: number | undefined, uid: number | undefined): readonly Process[] {
   const listed = listProcesses().filter((one) => !one.zombie)
   const known = tree.filter(({ pid, startedAt }) => {
     const now = findProcess(pid)
     return now !== undefined && now.startedAt === startedAt && !now.zombie
   })
-  const others = listed.filter((one) => one.session === session || (uid !== undefined && uidOf(one.pid) === uid))
+  const others = listed.filter(
+    (one) => one.session === session || (uid !== undefined && uid > 0 && uidOf(one.pid) === uid),
+  )
   return [...known, ...others]
 }
 

@@ -163,10 +163,12 @@ export class MachineDrive {
   /** Calls a tool of a skill that is open; gives the answering frame. */
   async call(skill: string, name: string, args: JsonObject): Promise<JsonObject> {
     const id = ++this.#lastCall
+    const from = this.heard.length
     this.frame(skill, { jsonrpc: '2.0', id, method: 'tools/call', params: { name, arguments: args } })
     const line = await this.untilHeard((one) => {
       const frame = one['frame']
-      if (one['type'] === 'closed' && one['skill'] === skill) throw new Error(String(one['message']))
+      if (one['type'] === 'closed' && one['skill'] === skill && this.heard.indexOf(one) >= from)
+        throw new Error(String(one['message']))
       return one['type'] === 'frame' && one['skill'] === skill && isJsonObject(frame) && frame['id'] === id
     })
     return line['frame'] as JsonObject
