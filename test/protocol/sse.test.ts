@@ -2,7 +2,15 @@
 import { request } from 'node:http'
 import { createClient } from 'graphql-sse'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { schema } from '../../src/graphql/schema.ts'
+import { openFailures } from '../../src/http/failure.ts'
+import { openGraphQLDoor } from '../../src/http/graphql-door.ts'
+import { openSingleConnection } from '../../src/http/single-connection.ts'
+import { openStreamSlots } from '../../src/http/stream-slots.ts'
+import type { Verbs } from '../../src/job/call.ts'
 import { LIVE_CHECK_MS, watchEvents } from '../../src/job/subscription.ts'
+import { openLog } from '../../src/log.ts'
+import { fakeChance } from '../fake/fake-clock.ts'
 import { openDoor, readFrames, until, type Door, type ReadFrame } from '../support/door.ts'
 
 let door: Door
@@ -26,11 +34,11 @@ const subscribe = (query: string, variables: object, headers: Record<string, str
     key,
   )
 
-interface EventData {
+interface SubscriptionResult {
   data?: { events?: { seq: number; type: string; data: unknown }; checkpoints?: { seq: number; stepNumber: number } }
   errors?: readonly { message: string; extensions: { code: string } }[]
 }
-const parse = (frame: ReadFrame): EventData => JSON.parse(frame.data) as EventData
+const parse = (frame: ReadFrame): SubscriptionResult => JSON.parse(frame.data) as SubscriptionResult
 
 async function readAll(response: Response): Promise<readonly ReadFrame[]> {
   const frames: ReadFrame[] = []
@@ -118,7 +126,7 @@ describe('events', () => {
     const jobId = await door.createJob()
     const attempt = await door.claim()
     const frames = readFrames(await subscribe(EVENTS, { jobId }))
-    const seen: EventData[] = []
+    const seen: SubscriptionResult[] = []
     const reading = (async () => {
       for await (const frame of frames) if (frame.event === 'next') seen.push(parse(frame))
     })()
@@ -350,6 +358,48 @@ describe('a single connection', () => {
     await until(() => door.log.listeners() === 1)
     await frames.return(undefined)
     await until(() => door.log.listeners() === 0 && door.server.streams() === 0)
+  })
+
+  it('reads no further than its reader has taken (S2)', async () => {
+    const jobId = await door.createJob()
+    const attempt = await door.claim()
+    await door.takeSteps(attempt, 2500)
+    const { jobs, applications, clock, key } = door
+    const caller = (await applications.authenticate(key))!
+    const failures = openFailures({
+      log: openLog(
+        () => {},
+        () => 0,
+      ),
+      chance: fakeChance(),
+    })
+    const slots = openStreamSlots()
+    const graphql = openGraphQLDoor({ schema, failures, slots, clock })
+    const closing = new AbortController().signal
+    const connection = openSingleConnection({ door: graphql, slots, failures, clock, chance: fakeChance(), closing })
+    const token = await connection.reserve(caller.keyId).text()
+    const opened = connection.open(caller.keyId, token)
+    const reads = door.log.calls.get('read') ?? 0
+    await connection.start(token, {
+      jobs,
+      applications,
+      clock,
+      caller,
+      signal: closing,
+      lastEventId: 0,
+      cursor: { seq: null },
+      ...({ secrets: {}, experts: {}, workspaces: {} } as Pick<Verbs, 'secrets' | 'experts' | 'workspaces'>),
+      params: { query: EVENTS, variables: { jobId }, extensions: { operationId: 'a' } },
+    })
+    for (let turns = 0; turns < 2000; turns++) await new Promise((resolve) => setImmediate(resolve))
+    expect((door.log.calls.get('read') ?? 0) - reads).toBeLessThanOrEqual(1)
+    const seen: number[] = []
+    for await (const { data } of readFrames(opened)) {
+      seen.push((JSON.parse(data) as { payload: SubscriptionResult }).payload.data?.events?.seq ?? 0)
+      if (seen.length === 5000) break
+    }
+    expect(seen).toEqual(Array.from({ length: 5000 }, (_, i) => i + 1))
+    await until(() => door.log.listeners() === 0 && slots.count() === 0)
   })
 
   it('is given up when nobody opens it', async () => {
