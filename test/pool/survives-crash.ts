@@ -1,0 +1,58 @@
+/** The generic crash test: a scenario runs once, then once for every append, with the process dying at that append. */
+import { expect } from 'vitest'
+import { firstBroken, type JobEvent } from '../../schema/event.ts'
+import { answersOf } from '../run/simulation.ts'
+import { poolWorld, type Process, type Scenario } from './pool-world.ts'
+
+export interface CrashScenario extends Omit<Scenario, 'call'> {
+  /** What people do when they see these events; called until the job has finished. */
+  readonly people: (process: Process, events: readonly JobEvent[]) => Promise<void>
+  readonly tool: (tool: string, args: string) => string
+}
+
+/**
+ * Dies at each append, before it is written and after; the next process needs nobody to go on. Compares the answers
+ * with those of the undisturbed run. Gives how many deaths were survived.
+ */
+export async function survivesCrashAtEveryAppend(scenario: CrashScenario): Promise<number> {
+  const whole = await runOnce(scenario, null)
+  const appends = whole.appends
+  expect(appends).toBeGreaterThan(5)
+  for (let append = 1; append <= appends; append++)
+    for (const written of [false, true]) {
+      const outcome = await runOnce(scenario, { append, written })
+      expect(outcome.answers, `killed at append ${append}, ${written ? 'written' : 'unwritten'}`).toEqual(whole.answers)
+    }
+  return appends * 2
+}
+
+async function runOnce(scenario: CrashScenario, killAt: { append: number; written: boolean } | null) {
+  const calls: { readonly call: string; readonly recorded: boolean }[] = []
+  const recorded = new Set<string>()
+  const world = poolWorld({
+    ...scenario,
+    call: async (tool, args, call) => {
+      calls.push({ call, recorded: recorded.has(call) })
+      return scenario.tool(tool, JSON.stringify(args))
+    },
+  })
+  // The job is made by a process that lives on, as its application sees it; the one that drives it dies.
+  const maker = world.start(null)
+  await maker.attempts.close()
+  const jobId = await world.create(maker)
+  const first = world.start(killAt)
+  let process = first
+  const watch = async (): Promise<void> => {
+    const events = await world.events(jobId)
+    for (const event of events)
+      if (event.type === 'toolReturned') recorded.add(`${event.runId} ${event.data.result.callId}`)
+    if (process.isDead()) process = world.start(null)
+    await scenario.people(maker, events)
+  }
+  const events = await world.until(jobId, (job) => job.status === 'finished', watch)
+  await process.attempts.close()
+  expect(firstBroken(jobId, events)).toBeUndefined()
+  expect(calls.filter((call) => call.recorded)).toEqual([])
+  expect(first.isDead()).toBe(killAt !== null)
+  return { answers: answersOf({ log: events }), appends: first.appends() }
+}
