@@ -24,6 +24,35 @@ export const route =
   (c: RestContext): Promise<Response> =>
     answer(c)
 
+const count = z.coerce.number().pipe(z.int().min(1).max(1_000_000))
+const file = z.strictObject({
+  path: z.string(),
+  text: z.string().optional(),
+  base64: z.string().optional(),
+})
+/** The body that creates a job. */
+export const createSchema = z.strictObject({
+  applicationId: z.string().optional(),
+  expertKey: z.string(),
+  query: z.string().nullish(),
+  files: z.array(file).nullish(),
+  userId: z.string().nullish(),
+  provider: z.string().min(1).optional(),
+  model: z.string().nullish(),
+  maxSteps: count.nullish(),
+  idempotencyKey: z.string().nullish(),
+})
+/** The body that continues a job. */
+export const continueSchema = z.strictObject({
+  query: z.string().nullish(),
+  answer: z.strictObject({ questionId: z.string(), value: z.json(), argsHash: z.string().nullish() }).nullish(),
+  /** The published API's form: the query is the answer to the one open question. */
+  interactiveToolCallResult: z.union([z.boolean(), z.literal('true'), z.literal('false')]).nullish(),
+  response: z.string().nullish(),
+  maxSteps: count.nullish(),
+  idempotencyKey: z.string().nullish(),
+})
+
 /** `take` and `skip`, as strings of the query. */
 export const pageSchema = z.object({
   take: z.coerce.number().pipe(z.int().min(1).max(100)).default(100),

@@ -1,6 +1,5 @@
 /** Jobs over REST: the same verbs as GraphQL's, in the shapes that clients of the published API know. */
 import { Hono } from 'hono'
-import { z } from 'zod'
 import { isRefusal, PlatformError, refusalError, type Refusal } from '../../schema/error.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Call } from '../job/call.ts'
@@ -12,6 +11,8 @@ import { watchCheckpoints } from '../job/subscription.ts'
 import { EVENT_STREAM_HEADERS, streamFrames, type Frame } from './event-stream.ts'
 import type { Failures } from './failure.ts'
 import {
+  continueSchema,
+  createSchema,
   getJob,
   pageSchema,
   parse,
@@ -30,32 +31,6 @@ export interface RestDependencies {
   readonly slots: StreamSlots
 }
 
-const count = z.coerce.number().pipe(z.int().min(1).max(1_000_000))
-const file = z.strictObject({
-  path: z.string(),
-  text: z.string().optional(),
-  base64: z.string().optional(),
-})
-const createSchema = z.strictObject({
-  applicationId: z.string().optional(),
-  expertKey: z.string(),
-  query: z.string().nullish(),
-  files: z.array(file).nullish(),
-  userId: z.string().nullish(),
-  provider: z.string().min(1).optional(),
-  model: z.string().nullish(),
-  maxSteps: count.nullish(),
-  idempotencyKey: z.string().nullish(),
-})
-const continueSchema = z.strictObject({
-  query: z.string().nullish(),
-  answer: z.strictObject({ questionId: z.string(), value: z.json(), argsHash: z.string().nullish() }).nullish(),
-  /** The published API's form: the query is the answer to the one open question. */
-  interactiveToolCallResult: z.union([z.boolean(), z.literal('true'), z.literal('false')]).nullish(),
-  response: z.string().nullish(),
-  maxSteps: count.nullish(),
-  idempotencyKey: z.string().nullish(),
-})
 const got = (job: JobSummary | Refusal): JobSummary => {
   if (isRefusal(job)) throw refusalError(job)
   return job

@@ -23,6 +23,7 @@ import { authenticate, isOurHost } from './gate.ts'
 import { failureResponse, openGraphQLDoor, parseParams, type RequestContext } from './graphql-door.ts'
 import { readJson } from './json-body.ts'
 import { frontPage } from './front-page.ts'
+import { printOpenApi } from './openapi.ts'
 import { openRest } from './rest.ts'
 import { restFailure, type RestBindings } from './rest-request.ts'
 import { openSingleConnection } from './single-connection.ts'
@@ -68,6 +69,7 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
   const door = openGraphQLDoor({ schema, failures, slots, clock })
   const connections = openSingleConnection({ door, slots, failures, clock, chance, closing: closing.signal })
   const rest = openRest({ failures, slots })
+  const openApi = printOpenApi()
   const app = new Hono<{ Bindings: Bindings }>()
 
   const identify = (c: AppContext): Promise<Caller> => authenticate(c.req.header('authorization'), applications)
@@ -141,6 +143,13 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
     const unready = await ready().catch((error: unknown) => failures.describe(error).message)
     return unready === null ? c.text('ready\n') : c.text(`${unready}\n`, 503)
   })
+  app.get(
+    '/openapi.json',
+    withFailures(async (c) => {
+      await identify(c)
+      return c.json(openApi)
+    }, restFailure),
+  )
   app.all('/graphql', withFailures(graphql, failureResponse))
   app.all('/graphql/stream', withFailures(stream, failureResponse))
   for (const prefix of ['', '/api/studio/v1']) {

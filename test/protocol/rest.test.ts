@@ -336,6 +336,36 @@ describe('the door', () => {
   })
 })
 
+describe('/openapi.json', () => {
+  it('describes every route that answers, with the bodies that they parse', async () => {
+    expect((await door.fetch('/openapi.json', {}, null)).status).toBe(401)
+    const api = (await (await door.fetch('/openapi.json')).json()) as {
+      openapi: string
+      paths: Record<
+        string,
+        Record<string, { requestBody?: { content: Record<string, { schema: { properties: object } }> } }>
+      >
+    }
+    expect(api.openapi).toBe('3.1.0')
+    const create = api.paths['/expert_jobs']?.['post']?.requestBody?.content['application/json']
+    expect(Object.keys(create?.schema.properties ?? {})).toEqual(
+      expect.arrayContaining(['expertKey', 'query', 'files']),
+    )
+    const jobId = await door.createJob('x', [{ path: 'a.txt', text: 'a' }])
+    const attempt = await door.claim()
+    await door.takeSteps(attempt, 1)
+    await door.finish(attempt)
+    const checkpoints = await get(`/expert_jobs/${jobId}/checkpoints`)
+    for (const [path, methods] of Object.entries(api.paths)) {
+      const real = path
+        .replace('{id}', jobId)
+        .replace('{itemId}', Buffer.from('input/a.txt').toString('base64url'))
+        .replace('{checkpointId}', checkpoints.data.checkpoints[0]?.id ?? '')
+      if ('get' in methods) expect([path, (await door.fetch(real)).status]).toEqual([path, 200])
+    }
+  })
+})
+
 describe('a status', () => {
   it('has one name for REST clients, whatever the reason', () => {
     const finished = { status: 'finished' } as const
