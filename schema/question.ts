@@ -2,6 +2,7 @@
  * Ids and questions that follow from their causes alone, so that whoever derives them, a runner after a crash or
  * the control plane that checks it, gets the same.
  */
+import { unreachable } from './decider.ts'
 import type { Question, QuestionKind } from './event.ts'
 import type { InteractiveTool } from './expert.ts'
 import { hashOf } from './hash.ts'
@@ -59,6 +60,8 @@ function answerSchemaOf(kind: QuestionKind, args: Json, tool: InteractiveTool): 
     }
     case 'schema':
       return tool.answerSchema ?? {}
+    default:
+      return unreachable(kind)
   }
 }
 
@@ -97,6 +100,6 @@ function titleOf(description: string, args: Json): string {
     .filter((line) => line !== '')
     .join('\n')
     .replace(UNPRINTABLE, '')
-  const chars = [...title]
+  const chars = Array.from(title)
   return chars.length > TITLE_CHARS_MAX ? `${chars.slice(0, TITLE_CHARS_MAX - 1).join('')}…` : title
 }

@@ -217,7 +217,7 @@ describe('a skill', () => {
     closes[0]?.()
     const faults = await Promise.all(both)
     expect(faults).toMatchObject([{ code: 'skill_died' }, { code: 'skill_died' }])
-    expect(faults.map((fault) => 'isNews' in fault && fault.isNews).toSorted()).toEqual([false, true])
+    expect(faults.filter((fault) => 'isNews' in fault && fault.isNews)).toHaveLength(1)
     expect(JSON.stringify(faults)).toContain('out of cheese')
     expect(await call('read')).toMatchObject({ content: [{ text: 'again' }] })
     expect(boots()).toBe(2)

@@ -1,0 +1,249 @@
+/** How each fact changes the runs of a job. */
+import { queryMessage, resultsMessage, type PlacedFact } from '../../schema/conversation.ts'
+import { unreachable } from '../../schema/decider.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
+import type { Json } from '../../schema/json.ts'
+import type { Lock, LockedExpert } from '../../schema/lock.ts'
+import { textOf, type Message, type ToolCallPart, type ToolResultPart } from '../../schema/message.ts'
+import { delegateRunId, questionOf } from '../../schema/question.ts'
+import { aimOf } from './catalog.ts'
+import { DEPTH_MAX, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
+
+/** Before a job's first event. */
+export const initial: JobRuns = {
+  runs: {},
+  active: [],
+  roots: [],
+  wanted: [],
+  listed: {},
+  asked: {},
+  steps: 0,
+  stepsMax: null,
+  events: 0,
+  canceled: false,
+}
+
+/** The state after `fact`. Total: a fact that fits nothing changes nothing but the count of events. */
+export function evolve(jobId: JobId, lock: Lock, before: JobRuns, fact: PlacedFact): JobRuns {
+  const state = { ...before, events: before.events + 1 }
+  switch (fact.type) {
+    case 'jobCreated':
+      return { ...state, wanted: [fact.data.query ?? ''], stepsMax: fact.data.maxSteps }
+    case 'jobContinued':
+      return proceed(state, fact.data)
+    case 'answered':
+      return answered(state, fact.data)
+    case 'cancelRequested':
+      return { ...state, canceled: true }
+    case 'jobFinished':
+      return endAll(state, fact.data)
+    case 'runStarted':
+      return started(lock, state, fact)
+    default: {
+      const run = fact.runId === null ? undefined : state.runs[fact.runId]
+      if (run === undefined || run.finished !== null) return state
+      return evolveRun(jobId, lock, state, run, fact)
+    }
+  }
+}
+
+function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: PlacedFact): JobRuns {
+  switch (fact.type) {
+    case 'toolsListed':
+      return listed(state, run, fact.data)
+    case 'skillFailed': {
+      const { skill, code, message } = fact.data
+      const isListed = state.listed[run.expertKey]?.[skill] !== undefined
+      return isListed ? state : put(state, { ...run, failure: { code, message } })
+    }
+    case 'generated':
+      return generated(jobId, lock, state, run, fact)
+    case 'generationFailed': {
+      if (run.turn !== 'generate') return state
+      const { code, message } = fact.data
+      return put(state, { ...run, failure: { code, message } })
+    }
+    case 'questionAsked': {
+      const { question } = fact.data
+      const asked = { ...state.asked, [question.id]: { runId: run.id, callId: question.callId } }
+      return changeCall({ ...state, asked }, run.id, question.callId, (call) =>
+        call.path.to === 'human' ? { ...call, path: { ...call.path, asked: true } } : call,
+      )
+    }
+    case 'toolReturned':
+      return returned(state, run, fact.data.result)
+    case 'stepFinished': {
+      if (run.turn !== 'stepEnd' || fact.stepNumber !== run.stepNumber) return state
+      const turn = run.calls.length === 0 ? 'end' : 'generate'
+      const { stateHash } = fact.data
+      return put(state, { ...run, turn, turnSince: state.events, stateHash, newMessages: [], calls: [] })
+    }
+    case 'runFinished':
+      return { ...put(state, { ...run, finished: fact.data }), active: state.active.filter((id) => id !== run.id) }
+    default:
+      return state
+  }
+}
+
+function proceed(state: JobRuns, data: { readonly query: string | null; readonly maxSteps: number | null }): JobRuns {
+  const stepsMax = data.maxSteps ?? state.stepsMax
+  if (data.query !== null) return { ...state, stepsMax, wanted: [...state.wanted, data.query] }
+  const last = state.roots.at(-1)
+  const run = last === undefined ? undefined : state.runs[last]
+  if (run?.finished?.reason !== 'step_limit') return { ...state, stepsMax }
+  // Whoever raises the limit means this run: its expert's own limit, too, has had its say.
+  const revived = { ...run, finished: null, stepsMax: null, turnSince: state.events }
+  return { ...put(state, revived), stepsMax, active: [...state.active, run.id] }
+}
+
+function answered(state: JobRuns, data: { readonly questionId: QuestionId; readonly value: Json }): JobRuns {
+  const place = state.asked[data.questionId]
+  if (place === undefined) return state
+  return changeCall(state, place.runId, place.callId, (call) =>
+    call.path.to === 'human' && call.path.answer === null
+      ? { ...call, path: { ...call.path, answer: { value: data.value } } }
+      : call,
+  )
+}
+
+/** The job ended over its runs' heads, or with them. */
+function endAll(state: JobRuns, ending: Ending): JobRuns {
+  const runs = { ...state.runs }
+  for (const id of state.active) {
+    const run = runs[id]
+    if (run !== undefined) runs[id] = { ...run, finished: ending }
+  }
+  return { ...state, runs, active: [], wanted: [], canceled: ending.outcome === 'canceled' }
+}
+
+function started(lock: Lock, state: JobRuns, fact: Extract<PlacedFact, { type: 'runStarted' }>): JobRuns {
+  const { runId: id, data } = fact
+  if (id === null || state.runs[id] !== undefined) return state
+  const expertKey = fact.expertKey as ExpertKey // the admission of the event checked it against the lock
+  const continued = data.continues === null ? undefined : state.runs[data.continues]
+  const earlier = continued === undefined ? [] : unsettled(continued)
+  const run: Run = {
+    id,
+    expertKey,
+    parent: data.parent,
+    depth: data.depth,
+    turn: 'generate',
+    turnSince: state.events,
+    stepNumber: continued?.stepNumber ?? 0,
+    steps: 0,
+    stepsMax: lock.experts[expertKey]?.maxSteps ?? null,
+    messageCount: (continued?.messageCount ?? 0) + (continued?.turn === 'calls' ? 1 : 0) + 1,
+    newMessages: [...earlier, queryMessage(data.query)],
+    stateHash: continued?.stateHash ?? null,
+    calls: [],
+    text: '',
+    failure: null,
+    finished: null,
+  }
+  const isRoot = data.parent === null
+  return {
+    ...put(state, run),
+    active: [...state.active, id],
+    roots: isRoot ? [...state.roots, id] : state.roots,
+    wanted: isRoot ? state.wanted.slice(1) : state.wanted,
+  }
+}
+
+/** What a continued run leaves that no state hash covers, open calls closed as schema/conversation.ts closes them. */
+function unsettled(run: Run): readonly Message[] {
+  if (run.turn !== 'calls') return run.newMessages
+  return [...run.newMessages, resultsOf(run.calls)]
+}
+
+function listed(state: JobRuns, run: Run, data: Extract<PlacedFact, { type: 'toolsListed' }>['data']): JobRuns {
+  const ofExpert = state.listed[run.expertKey] ?? {}
+  if (ofExpert[data.skill] !== undefined) return state
+  return { ...state, listed: { ...state.listed, [run.expertKey]: { ...ofExpert, [data.skill]: data.tools } } }
+}
+
+function generated(
+  jobId: JobId,
+  lock: Lock,
+  state: JobRuns,
+  run: Run,
+  fact: Extract<PlacedFact, { type: 'generated' }>,
+): JobRuns {
+  const { parts } = fact.data
+  if (run.turn !== 'generate' || fact.stepNumber !== run.stepNumber + 1) return state
+  const expert = lock.experts[run.expertKey]
+  const calls = parts
+    .filter((part) => part.type === 'toolCall')
+    .map((part) => ({ part, path: pathOf(jobId, lock, expert, state, run, part), result: null }))
+  const next: Run = {
+    ...run,
+    turn: calls.length === 0 ? 'stepEnd' : 'calls',
+    stepNumber: run.stepNumber + 1,
+    steps: run.steps + 1,
+    messageCount: run.messageCount + 1,
+    newMessages: [...run.newMessages, { role: 'expert', content: parts }],
+    calls,
+    text: textOf(parts),
+  }
+  return put({ ...state, steps: state.steps + 1 }, next)
+}
+
+function pathOf(
+  jobId: JobId,
+  lock: Lock,
+  expert: LockedExpert | undefined,
+  state: JobRuns,
+  run: Run,
+  part: ToolCallPart,
+): Path {
+  if (expert === undefined) return { to: 'nobody', text: `Expert ${run.expertKey} is not in the lock.` }
+  const aim = aimOf(lock, expert, state.listed[run.expertKey] ?? {}, part)
+  switch (aim.at) {
+    case 'skill':
+      return { to: 'skill', skill: aim.skill, tool: aim.tool }
+    case 'nobody':
+      return { to: 'nobody', text: aim.text }
+    case 'delegate': {
+      if (run.depth >= DEPTH_MAX)
+        return { to: 'nobody', text: `Delegations nest at most ${DEPTH_MAX} deep; do this yourself.` }
+      const { expertKey, query } = aim
+      return { to: 'delegate', runId: delegateRunId(jobId, run.id, part.callId), expertKey, query }
+    }
+    case 'human': {
+      const question = questionOf(jobId, run.id, part, aim.tool)
+      return question === undefined
+        ? { to: 'nobody', text: `${part.name} offers a choice: pass options, a list of at least one text.` }
+        : { to: 'human', question, asked: false, answer: null }
+    }
+    default:
+      return unreachable(aim)
+  }
+}
+
+function returned(state: JobRuns, run: Run, result: ToolResultPart): JobRuns {
+  if (run.turn !== 'calls') return state
+  const calls = run.calls.map((call) =>
+    call.part.callId === result.callId && call.result === null ? { ...call, result } : call,
+  )
+  if (calls.some((call) => call.result === null)) return put(state, { ...run, calls })
+  const newMessages = [...run.newMessages, resultsOf(calls)]
+  return put(state, { ...run, turn: 'stepEnd', calls, newMessages, messageCount: run.messageCount + 1 })
+}
+
+function resultsOf(calls: readonly Call[]): Message {
+  return resultsMessage(
+    calls.map((call) => call.part),
+    calls.flatMap((call) => call.result ?? []),
+  )
+}
+
+function put(state: JobRuns, run: Run): JobRuns {
+  return { ...state, runs: { ...state.runs, [run.id]: run } }
+}
+
+function changeCall(state: JobRuns, runId: RunId, callId: string, alter: (call: Call) => Call): JobRuns {
+  const run = state.runs[runId]
+  if (run === undefined) return state
+  const calls = run.calls.map((call) => (call.part.callId === callId ? alter(call) : call))
+  return put(state, { ...run, calls })
+}

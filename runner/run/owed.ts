@@ -1,0 +1,188 @@
+/** What a job's runs owe to the world. */
+import { hashState, type PlacedFact } from '../../schema/conversation.ts'
+import { unreachable } from '../../schema/decider.ts'
+import { isRefusal } from '../../schema/error.ts'
+import type { Outcome, RunFact } from '../../schema/event.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import type { JobId, RunId } from '../../schema/id.ts'
+import type { Json } from '../../schema/json.ts'
+import type { Lock } from '../../schema/lock.ts'
+import type { ToolCallPart } from '../../schema/message.ts'
+import { rootRunId } from '../../schema/question.ts'
+import { catalogOf, stdioSkills } from './catalog.ts'
+import type { Call, JobRuns, Path, Run } from './run-state.ts'
+
+export type PlacedRunFact = PlacedFact & RunFact
+
+/** `record` is a fact that follows from what is known; the others are asked of the world. */
+export type Effect =
+  | { readonly type: 'record'; readonly fact: PlacedRunFact }
+  | { readonly type: 'listTools'; readonly runId: RunId; readonly expertKey: ExpertKey; readonly skill: string }
+  | {
+      readonly type: 'generate'
+      readonly runId: RunId
+      readonly expertKey: ExpertKey
+      readonly stepNumber: number
+      readonly messageCount: number
+    }
+  | {
+      readonly type: 'callTool'
+      readonly runId: RunId
+      readonly expertKey: ExpertKey
+      readonly stepNumber: number
+      readonly skill: string
+      readonly tool: string
+      readonly call: ToolCallPart
+    }
+
+/** Names what is asked of the world, so that it is not asked twice at once; undefined for `record`. */
+export function effectKey(effect: Effect): string | undefined {
+  switch (effect.type) {
+    case 'record':
+      return undefined
+    case 'listTools':
+      return `listTools ${effect.expertKey} ${effect.skill}`
+    case 'generate':
+      return `generate ${effect.runId} ${effect.stepNumber}`
+    case 'callTool':
+      return `callTool ${effect.runId} ${effect.call.callId}`
+    default:
+      return unreachable(effect)
+  }
+}
+
+/** What is owed in this state; [] is at rest. */
+export function pending(jobId: JobId, lock: Lock, state: JobRuns): readonly Effect[] {
+  if (state.canceled) return []
+  const [query] = state.wanted
+  if (query !== undefined && state.active.length === 0) return [startRoot(jobId, lock, state, query)]
+  const runs = state.active.flatMap((id) => state.runs[id] ?? [])
+  const generating = mayGenerate(state, runs)
+  const effects = runs.flatMap((run) => owedBy(lock, state, run, generating))
+  return distinct(effects)
+}
+
+function startRoot(jobId: JobId, lock: Lock, state: JobRuns, query: string): Effect {
+  const fact = {
+    type: 'runStarted',
+    data: { query, parent: null, continues: state.roots.at(-1) ?? null, depth: 0 },
+  } as const
+  const runId = rootRunId(jobId, state.roots.length)
+  return { type: 'record', fact: { ...fact, runId, expertKey: lock.coordinator, stepNumber: 0 } }
+}
+
+/** Under a limit, the steps that are left go to the runs that have wanted one longest (R5). */
+function mayGenerate(state: JobRuns, runs: readonly Run[]): (run: Run) => boolean {
+  if (state.stepsMax === null) return () => true
+  const first = runs
+    .filter((run) => run.turn === 'generate' && run.failure === null)
+    .toSorted((a, b) => a.turnSince - b.turnSince)
+    .slice(0, Math.max(0, state.stepsMax - state.steps))
+  return (run) => first.includes(run)
+}
+
+function owedBy(lock: Lock, state: JobRuns, run: Run, generating: (run: Run) => boolean): readonly Effect[] {
+  const { failure } = run
+  if (failure !== null) return [finish(run, 'failed', failure.code, failure.message, null)]
+  switch (run.turn) {
+    case 'generate':
+      return owedBeforeGeneration(lock, state, run, generating)
+    case 'calls':
+      return run.calls.flatMap((call) => (call.result === null ? owedForCall(state, run, call) : []))
+    case 'stepEnd': {
+      const stateHash = hashState(run.stateHash, run.newMessages)
+      return [record(run, { type: 'stepFinished', data: { stateHash } })]
+    }
+    case 'end':
+      return [finish(run, 'completed', 'completed', null, run.text)]
+    default:
+      return unreachable(run.turn)
+  }
+}
+
+function owedBeforeGeneration(
+  lock: Lock,
+  state: JobRuns,
+  run: Run,
+  generating: (run: Run) => boolean,
+): readonly Effect[] {
+  const { id: runId, expertKey, messageCount } = run
+  const expert = lock.experts[expertKey]
+  if (expert === undefined)
+    return [finish(run, 'failed', 'expert_not_found', `Expert ${expertKey} is not in the lock of the job.`, null)]
+  if (run.stepsMax !== null && run.steps >= run.stepsMax)
+    return [finish(run, 'failed', 'step_limit', `Expert ${expertKey} may take ${run.stepsMax} steps.`, null)]
+  if (state.stepsMax !== null && state.steps >= state.stepsMax)
+    return [finish(run, 'failed', 'step_limit', `The job may take ${state.stepsMax} steps.`, null)]
+  const known = state.listed[expertKey] ?? {}
+  const unlisted = stdioSkills(expert).filter(([skill]) => known[skill] === undefined)
+  if (unlisted.length > 0) return unlisted.map(([skill]) => ({ type: 'listTools', runId, expertKey, skill }) as const)
+  const tools = catalogOf(lock, expert, known)
+  if (isRefusal(tools)) return [finish(run, 'failed', tools.refused, tools.message, null)]
+  if (!generating(run)) return []
+  return [{ type: 'generate', runId, expertKey, stepNumber: run.stepNumber + 1, messageCount }]
+}
+
+function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
+  const { part, path } = call
+  switch (path.to) {
+    case 'nobody':
+      return [returns(run, part, path.text, true)]
+    case 'skill': {
+      const { id: runId, expertKey, stepNumber } = run
+      return [{ type: 'callTool', runId, expertKey, stepNumber, skill: path.skill, tool: path.tool, call: part }]
+    }
+    case 'human': {
+      if (!path.asked) return [record(run, { type: 'questionAsked', data: { question: path.question } })]
+      if (path.answer === null) return []
+      const { value } = path.answer
+      return [returns(run, part, typeof value === 'string' ? value : JSON.stringify(value), false, value)]
+    }
+    case 'delegate': {
+      const delegate = state.runs[path.runId]
+      if (delegate === undefined) return [startDelegate(run, part.callId, path)]
+      if (delegate.finished === null) return []
+      const { outcome, reason, message, result } = delegate.finished
+      if (outcome === 'completed') return [returns(run, part, result ?? '', false)]
+      return [returns(run, part, `Expert ${path.expertKey} failed: ${message ?? reason} (${reason})`, true)]
+    }
+    default:
+      return unreachable(path)
+  }
+}
+
+function startDelegate(run: Run, callId: string, path: Extract<Path, { to: 'delegate' }>): Effect {
+  const parent = { runId: run.id, callId }
+  const data = { query: path.query, parent, continues: null, depth: run.depth + 1 }
+  const place = { runId: path.runId, expertKey: path.expertKey, stepNumber: 0 }
+  return { type: 'record', fact: { type: 'runStarted', data, ...place } }
+}
+
+function returns(run: Run, call: ToolCallPart, text: string, isError: boolean, structured?: Json): Effect {
+  const { callId, name } = call
+  const content = [{ type: 'text', text }] as const
+  const result = { type: 'toolResult', callId, name, content, isError } as const
+  const data = { result: structured === undefined ? result : { ...result, structured }, durationMs: 0 }
+  return record(run, { type: 'toolReturned', data })
+}
+
+function finish(run: Run, outcome: Outcome, reason: string, message: string | null, result: string | null): Effect {
+  return record(run, { type: 'runFinished', data: { outcome, reason, message, result } })
+}
+
+function record(run: Run, fact: RunFact): Effect {
+  return { type: 'record', fact: { ...fact, runId: run.id, expertKey: run.expertKey, stepNumber: run.stepNumber } }
+}
+
+/** Two runs of one expert want the same listing: it is owed once. */
+function distinct(effects: readonly Effect[]): readonly Effect[] {
+  const keys = new Set<string>()
+  return effects.filter((effect) => {
+    const key = effectKey(effect)
+    if (key === undefined || !keys.has(key)) {
+      if (key !== undefined) keys.add(key)
+      return true
+    }
+    return false
+  })
+}

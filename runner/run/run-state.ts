@@ -1,0 +1,78 @@
+/** The state of a job's runs: plain data, so that a replay can be compared with it. */
+import type { Outcome, Question } from '../../schema/event.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import type { Sha256 } from '../../schema/hash.ts'
+import type { QuestionId, RunId } from '../../schema/id.ts'
+import type { Json } from '../../schema/json.ts'
+import type { Message, ToolCallPart, ToolResultPart } from '../../schema/message.ts'
+import type { Listed } from './catalog.ts'
+
+/** A chain of delegations longer than this is a mistake: each level multiplies what a job may cost. */
+export const DEPTH_MAX = 8
+
+/** Where a call of the current step leads, and how far it has come. */
+export type Path =
+  | { readonly to: 'skill'; readonly skill: string; readonly tool: string }
+  | {
+      readonly to: 'human'
+      readonly question: Question
+      readonly asked: boolean
+      readonly answer: { readonly value: Json } | null
+    }
+  | { readonly to: 'delegate'; readonly runId: RunId; readonly expertKey: ExpertKey; readonly query: string }
+  | { readonly to: 'nobody'; readonly text: string }
+
+export interface Call {
+  readonly part: ToolCallPart
+  readonly path: Path
+  readonly result: ToolResultPart | null
+}
+
+export interface Ending {
+  readonly outcome: Outcome
+  readonly reason: string
+  readonly message: string | null
+  readonly result: string | null
+}
+
+export interface Run {
+  readonly id: RunId
+  readonly expertKey: ExpertKey
+  readonly parent: { readonly runId: RunId; readonly callId: string } | null
+  readonly depth: number
+  readonly turn: 'generate' | 'calls' | 'stepEnd' | 'end'
+  /** When it came to its turn, in events of the job: whoever has waited longest generates first. */
+  readonly turnSince: number
+  /** The step in hand; 0 before the first. */
+  readonly stepNumber: number
+  /** Generations of this run itself, and how many it may have; null for no limit of its own. */
+  readonly steps: number
+  readonly stepsMax: number | null
+  readonly messageCount: number
+  /** What no state hash covers yet, so that a step's end costs what is new and not the conversation. */
+  readonly newMessages: readonly Message[]
+  readonly stateHash: Sha256 | null
+  readonly calls: readonly Call[]
+  /** The text of the last generation: the result, when it called nothing. */
+  readonly text: string
+  readonly failure: { readonly code: string; readonly message: string } | null
+  readonly finished: Ending | null
+}
+
+export interface JobRuns {
+  readonly runs: Readonly<Record<RunId, Run>>
+  /** Runs that have not finished, in the order of their start. */
+  readonly active: readonly RunId[]
+  /** The coordinator's runs. */
+  readonly roots: readonly RunId[]
+  /** Queries that no run has taken up. */
+  readonly wanted: readonly string[]
+  /** Tools as they were first listed, by expert and skill. */
+  readonly listed: Readonly<Record<string, Listed>>
+  readonly asked: Readonly<Record<QuestionId, { readonly runId: RunId; readonly callId: string }>>
+  /** Generations of all runs. */
+  readonly steps: number
+  readonly stepsMax: number | null
+  readonly events: number
+  readonly canceled: boolean
+}
