@@ -6,7 +6,8 @@
  * F3 Nothing under `input/` changes.
  *
  * On Linux a directory is held open and its entries are reached through `/proc/self/fd`, so that swapping a parent
- * for a link between check and use changes nothing. Without /proc each part is checked by lstat just before use.
+ * for a link between check and use changes nothing. Without /proc each part is opened in the same way by its path, which
+ * leaves a moment for a swap by another process of the same job.
  */
 import { constants, type Stats } from 'node:fs'
 import { lstat, mkdir, open, type FileHandle } from 'node:fs/promises'

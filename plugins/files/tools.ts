@@ -54,8 +54,10 @@ class FileTools {
   ): void {
     const inputSchema = z.object(shape)
     this.#server.registerTool(name, { ...text, inputSchema }, async (args) => {
-      // Changes go one after the other, so that two edits of a file cannot lose one of them.
-      const answer = text.annotations.readOnlyHint ? perform(args) : this.#inTurn(() => perform(args))
+      // Changes go one after the other, so that two edits of a file cannot lose one of them; a read that was asked
+      // for after a change sees it.
+      const act = async (): Promise<Answer> => await perform(args)
+      const answer = text.annotations.readOnlyHint ? this.#lastChange.then(act) : this.#inTurn(act)
       return await answer.then(resultOf, refusalOf)
     })
   }

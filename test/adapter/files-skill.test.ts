@@ -236,6 +236,13 @@ describe('edit_file', () => {
     expect(await on('many.txt')).toBe(words.map(() => 'done').join('\n'))
   })
 
+  it('is seen by a read that was called after it, even before it has returned', async () => {
+    await put('seen.txt', 'x')
+    const edit = skill.call('edit_file', { path: 'seen.txt', edits: [{ oldText: 'x', newText: 'y' }] })
+    expect(await fine('read_file', { path: 'seen.txt' })).toBe('y')
+    await edit
+  })
+
   it('refuses empty and unchanged texts', async () => {
     await put('e.txt', 'x')
     expect(await refused('edit_file', { path: 'e.txt', edits: [{ oldText: '', newText: 'z' }] })).toContain('is empty')

@@ -1,11 +1,11 @@
 /** Proves what the gateway does when a provider refuses, is busy, breaks off, goes silent or talks nonsense. */
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { PlatformError } from '../../schema/error.ts'
 import { Secret } from '../../schema/secret.ts'
 import type { Generated } from '../../src/gateway/gateway.ts'
 import { openGateway, type GatewayLimits } from '../../src/gateway/models.ts'
 import { openLog } from '../../src/log.ts'
-import { applicationId, asked, reviewer } from '../gateway/given.ts'
+import { applicationId, asked as query, reviewer } from '../gateway/given.ts'
 import { fakeChance, fakeClock, type FakeClock } from '../fake/fake-clock.ts'
 import { chatChunks, openModelServer, status, stream, type ModelServer } from '../support/model-server.ts'
 
@@ -20,6 +20,8 @@ interface Setting {
   readonly waited: number[]
   readonly deltas: string[]
   readonly logged: string[]
+  /** The secrets that the gateway asked for. */
+  readonly asked: string[]
   readonly generate: (model?: string, signal?: AbortSignal) => Promise<Generated>
 }
 
@@ -32,17 +34,21 @@ const limits: GatewayLimits = {
 }
 
 /** Waits between attempts pass at once; the watch over a silent stream goes by the fake clock. */
-async function setting(key: string | undefined = KEY): Promise<Setting> {
+async function setting(key = KEY): Promise<Setting> {
   const server = await openModelServer()
   onTestFinished(async () => await server[Symbol.asyncDispose]())
   const clock = fakeClock()
   const waited: number[] = []
   const deltas: string[] = []
   const logged: string[] = []
+  const asked: string[] = []
   const url = server.url
   const gateway = openGateway({
     experts: { readFile: async () => undefined },
-    keyOf: async () => (key === undefined ? undefined : new Secret(key)),
+    keyOf: async (_, name) => {
+      asked.push(name)
+      return new Secret(key)
+    },
     baseUrls: { anthropic: url, openai: url, google: url, 'openai-compatible': url },
     clock: {
       now: () => clock.now(),
@@ -53,7 +59,10 @@ async function setting(key: string | undefined = KEY): Promise<Setting> {
       },
     },
     chance: fakeChance(),
-    log: openLog((line) => logged.push(line), () => clock.now()),
+    log: openLog(
+      (line) => logged.push(line),
+      () => clock.now(),
+    ),
     limits,
   })
   return {
@@ -62,9 +71,10 @@ async function setting(key: string | undefined = KEY): Promise<Setting> {
     waited,
     deltas,
     logged,
+    asked,
     generate: async (model = CHAT, signal = new AbortController().signal) => {
       const prompt = { instruction: 'You review.', tools: [] }
-      const request = { applicationId, model, expert: reviewer, stepNumber: 1, prompt, messages: [asked] }
+      const request = { applicationId, model, expert: reviewer, stepNumber: 1, prompt, messages: [query] }
       return await gateway.generate(request, (_, text) => deltas.push(text), signal)
     },
   }
@@ -191,7 +201,7 @@ describe('a stream', () => {
     const { server, clock, deltas, generate } = await setting()
     server.play(stream(chatChunks(['Well', ' now'], null), 'silence'))
     const generating = failureOf(generate())
-    while (deltas.length < 2) await new Promise((resolve) => setImmediate(resolve))
+    await vi.waitUntil(() => deltas.length === 2, { interval: 1 })
     await clock.advance(limits.stallMs - 1)
     expect(clock.sleepers()).toBe(1)
     await clock.advance(1)
@@ -242,6 +252,24 @@ describe('a stream', () => {
 })
 
 describe('before anything is sent', () => {
+  it('no environment variable and no secret says where a provider is or what its key is (G4)', async () => {
+    vi.stubEnv('OPENAI_API_KEY', 'sk-ambient')
+    onTestFinished(() => void vi.unstubAllEnvs())
+    const other = await openModelServer()
+    onTestFinished(async () => await other[Symbol.asyncDispose]())
+    other.play(stream(chatChunks(['stolen'])))
+    for (const name of ['ANTHROPIC', 'OPENAI', 'GOOGLE_GENERATIVE_AI', 'OPENAI_COMPATIBLE'])
+      vi.stubEnv(`${name}_BASE_URL`, other.url)
+    const { server, asked, generate } = await setting()
+    server.play(status(400, {}))
+    for (const model of MODELS) await failureOf(generate(model))
+    expect(server.requests()).toBe(MODELS.length)
+    expect(other.requests()).toBe(0)
+    expect(asked.filter((name) => !name.endsWith('_API_KEY'))).toEqual([])
+    const keyless = await setting('')
+    expect((await failureOf(keyless.generate('openai/gpt-4o'))).code).toBe('model_key_missing')
+  })
+
   it.each(['anthropic/claude-sonnet-4-5', 'openai/gpt-4o', 'google/gemini-2.5-flash'])(
     '%s needs its key',
     async (model) => {

@@ -1,5 +1,5 @@
 /** Proves that recorded turns are played through the gateway, from the package of the expert that generates. */
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { PlatformError } from '../../schema/error.ts'
 import type { LockedExpert } from '../../schema/lock.ts'
 import type { Generated } from '../../src/gateway/gateway.ts'
@@ -102,7 +102,7 @@ describe('a rehearsal', () => {
     const { play, clock, deltas } = setting()
     const controller = new AbortController()
     const playing = failureOf(play('rehearsal/demo', reviewer, 2, controller.signal))
-    while (clock.sleepers() === 0) await new Promise((resolve) => setImmediate(resolve))
+    await vi.waitUntil(() => clock.sleepers() > 0, { interval: 1 })
     expect(deltas).toEqual([])
     await clock.advance(100)
     expect(deltas).toHaveLength(1)
