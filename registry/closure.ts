@@ -80,7 +80,7 @@ async function resolveClosure(
     const tree = await arborist.buildIdealTree({ add: [`${name}@${version}`] })
     const installed: InstalledPackage[] = []
     for (const node of tree.inventory.values()) {
-      if (node.isRoot) continue
+      if (node.isRoot || isLeftOut(node)) continue
       if (installed.length >= PACKAGES_MAX)
         return refuse('skill_not_found', `The skill ${name}@${version} needs more than ${PACKAGES_MAX} packages.`)
       const found = (await packages.find(node.packageName))?.versions.find((known) => known.version === node.version)
@@ -107,10 +107,15 @@ async function resolveClosure(
   }
 }
 
+/** Arborist leaves what is optional and cannot be had in its tree, marked. */
+function isLeftOut(node: Arborist.Node): boolean {
+  return 'inert' in node && node.inert === true
+}
+
 function brokenEdge(tree: Arborist.Node): string | undefined {
   for (const node of tree.inventory.values())
     for (const edge of node.edgesOut.values())
-      if (edge.error !== null && !/[oO]ptional/.test(edge.type) && edge.type !== 'dev')
+      if (edge.error !== null && !isLeftOut(node) && !/[oO]ptional/.test(edge.type) && edge.type !== 'dev')
         return `${edge.name}@${edge.spec}`
   return undefined
 }
@@ -118,9 +123,7 @@ function brokenEdge(tree: Arborist.Node): string | undefined {
 function printFailure(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   const uri = error instanceof Error && 'uri' in error ? String(error.uri) : ''
-  const wanted = error instanceof Error && 'wanted' in error ? String(error.wanted) : ''
   if (code === 'E404') return `${decodeURIComponent(uri.split('/').at(-1) ?? 'a package')} is not published here`
-  if (code === 'ETARGET') return `no published version of a package it needs satisfies ${wanted}`
   return error instanceof Error ? (error.message.split('\n')[0] ?? '').replace(/\.+$/, '') : String(error)
 }
 

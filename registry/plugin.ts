@@ -1,4 +1,7 @@
-/** How verdaccio's three plugins reach the registry that started them: each connects by name, or the start fails. */
+/**
+ * How verdaccio's three plugins reach the registry that started them. Each connects by its name, and only from the
+ * hook that verdaccio calls once it has taken the plugin in: a plugin that was loaded and then dropped is absent.
+ */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { JsonObject } from '../schema/json.ts'
 import type { Publisher } from './ports.ts'

@@ -120,7 +120,7 @@ async function startVerdaccio(options: RegistryOptions, services: RegistryServic
   const plugins = options.pluginDirectory ?? fileURLToPath(new URL('./plugin', import.meta.url))
   const connected = new Set<PluginName>()
   const config = {
-    // Taken by the plugins' constructors: verdaccio copies the whole configuration to each, functions included.
+    // Verdaccio copies the whole configuration to each plugin, functions included.
     connect(plugin: PluginName): RegistryServices {
       connected.add(plugin)
       return services
@@ -146,7 +146,11 @@ async function startVerdaccio(options: RegistryOptions, services: RegistryServic
     // Verdaccio's type of a configuration is that of its YAML file, which knows no functions.
     server = await runServer(config as unknown as Parameters<typeof runServer>[0])
   } catch (error) {
-    throw new PlatformError('registry_plugin_failed', 'The registry could not start verdaccio.', { cause: error })
+    const why = error instanceof Error ? error.message : String(error)
+    const names = PLUGIN_NAMES.join(', ')
+    throw new PlatformError('registry_plugin_failed', `Verdaccio does not start with the plugins ${names}: ${why}.`, {
+      cause: error,
+    })
   }
   const absent = PLUGIN_NAMES.filter((plugin) => !connected.has(plugin))
   if (absent.length > 0) {
@@ -173,7 +177,7 @@ async function whyAbsent(plugins: string, plugin: PluginName, services: Registry
     if (typeof module !== 'object' || module === null || !('default' in module) || typeof module.default !== 'function')
       return new Error(`${plugin}.ts exports no class`)
     Reflect.construct(module.default, [{ connect: () => services }, {}])
-    return new Error('verdaccio refused it, or it did not connect')
+    return new Error('verdaccio did not take it, or it lacks a method')
   } catch (error) {
     return error
   }

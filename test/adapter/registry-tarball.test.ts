@@ -1,6 +1,6 @@
 /** Tarballs that mean harm, built by hand, are refused before anything is made of them: T1 to T3. */
 import { gzipSync } from 'node:zlib'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { openTarball } from '../../registry/tarball.ts'
 import { handTar, handTgz, pax, packageEntries, type HandEntry } from '../support/hand-tar.ts'
@@ -202,7 +202,12 @@ const hostile: readonly (readonly [string, () => Uint8Array, string, string])[] 
     'tarball_too_large',
     'times its size',
   ],
-  ['50 MB and one byte', () => and(file('package/z', { body: filler(50 * 1024 * 1024) })), 'tarball_too_large', 'more than 52428800 bytes'],
+  [
+    '50 MB and one byte',
+    () => and(file('package/z', { body: filler(50 * 1024 * 1024) })),
+    'tarball_too_large',
+    'more than 52428800 bytes',
+  ],
   [
     'a bomb of 100 MB',
     () => and(file('package/z', { body: zeros(100_000_000) })),

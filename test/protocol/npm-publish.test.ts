@@ -22,7 +22,7 @@ afterAll(() => registry.close())
 const publish = (folder: string, key = 'acme-key', ...args: string[]) =>
   registry.npm(key, folder, 'publish', '--access', 'public', ...args)
 
-const expert = (name: string, lines = '') => `[experts."${name}"]\ninstruction = "Do it."\n${lines}`
+const expert = (name: string, lines = '') => `[experts."${name}"]\ninstruction = "Do it."\n${lines}\n`
 const stdio = (name: string, packageName: string) =>
   `[experts."${name}".skills."files"]\ntype = "mcpStdioSkill"\npackageName = "${packageName}"\n`
 
@@ -290,8 +290,8 @@ describe('npm publish', () => {
     expect(skill?.type === 'mcpStdioSkill' && skill.packages.map(({ path, version }) => `${path}@${version}`)).toEqual([
       'node_modules/deep@1.0.0',
       'node_modules/dep-a@2.0.0',
-      'node_modules/dep-b/node_modules/dep-a@1.0.0',
       'node_modules/dep-b@1.0.0',
+      'node_modules/dep-b/node_modules/dep-a@1.0.0',
     ])
   })
 
@@ -301,7 +301,7 @@ describe('npm publish', () => {
     expectRefusal(result, 422, 'The skill lacking@1.0.0 cannot be installed: nowhere is not published here.')
     await publish(await skillPackage('late', '1.0.0', { dependencies: { 'dep-a': '^9' } }))
     const late = await publish(await expertPackage('sad', '1.0.0', expert('sad', stdio('sad', 'late'))))
-    expectRefusal(late, 422, 'satisfies dep-a@^9')
+    expectRefusal(late, 422, 'cannot be installed: No matching version found for dep-a@^9.')
   })
 
   it('runs no code of a package on the way', async () => {

@@ -1,5 +1,5 @@
 /** The expert file: what it may say, and the sentences that each mistake gives. */
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { parseExpertFile } from '../../schema/expert-file.ts'
 import type { ExpertFile } from '../../schema/expert.ts'

@@ -98,6 +98,9 @@ export async function startRegistry(options: Partial<RegistryOptions> = {}): Pro
     clock: { now: () => clock.at, sleep: async () => undefined },
     chance: { bytes: (count) => new Uint8Array(count).fill(7) },
     ...options,
+  }).catch(async (error: unknown) => {
+    await rm(directory, { recursive: true, force: true })
+    throw error
   })
   const server = createServer((req, res) => registry.listener(req, res))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

@@ -1,7 +1,7 @@
 /** Verdaccio's middleware plugin: whatever would write is answered here, before verdaccio has a route for it. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { callbackify } from 'node:util'
-import type { PluginConfig, RegistryServices } from '../../plugin.ts'
+import type { PluginConfig } from '../../plugin.ts'
 
 type Next = (error?: unknown) => void
 interface Application {
@@ -9,17 +9,18 @@ interface Application {
 }
 
 export default class Gate {
-  readonly #services: RegistryServices
+  readonly #config: PluginConfig
 
   constructor(config: PluginConfig) {
-    this.#services = config.connect('gate')
+    this.#config = config
   }
 
   register_middlewares(app: Application): void {
+    const services = this.#config.connect('gate')
     app.use((req, res, next) => {
       // Verdaccio opens itself to every web page; nobody's page has business here.
       res.removeHeader('Access-Control-Allow-Origin')
-      callbackify(() => this.#services.pass(req, res))((error: unknown, answered) => {
+      callbackify(() => services.pass(req, res))((error: unknown, answered) => {
         if (!answered) next(error ?? undefined)
       })
     })

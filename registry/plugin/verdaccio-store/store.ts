@@ -9,30 +9,33 @@ import type { PluginConfig, RegistryServices } from '../../plugin.ts'
 type Done<T = void> = (error: Error | null, value?: T) => void
 
 export default class Store {
-  readonly #services: RegistryServices
+  readonly #config: PluginConfig
+  #services: RegistryServices | undefined
 
   constructor(config: PluginConfig) {
-    this.#services = config.connect('store')
+    this.#config = config
   }
 
-  /** Empty: verdaccio makes a fresh one for each start, and signs nothing with it that anybody accepts. */
+  /** Verdaccio's first call, once it has taken this storage and no other. */
   async getSecret(): Promise<string> {
+    this.#services = this.#config.connect('store')
+    // Empty: verdaccio makes a fresh one for each start, and signs nothing with it that anybody accepts.
     return ''
   }
 
   async setSecret(_secret: string): Promise<void> {}
 
   getPackageStorage(name: string): PackageReader {
-    return new PackageReader(this.#services, name)
+    return new PackageReader(this.#connected(), name)
   }
 
   get(done: Done<readonly string[]>): void {
-    callbackify(() => this.#services.listPackages())(done)
+    callbackify(() => this.#connected().listPackages())(done)
   }
 
   search(each: (item: { name: string; time: number }, done: Done) => void, end: Done): void {
     const visit = async (): Promise<void> => {
-      for (const name of await this.#services.listPackages()) {
+      for (const name of await this.#connected().listPackages()) {
         await new Promise<void>((resolve, reject) => {
           each({ name, time: 1 }, (error) => (error === null ? resolve() : reject(error)))
         })
@@ -47,6 +50,12 @@ export default class Store {
 
   remove(_name: string, done: Done): void {
     done(frozen())
+  }
+
+  #connected(): RegistryServices {
+    if (this.#services === undefined)
+      throw new TypeError('verdaccio uses its storage before it has asked for the secret')
+    return this.#services
   }
 }
 

@@ -1,6 +1,6 @@
 /** Verdaccio's auth plugin: platform keys are npm tokens, and there is no other way in. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { PluginConfig, RegistryServices } from '../../plugin.ts'
+import type { PluginConfig } from '../../plugin.ts'
 
 interface RemoteUser {
   readonly name?: string
@@ -17,16 +17,17 @@ type Authenticated = IncomingMessage & { remote_user?: RemoteUser }
 type Reply = ServerResponse & { locals: { remote_user?: RemoteUser } }
 
 export default class Tokens {
-  readonly #services: RegistryServices
+  readonly #config: PluginConfig
 
   constructor(config: PluginConfig) {
-    this.#services = config.connect('tokens')
+    this.#config = config
   }
 
   /** The door has authenticated every request already; this tells verdaccio who it is. */
   apiJWTmiddleware({ createRemoteUser }: UserMakers) {
+    const services = this.#config.connect('tokens')
     return (req: Authenticated, res: Reply, next: (error?: Error) => void): void => {
-      const publisher = this.#services.publisherOf(req)
+      const publisher = services.publisherOf(req)
       if (publisher === undefined) {
         next(status(401, 'A key of the platform is needed.'))
         return
