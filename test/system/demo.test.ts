@@ -24,7 +24,7 @@ async function spoil(root: string, path: string, from: string, to: string): Prom
   await writeFile(join(root, path), text.replaceAll(from, to))
 }
 
-describe('the demo', () => {
+describe('the demo', { timeout: 180_000 }, () => {
   it('publishes, delegates, asks, reports and counts its checkpoints', async () => {
     const { code, stdout, stderr } = await runDemo(ROOT)
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
