@@ -23,7 +23,7 @@ import {
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { buildSync } from 'esbuild'
+import { build, stop } from 'esbuild'
 import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
 
@@ -55,14 +55,30 @@ export interface RuntimeOptions {
 }
 
 /** Throws `machine_failed` when the directory is not ours alone to write. */
-export async function openRuntime({ directory, execPath, bundles }: RuntimeOptions): Promise<Runtime> {
+export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
+  const opening = builds.then(async () => {
+    try {
+      return await prepare(options)
+    } finally {
+      await stop()
+    }
+  })
+  builds = opening.then(ignore, ignore)
+  return await opening
+}
+
+/** esbuild leaves a process behind that waits for more, and stopping it breaks what it builds: one after the other. */
+let builds: Promise<void> = Promise.resolve()
+function ignore(): void {}
+
+async function prepare({ directory, execPath, bundles }: RuntimeOptions): Promise<Runtime> {
   mkdirSync(directory, { recursive: true, mode: 0o755 })
   demandOwned(directory)
   const asRoot = process.getuid?.() === 0
   const write = (name: string, text: string) => keep(directory, name, (path) => writeFileSync(path, text))
-  const bundle = (given: string | undefined, entry: string) =>
+  const bundle = async (given: string | undefined, entry: string) =>
     given === undefined
-      ? bundleOf(entry, write)
+      ? await bundleOf(entry, write)
       : write(`${sha256(readFileSync(given)).slice(0, 16)}-${basename(given)}`, readFileSync(given, 'utf8'))
   const node = asRoot ? copyNode(directory, realpathSync(execPath)) : realpathSync(execPath)
   return {
@@ -72,8 +88,8 @@ export async function openRuntime({ directory, execPath, bundles }: RuntimeOptio
     passwd: write('passwd', 'senmon:x:1000:1000::/tmp:/usr/sbin/nologin\n'),
     preload: write('preload.cjs', 'delete process.env.PWD\n'),
     bundles: {
-      runner: bundle(bundles?.runner, '../../runner/main.ts'),
-      supervisor: bundle(bundles?.supervisor, '../../runner/supervisor/main.ts'),
+      runner: await bundle(bundles?.runner, '../../runner/main.ts'),
+      supervisor: await bundle(bundles?.supervisor, '../../runner/supervisor/main.ts'),
     },
     share: (source, installHash) => (asRoot ? shareTree(directory, source, installHash) : source),
     write,
@@ -133,8 +149,8 @@ function shareTree(directory: string, source: string, installHash: string): stri
   return keep(directory, name, (path) => cpSync(source, path, { recursive: true, verbatimSymlinks: true }))
 }
 
-function bundleOf(entry: string, write: (name: string, text: string) => string): string {
-  const { outputFiles } = buildSync({
+async function bundleOf(entry: string, write: (name: string, text: string) => string): Promise<string> {
+  const { outputFiles } = await build({
     entryPoints: [fileURLToPath(new URL(entry, import.meta.url))],
     bundle: true,
     write: false,

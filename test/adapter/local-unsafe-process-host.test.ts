@@ -8,7 +8,10 @@ machineHostContract('unsafe-process', () => openHost(openUnsafeProcessHost))
 
 it('warns in the log that nothing is isolated', async () => {
   const lines: string[] = []
-  const log = openLog((line) => lines.push(line), realClock.now)
+  const log = openLog(
+    (line) => lines.push(line),
+    () => realClock.now(),
+  )
   const { close } = await openHost(openUnsafeProcessHost, { log })
   await close()
   expect(lines.filter((line) => line.includes('"warn"') && line.includes('without isolation'))).toHaveLength(1)

@@ -157,7 +157,7 @@ export class MachineDrive {
 
   async closed(skill: string): Promise<{ readonly code: string; readonly message: string }> {
     const line = await this.untilHeard((one) => one['type'] === 'closed' && one['skill'] === skill)
-    return { code: String(line['code']), message: String(line['message']) }
+    return line as { code: string; message: string } & JsonObject
   }
 
   /** Calls a tool of a skill that is open; gives the answering frame. */
@@ -168,7 +168,7 @@ export class MachineDrive {
     const line = await this.untilHeard((one) => {
       const frame = one['frame']
       if (one['type'] === 'closed' && one['skill'] === skill && this.heard.indexOf(one) >= from)
-        throw new Error(String(one['message']))
+        throw new Error(JSON.stringify(one['message']))
       return one['type'] === 'frame' && one['skill'] === skill && isJsonObject(frame) && frame['id'] === id
     })
     return line['frame'] as JsonObject

@@ -17,7 +17,10 @@ export const realClock: Clock = {
   },
 }
 
-export const silentLog: Log = openLog(() => {}, realClock.now)
+export const silentLog: Log = openLog(
+  () => {},
+  () => realClock.now(),
+)
 
 export const PUPPET = join(ROOT, 'test/fixture/runners/puppet.mjs')
 
@@ -29,7 +32,7 @@ export function fixtureSkill(name: string): string {
 export interface OpenHost {
   readonly host: MachineHost
   readonly options: LocalHostOptions
-  close(): Promise<void>
+  readonly close: () => Promise<void>
 }
 
 /** A host in a directory of its own, with a puppet for a runner. */
