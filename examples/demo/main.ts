@@ -60,7 +60,9 @@ async function demo(): Promise<string> {
   expectThat(finished.machine !== null, 'the job names no machine')
   say(`It ran on ${finished.machine?.host}, which took ${Math.round(finished.machine?.dispatchMs ?? 0)} ms to come.`)
   say(`The log of ${seen.events.length} events hashes to ${seen.events.at(-1)?.hash}.`)
-  say(`The same over REST: GET ${platform.url}/expert_jobs/${job.id} (this platform stops now; \`npm start\` keeps one).`)
+  say(
+    `The same over REST: GET ${platform.url}/expert_jobs/${job.id} (this platform stops now; \`npm start\` keeps one).`,
+  )
   expectThat((await platform.stop()) === 0, 'the platform did not stop cleanly')
   return `demo passed: ${job.id}, ${seen.checkpoints.length} checkpoints`
 }
@@ -85,7 +87,7 @@ function checkReport(report: string, source: string, everyFlaw: boolean): void {
 try {
   console.log(`\n${await demo()}`)
 } catch (error) {
-  if (error instanceof DemoFailure) console.error(`\ndemo failed: ${error.message}.`)
+  if (error instanceof DemoFailure) console.error(`\ndemo failed: ${error.message.replace(/\.*$/, '.')}`)
   else console.error('\ndemo failed:', error)
   process.exitCode = 1
 }
