@@ -11,8 +11,13 @@ const and = (...entries: HandEntry[]) => handTgz([...plain, ...entries])
 const zeros = (count: number) => Buffer.alloc(count)
 /** A tenth of it does not compress, so that neither its ratio nor its packed size is what is wrong with it. */
 const filler = (count: number) => {
-  const noise = Buffer.from(Array.from({ length: 70_001 }, (_, i) => Math.imul(i, 2_654_435_761) >>> 13))
-  return Buffer.concat([Buffer.alloc(Math.ceil(count / 10), noise), Buffer.alloc(count - Math.ceil(count / 10))])
+  const bytes = Buffer.alloc(count)
+  let state = 1
+  for (let at = 0; at < count / 10; at++) {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
+    bytes[at] = state >>> 16
+  }
+  return bytes
 }
 
 /** What is wrong, the archive, the code, and a part of the sentence. */
@@ -261,7 +266,7 @@ describe('a tarball', () => {
         const bytes = Buffer.from(good)
         for (const { at, byte } of changes) bytes[at] = byte
         // A changed header mostly fails its checksum; mended, the change is believed.
-        for (let at = 0; mend && at + 512 <= bytes.length; at += 512) mendChecksum(bytes.subarray(at, at + 512))
+        if (mend) for (let at = 0; at + 512 <= bytes.length; at += 512) mendChecksum(bytes.subarray(at, at + 512))
         const opened = await openTarball(gzipSync(bytes))
         if ('refused' in opened) expect(opened.refused).toMatch(/^tarball_/)
         for (const path of 'refused' in opened ? [] : opened.files.keys())

@@ -489,6 +489,12 @@ describe('a malformed expert file', () => {
     )
   })
 
+  it('names the column of an entry behind a long string that ends in quotes', () => {
+    expect(refused(`${head}tags = [\"\"\"a\"\"\"\"\", 3]\n`)).toEqual([
+      'senmon.toml:3:20: tags[1] in [experts."a"] must be a string; got 3.',
+    ])
+  })
+
   it('costs little, however it is written', () => {
     const hostile = [
       `${'a.'.repeat(400_000)}b = 1`,
