@@ -12,6 +12,7 @@ import {
   readFile,
   readdir,
   realpath,
+  rm,
   stat,
   writeFile,
 } from 'node:fs/promises'
@@ -19,6 +20,7 @@ import { dirname, join } from 'node:path'
 import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
 import type { Log } from '../log.ts'
+import { pidsIn } from './process-life.ts'
 
 /** Belongs to nobody on common systems: above people, below containers and dynamic users. */
 const SERVER = { uid: 54_320, gid: 54_320 }
@@ -92,6 +94,9 @@ export async function own(directory: string, user: User | null, mode = 0o700): P
 
 /** The file in the directory that says where its server lives, when that is not right there. */
 const MARK = 'server-is-in'
+/** The file in such a home that says whose it is. */
+const OWNER = 'directory'
+const PLACES = ['/var/lib', '/var/tmp']
 
 interface Home {
   readonly home: string
@@ -109,14 +114,34 @@ async function findHome(here: string): Promise<Home | undefined> {
   return { home, user: found.uid === 0 ? SERVER : { uid: found.uid, gid: found.gid } }
 }
 
+/**
+ * Removes homes whose directory was in /tmp and is gone: what was tried out or tested, and leaves 60 MB and perhaps a
+ * server behind. A directory that is gone from elsewhere may only be a disk that is not mounted: that home stays.
+ */
+async function removeOrphans(log: Log): Promise<void> {
+  for (const place of PLACES) {
+    for (const name of await readdir(place)) {
+      const home = join(place, name)
+      if (!name.startsWith('senmon-') || (await lstat(home).catch(() => undefined))?.uid !== SERVER.uid) continue
+      const directory = await readFile(join(home, OWNER), 'utf8').catch(() => '')
+      if (!directory.startsWith('/tmp/') || (await stat(directory).catch(() => undefined)) !== undefined) continue
+      log.info(`Removing ${home}: it was the embedded database of ${directory}, which is gone.`)
+      for (const pid of (await pidsIn(join(home, 'cluster'), SERVER.uid)) ?? []) process.kill(pid, 'SIGQUIT')
+      await rm(home, { recursive: true, force: true })
+    }
+  }
+}
+
 /** Only root moves away: anybody else can reach what is theirs. A new name each time, so that it is nobody's yet. */
 async function makeHome(here: string, log: Log): Promise<Home> {
   const user = process.getuid?.() === 0 ? SERVER : null
   if (await mayEnter(here, user)) return { home: join(here, 'server'), user }
-  for (const place of ['/var/lib', '/var/tmp']) {
+  await removeOrphans(log)
+  for (const place of PLACES) {
     if (!(await mayEnter(place, user))) continue
     try {
       const home = await mkdtemp(join(place, 'senmon-'))
+      await writeFile(join(home, OWNER), here)
       await writeFile(join(here, MARK), home)
       log.info(`The embedded database lives in ${home}, because uid ${user?.uid} cannot reach ${here}.`)
       return { home, user }

@@ -1,7 +1,6 @@
 /** Sealed secrets on Postgres. */
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
-import type { ApplicationId } from '../../schema/id.ts'
 import type { SealedSecret, SecretStore } from '../secret/secret-store.ts'
 import { retrying, type Sql } from './sql.ts'
 

@@ -204,7 +204,23 @@ describe('the embedded server', () => {
     expect(await ask(third.address, `select from pg_tables where tablename = 'kept'`)).toEqual([])
   })
 
-  it.runIf(isRoot)('works for a plain user, whose directory root may use later', async (context) => {
+  it.runIf(isRoot)('removes what directories in /tmp that are gone have left behind', async () => {
+    const hidden = await mkdtemp('/tmp/senmon-hidden-')
+    const gone = join(hidden, 'data', 'postgres')
+    const first = await open(gone)
+    const home = await readFile(join(gone, 'server-is-in'), 'utf8')
+    servers.pop() // as after a crash: nobody stops it
+    await rm(hidden, { recursive: true })
+    const another = await mkdtemp('/tmp/senmon-hidden-')
+    elsewhere.push(another)
+    const second = await open(join(another, 'data', 'postgres'))
+    elsewhere.push(await readFile(join(another, 'data', 'postgres', 'server-is-in'), 'utf8'))
+    await expect(stat(home)).rejects.toMatchObject({ code: 'ENOENT' })
+    while (await isAlive(first.pid)) await realClock.sleep(10)
+    expect(await ask(second.address, 'select 1 as one')).toEqual([{ one: 1 }])
+  })
+
+  it.runIf(isRoot)('works for a plain user, whose directory root may use later', async (context): Promise<void> => {
     const user = await namedUser()
     if (user === undefined) return context.skip('there is no other user here')
     const { uid, gid } = user

@@ -98,10 +98,10 @@ describe('the job log (Postgres)', () => {
   it('loses and doubles nothing while backends are terminated in the middle of appends', async () => {
     const log = new PostgresJobLog(database, realClock)
     let told = await running(log)
-    let isDone = false
+    const done = new AbortController()
     let terminated = 0
     const killing = (async () => {
-      while (!isDone) {
+      while (!done.signal.aborted) {
         const rows = await second.sql.query(
           `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()
            and pid <> pg_backend_pid() and (query ilike '%update jobs%' or query ilike 'listen%')`,
@@ -118,7 +118,7 @@ describe('the job log (Postgres)', () => {
         told = next
       }
     } finally {
-      isDone = true
+      done.abort()
       await killing
     }
     const events = await log.read(told.job.id, 0, 1000)

@@ -64,8 +64,11 @@ async function alone<Result>(work: () => Promise<Result>): Promise<Result> {
 
 /** Waits for the run to end, then ends the server and removes everything of it. */
 function endWithRun(pid: number, home: string): void {
-  const script = `while kill -0 ${process.ppid} 2>/dev/null; do sleep 1; done
-    kill -INT ${pid}; while kill -0 ${pid} 2>/dev/null; do sleep 0.1; done; rm -rf ${RUN} ${home}`
+  // A zombie that nobody buries would count as running for kill -0.
+  const runs = `kill -0 ${process.ppid} 2>/dev/null && ! grep -q '^State:.Z' /proc/${process.ppid}/status 2>/dev/null`
+  const lives = `kill -0 ${pid} 2>/dev/null && ! grep -q '^State:.Z' /proc/${pid}/status 2>/dev/null`
+  const script = `while ${runs}; do sleep 1; done
+    kill -INT ${pid}; while ${lives}; do sleep 0.1; done; rm -rf ${RUN} ${home}`
   spawn('/bin/sh', ['-c', script], { detached: true, stdio: 'ignore', cwd: '/' }).unref()
 }
 
