@@ -168,19 +168,19 @@ describe('symbolic links', () => {
     let swaps = 0
     const over = new AbortController()
     const d = join(workspace, 'd')
+    // The skill may make the directory anew, and write into it, while it is gone: go on until it is back.
+    const clear = async (): Promise<void> => await rm(d, { recursive: true, force: true }).catch(() => undefined)
+    const restored = async (): Promise<boolean> =>
+      await rename(join(workspace, 'aside'), d).then(
+        () => true,
+        () => false,
+      )
     const swapping = (async () => {
       for (; !over.signal.aborted; swaps++) {
         await rename(d, join(workspace, 'aside'))
-        // The skill may have made the directory anew while it was gone.
         await symlink(outside, d).catch(() => undefined)
-        await rm(d, { recursive: true, force: true })
-        while (
-          !(await rename(join(workspace, 'aside'), d).then(
-            () => true,
-            () => false,
-          ))
-        )
-          await rm(d, { recursive: true })
+        await clear()
+        while (!(await restored())) await clear()
       }
     })()
     let read = 0
