@@ -62,7 +62,7 @@ describe.skipIf(missing !== undefined)(`a skill in bubblewrap${missing === undef
     for (const outcome of Object.values(outcomes)) expect(outcome).toMatch(DENIED)
   }
 
-  it('reaches no network: TCP, UDP, the metadata address, DNS, abstract sockets', async () => {
+  it('reaches no network: TCP, UDP, the metadata address, DNS, abstract sockets (P1.5)', async () => {
     const outcomes = (await run(`
       const net = await load('node:net'); const dgram = await load('node:dgram'); const dns = await load('node:dns/promises')
       const tcp = (options) => new Promise((done) => net.connect(options)

@@ -134,13 +134,20 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
         ],
         ['no JSON', 'hello\n'],
         ['deep JSON', `${'['.repeat(100)}${']'.repeat(100)}\n`],
-      ])('drops and counts a runner that says %s (P2.3)', async (_what, line) => {
+      ])('drops and counts a runner that says %s (P1.3, P2.3)', async (_what, line) => {
         const drive = await started()
         drive.say(line)
         drive.say({ type: 'log', source: 'x', text: 'after' })
         await drive.untilSaid('log', (one) => one.text === 'after')
         expect(drive.said.filter((one) => one.type !== 'event').map((one) => one.type)).toEqual(['ready', 'log', 'log'])
         expect(drive.said.find((one) => one.type === 'log')?.text).toContain('(1 of 10)')
+      })
+
+      it('ignores members that it does not know (P1.4)', async () => {
+        const drive = await started()
+        drive.say({ type: 'log', source: 'x', text: 'known', colour: 'red' })
+        const line = await drive.untilSaid('log', (one) => one.text === 'known')
+        expect(line).toEqual({ type: 'log', source: 'runner', text: 'known' })
       })
 
       it('ends the machine at the tenth (P2.5)', async () => {
@@ -272,7 +279,7 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
          await mkdir(dirname(${JSON.stringify(path)}), { recursive: true })
          await writeFile(${JSON.stringify(path)}, ${JSON.stringify(text)})`
 
-      it('restores trees before the runner hears start, and sends none of it back (P3.3, P5.2, P5.3, S3)', async () => {
+      it('restores trees before the runner hears start, and sends none of it back (P3.3, P5.1, P5.2, P5.3, P5.4, S3)', async () => {
         const content = new Content()
         const drive = await machine(content)
         const big = 'x'.repeat(3 * 1024 * 1024)

@@ -58,7 +58,7 @@ describe('a capture of a workspace', () => {
     expect(await opened().capture.capture()).not.toBe(first)
   })
 
-  it('sends content before what names it, once, and all of it (C4)', async () => {
+  it('sends content before what names it, once, and all of it (C4, P5.3, P5.4)', async () => {
     writeFileSync(join(root, 'a.txt'), 'alpha')
     writeFileSync(join(root, 'same.txt'), 'alpha')
     writeFileSync(join(root, 'empty'), '')
