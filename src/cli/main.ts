@@ -29,10 +29,8 @@ const terminal: Terminal = {
   async ask(prompt) {
     const lines = createInterface({ input: process.stdin, output: process.stderr })
     const interrupted = new AbortController()
-    lines.on('SIGINT', () => {
-      interrupted.abort()
-      process.emit('SIGINT')
-    })
+    // Nothing runs while a question is open: leaving it is all that an interrupt can mean.
+    lines.on('SIGINT', () => interrupted.abort())
     lines.on('close', () => interrupted.abort())
     try {
       return await lines.question(prompt, { signal: interrupted.signal })

@@ -22,6 +22,7 @@ export interface Progress {
 export const noProgress: Progress = { runs: {} }
 
 const CALL_WIDTH = 60
+const QUESTION_WIDTH = 200
 
 /** The lines that an event is worth, and the progress after it. */
 export function advance(progress: Progress, event: ShownEvent): { progress: Progress; lines: readonly Line[] } {
@@ -56,7 +57,10 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
         : say('event', `${'  '.repeat(run?.depth ?? 0)}← ${expertOf(event)} ${shownLine(text(data['outcome']))}`)
     case 'questionAsked': {
       const question = isJsonObject(data['question']) ? data['question'] : {}
-      return say('question', `${margin}? ${expertOf(event)} asks: ${shown(text(question['title']))}`)
+      return say(
+        'question',
+        `${margin}? ${expertOf(event)} asks: ${shownLine(text(question['title']), QUESTION_WIDTH)}`,
+      )
     }
     case 'answered':
       return say('event', `${margin}! answered: ${shownLine(JSON.stringify(data['value']))}`)
