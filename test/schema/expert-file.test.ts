@@ -490,7 +490,7 @@ describe('a malformed expert file', () => {
   })
 
   it('names the column of an entry behind a long string that ends in quotes', () => {
-    expect(refused(`${head}tags = [\"\"\"a\"\"\"\"\", 3]\n`)).toEqual([
+    expect(refused(`${head}tags = ["""a""""", 3]\n`)).toEqual([
       'senmon.toml:3:20: tags[1] in [experts."a"] must be a string; got 3.',
     ])
   })
