@@ -7,7 +7,7 @@ import { publishRehearsed, runRehearsed, type BenchEvent } from './rehearsed.ts'
 
 const LENGTHS = [10, 100, 300]
 /** 1 kB that does not compress, as text. */
-const PAGE = randomBytes(768).toString('base64')
+const makePage = () => randomBytes(768).toString('base64')
 
 async function bytesUnder(directory: string): Promise<number> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true })
@@ -30,9 +30,9 @@ export async function* benchStep(): AsyncGenerator<string> {
     let tenMs = 0
     for (const steps of LENGTHS) {
       await publishRehearsed(platform, `bench-${steps}`, steps)
-      await runRehearsed(platform, `bench-${steps}`, PAGE)
+      await runRehearsed(platform, `bench-${steps}`, makePage())
       const before = await bytesUnder(content)
-      const { events } = await runRehearsed(platform, `bench-${steps}`, PAGE)
+      const { events } = await runRehearsed(platform, `bench-${steps}`, makePage())
       const ends = events.filter((event) => event.type === 'stepFinished')
       const ms = between(ends, 0, ends.length - 1)
       const flat = between(ends, ends.length - 11, ends.length - 1) / between(ends, 0, Math.min(10, ends.length - 1))

@@ -42,7 +42,11 @@ import { openWorkspaces } from './workspace/workspaces.ts'
 const clock: Clock = {
   now: () => Date.now(),
   sleep: async (ms, signal) => {
-    await sleep(ms, undefined, signal === undefined ? {} : { signal })
+    try {
+      await sleep(ms, undefined, signal === undefined ? {} : { signal })
+    } catch (error) {
+      throw signal?.aborted === true ? signal.reason : error
+    }
   },
 }
 const chance: Chance = { bytes: (count) => new Uint8Array(randomBytes(count)) }
