@@ -15,7 +15,8 @@ describe('the page of errors', () => {
 
   it('names every code of the catalogue, and no other', () => {
     const named = [...readFileSync(path, 'utf8').matchAll(/^\| `(\w+)` \| `\w+` \|/gm)].map(([, code]) => code)
-    expect(named.toSorted()).toEqual(Object.keys(CATALOGUE).toSorted())
+    expect(new Set(named)).toEqual(new Set(Object.keys(CATALOGUE)))
+    expect(named).toHaveLength(Object.keys(CATALOGUE).length)
   })
 
   it('lists every code under a subject', () => {
