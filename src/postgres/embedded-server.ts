@@ -21,6 +21,8 @@ import { isAlive, pidsIn } from './process-life.ts'
 const START_MS_MAX = 60_000
 const STOP_MS_MAX = 30_000
 const POLL_MS = 10
+/** At a start, a longer log is put aside as `log.old`. */
+const LOG_BYTES_MAX = 16 * 1024 * 1024
 /** The superuser's name, whoever we are. */
 const ROLE = 'senmon'
 
@@ -177,6 +179,9 @@ async function start(binary: EmbeddedBinary, place: EmbeddedPlace, settings: Rea
     timezone: 'UTC',
     ...settings,
   }
+  const output = join(place.home, 'log')
+  const size = (await stat(output).catch(() => undefined))?.size ?? 0
+  if (size > LOG_BYTES_MAX) await rename(output, `${output}.old`)
   const flags = Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`])
   return run(binary.postgres, ['-D', place.cluster, ...flags], binary, place, place.user)
 }
