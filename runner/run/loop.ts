@@ -57,8 +57,9 @@ export function openLoop(core: Process<JobRuns, PlacedFact, Effect>, state: JobR
         inFlight.delete(key)
         // A listing that failed may be owed again, to another run of the same expert.
         if (effect.type !== 'listTools') performed.add(key)
+        const owed = core.pending(now).find((one) => effectKey(one) === key)
         for (const fact of recorded) now = core.evolve(now, fact)
-        for (const fact of proposed) propose(fact)
+        for (const fact of proposed) if (owed !== undefined) propose(placed(fact, owed, now))
         advance()
       },
       (error: unknown) => end(() => reject(error)),
@@ -95,6 +96,15 @@ export function openLoop(core: Process<JobRuns, PlacedFact, Effect>, state: JobR
     },
     rest,
   }
+}
+
+/**
+ * A fact in the place of the run that it is owed to now: one that asked for a listing may have reached the step
+ * limit meanwhile, and another of the same expert still wants it.
+ */
+function placed(fact: PlacedRunFact, owed: Effect, state: JobRuns): PlacedRunFact {
+  if (owed.type === 'record' || owed.runId === fact.runId) return fact
+  return { ...fact, runId: owed.runId, stepNumber: state.runs[owed.runId]?.stepNumber ?? 0 }
 }
 
 function recordsIn(effects: readonly Effect[]): readonly PlacedRunFact[] {

@@ -84,6 +84,10 @@ export class Admission {
       case 'answered':
         this.#answers.set(fact.data.questionId, fact.data.value)
         return
+      case 'jobFinished':
+        // It may end over its runs' heads; they are closed with it.
+        for (const run of this.#runs.values()) run.finished ??= fact.data.reason
+        return
       case 'runStarted':
         return this.#start(fact)
       default: {

@@ -3,8 +3,9 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { isRefusal } from '../../schema/error.ts'
 import { firstBroken, type EventOf, type JobEvent } from '../../schema/event.ts'
 import { sha256 } from '../../schema/hash.ts'
-import type { MachineLine } from '../../schema/control.ts'
+import type { MachineLine, RunnerLine } from '../../schema/control.ts'
 import { rootRunId } from '../../schema/question.ts'
+import { runJob } from '../../runner/run/runner.ts'
 import { anApplication } from '../job/given.ts'
 import type { Turn } from '../fake/scripted-model.ts'
 import { sayWorkspace } from '../fake/fake-machine-host.ts'
@@ -160,13 +161,36 @@ describe('an attempt', () => {
     })
     const jobId = await world.create(process)
     await world.until(jobId, (_, events) => ofType(events, 'machineStarted').length === 1)
+    let liveAtTheEnd = -1
+    world.store.after = async (verb) => {
+      const last = (await world.events(jobId)).at(-1)
+      if (verb === 'append' && last?.type === 'jobFinished') liveAtTheEnd = process.host.live()
+    }
     await process.jobs.cancel(anApplication, jobId)
     await world.until(jobId, (_, events) => ofType(events, 'cancelRequested').length === 1)
     for (let turn = 0; turn < 50; turn++) await new Promise((next) => setImmediate(next))
     await world.clock.advance(2000)
     const events = await world.until(jobId, (job) => job.status === 'finished')
     expect(events.at(-1)).toMatchObject({ data: { outcome: 'canceled' } })
-    expect(process.host.live()).toBe(0)
+    expect(liveAtTheEnd).toBe(0)
+  })
+
+  it('that is over ends its machine, though it never says done', async () => {
+    const { world, process } = begin({
+      lock: team({ skills: {}, delegates: {} }),
+      turnOf: turns({}),
+      run: async (lines, say) => {
+        const skills = { receive() {}, list: async () => [], call: async () => Promise.reject(new Error('none')) }
+        const send = (line: RunnerLine): void => {
+          if (line.type === 'event' || line.type === 'request') say(line)
+        }
+        await runJob(lines, { send, clock: world.clock, openSkills: () => skills })
+        for (;;) if ((await lines.next()).done === true) return
+      },
+    })
+    const jobId = await world.create(process)
+    await world.until(jobId, (job) => job.status === 'finished')
+    await world.until(jobId, () => process.host.live() === 0 && process.attempts.count() === 0)
   })
 
   it('whose machine dies is resumed by another, with nothing finished done again (K3)', async () => {

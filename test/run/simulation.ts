@@ -23,6 +23,8 @@ export interface World {
   readonly choose: (below: number) => number
   /** The machine dies when the log has this many events; never, when null. */
   readonly killAt: number | null
+  /** The job is ended over its runs' heads when the log has this many events, and continued with a query. */
+  readonly endAt?: number
 }
 
 export interface Outcome {
@@ -46,7 +48,7 @@ export function jobFact(fact: JobFact): PlacedFact {
 }
 
 /** Runs a job to its end, or to where nothing can happen any more. */
-export function simulate(script: Script, { choose, killAt }: World): Outcome {
+export function simulate(script: Script, { choose, killAt, endAt }: World): Outcome {
   const core = jobRuns(JOB, script.lock)
   const log: PlacedFact[] = []
   const performed: string[] = []
@@ -93,7 +95,15 @@ export function simulate(script: Script, { choose, killAt }: World): Outcome {
     }),
   )
 
+  let isCut = false
   for (let moves = 0; moves < 5000; moves++) {
+    if (endAt !== undefined && log.length >= endAt && !isCut) {
+      isCut = true
+      inFlight.clear()
+      const data = { outcome: 'failed', reason: 'attempts_exhausted', message: null, result: null } as const
+      record(jobFact({ type: 'jobFinished', data }))
+      record(jobFact({ type: 'jobContinued', data: { query: 'go on', maxSteps: null } }))
+    }
     const owed = core.pending(state)
     const facts = owed.filter((effect) => effect.type === 'record')
     const [first] = facts
@@ -120,7 +130,7 @@ export function simulate(script: Script, { choose, killAt }: World): Outcome {
     const generating = [...inFlight.values()].filter((effect) => effect.type === 'generate').length
     if (state.stepsMax !== null) overshoot = Math.max(overshoot, generating - (state.stepsMax - state.steps))
     if (inFlight.size === 0) {
-      const open = openQuestions(log)
+      const open = openQuestions(log.slice(log.findLastIndex((fact) => fact.type === 'jobFinished') + 1))
       const question = open[choose(open.length)]
       if (standing(state) !== 'rested' || question === undefined) break
       record(jobFact({ type: 'answered', data: { questionId: question.id, value: question.value } }))
@@ -128,9 +138,9 @@ export function simulate(script: Script, { choose, killAt }: World): Outcome {
     }
     const keys = [...inFlight.keys()]
     const key = keys[choose(keys.length)] ?? ''
-    const effect = inFlight.get(key)
     inFlight.delete(key)
-    if (effect !== undefined) perform(script, state, effect, propose, record)
+    const effect = core.pending(state).find((one) => effectKey(one) === key)
+    if (effect !== undefined && effect.type !== 'record') perform(script, state, effect, propose, record)
   }
   return { log, state, performed, repeated, refused, overshoot, differing }
 }

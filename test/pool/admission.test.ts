@@ -1,0 +1,144 @@
+/** What a machine may propose: everything honest, and of the dishonest nothing that another word would make so. */
+import { describe, expect, it } from 'vitest'
+import type { PlacedFact } from '../../schema/conversation.ts'
+import { parseMachineLine } from '../../schema/control-line.ts'
+import { isLineFault } from '../../schema/lines.ts'
+import { RUN_FACT_TYPES, type Place, type RunFact } from '../../schema/event.ts'
+import { deriveId } from '../../schema/id.ts'
+import { sha256 } from '../../schema/hash.ts'
+import { isJsonObject, type Json } from '../../schema/json.ts'
+import { Admission } from '../../src/pool/admission.ts'
+import { simulate } from '../run/simulation.ts'
+import { JOB, LEAD, team } from '../run/team.ts'
+
+type Proposal = RunFact & Place
+
+const lock = team()
+const { log } = simulate(
+  {
+    lock,
+    maxSteps: 20,
+    turnOf: (_run, step, depth) => {
+      if (depth === 1) return { text: 'looked' }
+      if (step > 1) return { text: 'the end' }
+      return {
+        text: 'on',
+        calls: [
+          { name: 'files/read', args: { path: 'a' } },
+          { name: 'delegate/reader', args: { query: 'look' } },
+          { name: 'human/approve', args: { change: 'x' } },
+        ],
+      }
+    },
+  },
+  { choose: () => 0, killAt: null },
+)
+
+function isProposal(fact: PlacedFact): fact is PlacedFact & Proposal {
+  return RUN_FACT_TYPES.has(fact.type)
+}
+
+/** The judge as it stands before the fact at `at`. */
+function before(at: number): Admission {
+  const admission = new Admission(JOB, lock)
+  for (const fact of log.slice(0, at)) admission.take(fact)
+  return admission
+}
+
+const proposals = log.flatMap((fact, at) => (isProposal(fact) ? [{ fact, at }] : []))
+
+/** Every value within a fact, once with another in its place: what a lie about it would look like. */
+function lies(value: Json, name = ''): readonly Json[] {
+  if (Array.isArray(value)) return value.flatMap((item, i) => lies(item, name).map((lie) => value.with(i, lie)))
+  if (FREE.has(name)) return []
+  if (isJsonObject(value))
+    return Object.entries(value).flatMap(([key, member]) => lies(member, key).map((lie) => ({ ...value, [key]: lie })))
+  if (typeof value === 'number') return [value + 1]
+  if (typeof value === 'boolean') return [!value]
+  if (typeof value === 'string') return [`${value} and more`]
+  return [deriveId('run', 'a lie')]
+}
+
+/** What a runner knows and the log cannot: the words of tools and of failures, durations, hashes of what it computed. */
+const FREE = new Set([
+  'text',
+  'durationMs',
+  'stateHash',
+  'message',
+  'description',
+  'tools',
+  'reason',
+  'name',
+  'content',
+])
+
+describe('the admission', () => {
+  it('admits every fact of an honest job', () => {
+    expect(new Set(proposals.map(({ fact }) => fact.type)).size).toBeGreaterThan(5)
+    for (const { fact, at } of proposals) expect(before(at).admit(fact)).toBeUndefined()
+  })
+
+  it('refuses every fact that comes a second time (A2)', () => {
+    for (const { fact, at } of proposals) {
+      const admission = before(at)
+      admission.admit(fact)
+      if (fact.type !== 'skillFailed') expect(admission.admit(fact), fact.type).toBeTypeOf('string')
+    }
+  })
+
+  it('refuses every fact before its time', () => {
+    for (const { fact, at } of proposals.slice(1)) {
+      const earlier = log.slice(0, at).findLastIndex((one) => one.runId === fact.runId || one.type === 'answered')
+      if (fact.type === 'toolsListed' || fact.type === 'toolReturned' || fact.type === 'questionAsked') continue
+      expect(before(earlier).admit(fact), fact.type).toBeTypeOf('string')
+    }
+  })
+
+  it('refuses every fact with one word changed (A1, A3, A4, A5)', () => {
+    let count = 0
+    for (const { fact, at } of proposals)
+      for (const lie of lies(JSON.parse(JSON.stringify(fact)) as Json)) {
+        // The parser at the door refuses some, the admission the rest.
+        const line = parseMachineLine(JSON.stringify({ type: 'event', event: lie }))
+        count += 1
+        if (isLineFault(line) || line.type !== 'event') continue
+        const told = line.event
+        // That a call failed is for the runner to say, of whatever it called.
+        if (told.type === 'toolReturned' && told.data.result.isError) continue
+        expect(before(at).admit(told), JSON.stringify([fact, told])).toBeTypeOf('string')
+      }
+    expect(count).toBeGreaterThan(60)
+  })
+
+  it('refuses a result under another tool’s name (A2)', () => {
+    const found = proposals.find(({ fact }) => fact.type === 'toolReturned' && fact.data.result.name === 'files/read')
+    if (found?.fact.type !== 'toolReturned') throw new Error('no such fact')
+    const { fact, at } = found
+    const result = { ...fact.data.result, name: 'files/write' }
+    expect(before(at).admit({ ...fact, data: { ...fact.data, result } })).toContain('is of files/read')
+  })
+
+  it('refuses an answer that no human gave (A3)', () => {
+    const asked = log.findIndex((fact) => fact.type === 'questionAsked')
+    const found = proposals.find(
+      ({ fact }) => fact.type === 'toolReturned' && fact.data.result.name === 'human/approve',
+    )
+    if (found?.fact.type !== 'toolReturned') throw new Error('no such fact')
+    expect(before(asked + 1).admit(found.fact)).toContain('has no answer')
+    expect(before(asked).admit(found.fact)).toContain('has not been asked')
+  })
+
+  it('refuses a generation out of turn, of another expert, or beyond the steps (A6)', () => {
+    const params = { promptHash: sha256(''), messageCount: 1 }
+    const at = log.findIndex((fact) => fact.type === 'generated')
+    const runId = log[at]?.runId
+    if (runId === null || runId === undefined) throw new Error('no such run')
+    const admission = before(at)
+    expect(admission.refuseGenerate({ ...params, runId, expertKey: LEAD, stepNumber: 1 })).toBeUndefined()
+    expect(admission.refuseGenerate({ ...params, runId, expertKey: LEAD, stepNumber: 2 })).toBeTypeOf('string')
+    expect(admission.refuseGenerate({ ...params, runId, expertKey: 'x@1.0.0', stepNumber: 1 })).toBeTypeOf('string')
+    expect(before(at + 1).refuseGenerate({ ...params, runId, expertKey: LEAD, stepNumber: 2 })).toBeTypeOf('string')
+    admission.take({ ...log[0], type: 'jobContinued', data: { query: null, maxSteps: 0 } } as PlacedFact)
+    expect(admission.refuseGenerate({ ...params, runId, expertKey: LEAD, stepNumber: 1 })).toContain('has used')
+  })
+})
