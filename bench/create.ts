@@ -1,14 +1,10 @@
 /** createJob over HTTP, beside the two limits it cannot pass: the GraphQL server alone, and the database alone. */
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Pool as Postgres } from 'pg'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
-import { openLog } from '../src/log.ts'
-import { openEmbeddedServer } from '../src/postgres/embedded-server.ts'
 import { expertPackage, npmPublish, startPlatform } from '../test/support/platform.ts'
+import { openBenchDatabase } from './database.ts'
 import { measure, type Measured } from './load.ts'
 
 const CONNECTIONS = 20
@@ -48,18 +44,8 @@ async function measureHello(): Promise<Measured> {
 }
 
 async function measureInsert(): Promise<Measured> {
-  const directory = await mkdtemp(join(tmpdir(), 'senmon-bench-'))
-  const log = openLog(
-    () => {},
-    () => 0,
-  )
-  const server = await openEmbeddedServer({
-    directory,
-    log,
-    clock: { now: Date.now, sleep: async (ms) => void (await sleep(ms)) },
-  })
-  if (server === undefined) throw new Error('npm installed no Postgres for this platform')
-  const pool = new Postgres({ ...server.address, max: CONNECTIONS })
+  const database = await openBenchDatabase(CONNECTIONS)
+  const { pool } = database
   try {
     await pool.query(
       'create table job (id bigint generated always as identity primary key, query text not null, at bigint not null)',
@@ -69,9 +55,7 @@ async function measureInsert(): Promise<Measured> {
       await pool.query({ ...insert, values: ['Say hello to the bench.', 1] })
     })
   } finally {
-    await pool.end()
-    await server.close()
-    await rm(directory, { recursive: true, force: true })
+    await database.close()
   }
 }
 
