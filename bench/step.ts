@@ -51,7 +51,7 @@ export async function* benchStep(): AsyncGenerator<string> {
       const [content0, stored0, wal0] = [
         await bytesUnder(content),
         await storedBytes(database),
-        await readWal(database),
+        await walPosition(database),
       ]
       const { events } = await runRehearsed(platform, `bench-${steps}`, makePage())
       const wal1 = await walPosition(database)
