@@ -4,7 +4,7 @@ import type { Json, JsonObject } from '../../schema/json.ts'
 
 const compiled = new WeakMap<JsonObject, ValidateFunction | null>()
 
-/** What is wrong with `args`, in a few words; undefined when nothing is, or when the schema itself is beyond reading. */
+/** What is wrong with `args`, in a few words; undefined when nothing is, or when the schema is beyond reading. */
 export function faultIn(args: Json, schema: JsonObject): string | undefined {
   let validate = compiled.get(schema)
   if (validate === undefined) {

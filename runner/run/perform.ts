@@ -33,7 +33,7 @@ export interface Skills {
   ): Promise<ToolResultPart | SkillFault>
 }
 
-/** The port to the control plane: gives the recorded `generated` or `generationFailed`. Throws when there is neither. */
+/** The port to the control plane: gives the recorded `generated` or `generationFailed`; throws without either. */
 export type Generate = (params: GenerateParams, signal: AbortSignal) => Promise<PlacedFact>
 
 export interface PerformPorts {

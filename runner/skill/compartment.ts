@@ -1,5 +1,5 @@
 /**
- * One skill's compartment as its client sees it. Statuses: idle → opening → live → idle (it fell), and shut for good.
+ * One skill's compartment as its client sees it: idle → opening → live → idle (it fell), and shut for good.
  *
  * S1 Whatever goes wrong is a fault for every call in flight; no promise stays open.
  * S2 A compartment is started at most STARTS_MAX times in one machine.
@@ -76,7 +76,7 @@ export class Compartment {
     return this.#guarded(signal, async ({ tools }) => tools)
   }
 
-  /** The tool's own answer; an answer that breaks the protocol is one with isError. `callKey` names the call for ever. */
+  /** The tool's own answer; one that breaks the protocol has isError. `callKey` names the call for ever. */
   async call(
     tool: string,
     call: ToolCallPart,

@@ -206,7 +206,7 @@ export class Admission {
       : this.#faultInDelegate(runId, expertKey, data, data.parent)
   }
 
-  #faultInRoot(runId: RunId, expertKey: string | null, data: StartData): string | undefined {
+  #faultInRoot(runId: RunId, expertKey: string | null, data: RunOpening): string | undefined {
     const last = this.#lastRoot()
     const fits =
       expertKey === this.#lock.coordinator &&
@@ -221,8 +221,8 @@ export class Admission {
   #faultInDelegate(
     runId: RunId,
     expertKey: string | null,
-    data: StartData,
-    parent: NonNullable<StartData['parent']>,
+    data: RunOpening,
+    parent: NonNullable<RunOpening['parent']>,
   ): string | undefined {
     const caller = this.#runs.get(parent.runId)
     const call = caller?.calls.get(parent.callId)
@@ -282,7 +282,7 @@ export class Admission {
   }
 }
 
-type StartData = Extract<RunFact, { type: 'runStarted' }>['data']
+type RunOpening = Extract<RunFact, { type: 'runStarted' }>['data']
 
 /** Stands in a run's open calls for the step that called nothing. */
 const LAST = ''

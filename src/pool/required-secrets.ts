@@ -6,7 +6,10 @@ import type { Lock } from '../../schema/lock.ts'
 import type { SecretsParams } from '../../schema/control.ts'
 import type { Secrets } from '../secret/secrets.ts'
 
-/** Values by name, in the clear, for the supervisor alone. Throws `secret_missing`, `skill_not_found`, `secret_undecipherable`. */
+/**
+ * Values by name, in the clear, for the supervisor alone.
+ * Throws `secret_missing`, `skill_not_found`, `secret_undecipherable`.
+ */
 export async function requiredSecrets(
   secrets: Secrets,
   applicationId: ApplicationId,

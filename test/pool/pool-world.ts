@@ -1,4 +1,4 @@
-/** A control plane on fakes: jobs in memory, a scripted model, machines in process. Processes of it may die and follow. */
+/** A control plane on fakes: jobs in memory, a scripted model, machines in process; its processes may die. */
 import type { JobEvent } from '../../schema/event.ts'
 import type { JobId } from '../../schema/id.ts'
 import { isRefusal } from '../../schema/error.ts'
