@@ -17,7 +17,12 @@ export interface BenchDatabase {
 /** The same binaries and settings as a platform's embedded database, fsync on. */
 export async function openBenchDatabase(connections: number): Promise<BenchDatabase> {
   const directory = await mkdtemp(join(tmpdir(), 'senmon-bench-'))
-  const clock = { now: Date.now, sleep: async (ms: number) => void (await sleep(ms)) }
+  const clock = {
+    now: Date.now,
+    sleep: async (ms: number) => {
+      await sleep(ms)
+    },
+  }
   const server = await openEmbeddedServer({
     directory: join(directory, 'postgres'),
     log: openLog(() => {}, clock.now),
