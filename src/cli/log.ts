@@ -24,7 +24,9 @@ export const log: Command = {
     if (call.flag('follow') && !call.flag('verify')) return follow(call, api, jobId, after)
     const events = await readLog(api, jobId, after)
     if (!call.flag('verify')) {
-      const show = call.json ? showJson(call.terminal) : showText(call.terminal)
+      // Here the lines are what was asked for, not news on the way to a result.
+      const all = { ...call.terminal, note: (text: string) => call.terminal.write(text) }
+      const show = call.json ? showJson(call.terminal) : showText(all)
       for (const event of events) show(event)
       return 0
     }

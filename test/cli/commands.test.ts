@@ -371,6 +371,29 @@ describe('log --verify', () => {
   })
 })
 
+describe('log', () => {
+  it('shows what happened on standard output, since that is what was asked for', async () => {
+    const created = {
+      seq: 1,
+      type: 'jobCreated',
+      runId: null,
+      expertKey: null,
+      stepNumber: null,
+      hash: 'h',
+      at: new Date(0).toISOString(),
+    }
+    const asked = { ...created, seq: 2, type: 'leaseExpired', data: { fence: 1, reason: 'signal SIGKILL' } }
+    const api = fakeApi({
+      answer: () => ({ job: job({ revision: 2 }) }),
+      stream: () => [{ ...created, data: {} } as FakeEvent, asked as FakeEvent],
+    })
+    const { code, terminal } = await senmon(['log', JOB_ID], api)
+    expect(code).toBe(0)
+    expect(terminal.written).toContain('SIGKILL')
+    expect(terminal.noted).toBe('')
+  })
+})
+
 describe('secret', () => {
   it('takes the value from standard input alone', async () => {
     const api = fakeApi({ answer: () => ({ setSecret: { __typename: 'Secret', name: 'TOKEN' } }) })
