@@ -146,3 +146,14 @@ export async function openTestDatabase(): Promise<TestDatabase> {
     },
   }
 }
+
+/** Where this database is, as DATABASE_URL says it. */
+export function databaseUrl({ config }: TestDatabase): string {
+  if (config.connectionString !== undefined) return config.connectionString
+  const { user, password, host = '', port, database } = config
+  const url = new URL(`postgres://localhost/${database}`)
+  if (user !== undefined) url.username = user
+  if (typeof password === 'string') url.password = password
+  url.search = new URLSearchParams({ host, ...(port === undefined ? {} : { port: `${port}` }) }).toString()
+  return url.href
+}

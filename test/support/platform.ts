@@ -1,10 +1,10 @@
 /** A whole platform in a process of its own, driven from outside as any application would: HTTP, npm, signals. */
-import { execFile, spawn, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { promisify } from 'node:util'
+import { runProgram, type Finished } from './program.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 
@@ -15,7 +15,10 @@ export interface Platform {
   readonly child: ChildProcess
   /** What the process wrote to stderr so far. */
   log(): string
-  graphql<Result>(query: string, variables?: Record<string, unknown>): Promise<Result>
+  /** What it wrote to stdout so far. */
+  output(): string
+  /** The data of an operation, asked with another key when one is given; rejects when there are errors. */
+  graphql<Result>(query: string, variables?: Record<string, unknown>, key?: string): Promise<Result>
   fetch(path: string, init?: RequestInit): Promise<Response>
   /** SIGKILL, as a crash would; the data directory stays. */
   kill(): Promise<void>
@@ -65,12 +68,13 @@ export async function startPlatform(
     dataDirectory,
     child,
     log: () => log,
+    output: () => out,
     fetch: request,
-    async graphql<Result>(query: string, variables: Record<string, unknown> = {}) {
+    async graphql<Result>(query: string, variables: Record<string, unknown> = {}, bearer = key) {
       const body = JSON.stringify({ query, variables })
       const answer = await request('/graphql', {
         method: 'POST',
-        headers: { 'content-type': 'application/json' },
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${bearer}` },
         body,
       })
       const { data, errors } = (await answer.json()) as { data?: Result; errors?: readonly { message: string }[] }
@@ -100,17 +104,23 @@ export async function writePackage(files: Readonly<Record<string, string>>): Pro
 }
 
 /** `npm publish` of a directory, by the real npm; rejects with npm's stderr in the message. */
-export async function npmPublish(platform: Platform, directory: string): Promise<string> {
+export async function npmPublish(platform: Platform, directory: string, key?: string): Promise<string> {
+  const { code, stdout, stderr } = await npm(platform, ['publish', '--access', 'public', directory], key)
+  if (code !== 0) throw new Error(stderr)
+  return stdout
+}
+
+/** The real npm, with nothing but a registry setting and a key. */
+export async function npm(platform: Platform, args: readonly string[], key: string = platform.key): Promise<Finished> {
   const home = await mkdtemp(join(tmpdir(), 'senmon-home-'))
   try {
     const registry = `${platform.url}/npm/`.replace(/([^:])\/\//g, '$1/')
     await writeFile(
       join(home, '.npmrc'),
-      `registry=${registry}\n${registry.replace(/^https?:/, '')}:_authToken=${platform.key}\n`,
+      `registry=${registry}\n${registry.replace(/^https?:/, '')}:_authToken=${key}\nfetch-retries=0\n`,
     )
-    const env = { PATH: process.env['PATH'], HOME: home, npm_config_userconfig: join(home, '.npmrc') }
-    const { stdout } = await promisify(execFile)('npm', ['publish', directory], { env, cwd: home })
-    return stdout
+    const env = { HOME: home, npm_config_userconfig: join(home, '.npmrc') }
+    return await runProgram('npm', args, { env, cwd: home })
   } finally {
     await rm(home, { recursive: true, force: true })
   }
@@ -141,4 +151,36 @@ export async function until<Value>(look: () => Promise<Value | undefined>, attem
     await new Promise((resume) => setTimeout(resume, 50))
   }
   throw new Error('it did not come about')
+}
+
+/** A skill of test/fixture/skills as a package of its own, without dependencies. */
+export async function skillPackage(name: string, fixture: string, version = '1.0.0'): Promise<string> {
+  const source = await readFile(join(root, 'test/fixture/skills', fixture, 'main.mjs'), 'utf8')
+  const manifest = { name, version, keywords: ['senmon-skill'], license: 'Apache-2.0', bin: { [fixture]: 'main.mjs' } }
+  return writePackage({ 'package.json': JSON.stringify(manifest), 'main.mjs': `#!/usr/bin/env node\n${source}` })
+}
+
+/** Processes that descend from this one, with their command lines. */
+export async function descendantsOf(
+  pid: number,
+): Promise<readonly { readonly pid: number; readonly command: string }[]> {
+  const parents = new Map<number, number>()
+  const commands = new Map<number, string>()
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    try {
+      const stat = await readFile(`/proc/${name}/stat`, 'utf8')
+      const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+      if (state === 'Z') continue
+      parents.set(Number(name), Number(parent))
+      commands.set(Number(name), (await readFile(`/proc/${name}/cmdline`, 'utf8')).replaceAll('\0', ' '))
+    } catch {
+      // It has gone meanwhile.
+    }
+  }
+  const isBelow = (one: number): boolean => {
+    const parent = parents.get(one)
+    return parent !== undefined && (parent === pid || isBelow(parent))
+  }
+  return [...commands].filter(([one]) => isBelow(one)).map(([one, command]) => ({ pid: one, command }))
 }
