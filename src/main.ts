@@ -262,7 +262,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
         }),
       )
     } else {
-      hostMissing = `No sandbox works here (${probe.reason}), so published experts are not run. ${probe.fix}`
+      hostMissing = `No sandbox works here, so published experts are not run: ${probe.reason} ${probe.fix}`
       machines = `NONE. ${hostMissing}`
       log.error('Published experts will not be run: no sandbox works here.', { reason: probe.reason, fix: probe.fix })
     }
