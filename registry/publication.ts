@@ -7,6 +7,7 @@ import type { Clock } from '../schema/clock.ts'
 import { refuse, type Refusal } from '../schema/error.ts'
 import { EXPERT_FILE_NAMES, parseExpertFile } from '../schema/expert-file.ts'
 import { parseExpertKey } from '../schema/expert-key.ts'
+import { checkAgainstPackage, foreignDelegates, wholeName } from '../schema/expert-package.ts'
 import type { ExpertFile, InteractiveSkill, Skill, StdioSkill } from '../schema/expert.ts'
 import type { ApplicationId } from '../schema/id.ts'
 import { isJsonObject, type Json, type JsonObject } from '../schema/json.ts'
@@ -16,7 +17,7 @@ import { parseSkillFile, SKILL_FILE_NAME } from '../schema/skill-file.ts'
 import { decodeUtf8, isFaults, type Fault } from '../schema/toml-file.ts'
 import { isRange, pickVersion } from '../schema/version-spec.ts'
 import { hashInstallation, lonePackage, type Closures } from './closure.ts'
-import { checkAgainstPackage, foreignDelegates, makeLocks, skillPlace, skillsOf, wholeName } from './lock.ts'
+import { makeLocks, skillPlace, skillsOf } from './lock.ts'
 import {
   compareManifests,
   EXPERT_KEYWORD,

@@ -3,6 +3,7 @@
  * What is part of a later grammar, or would be a guarantee that nobody keeps, is a fault and never ignored.
  */
 import { z } from 'zod'
+import { DOMAIN, domainFault } from './domain.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
 import { isFaults, readToml, valueAt, type Complaint, type Fault } from './toml-file.ts'
@@ -10,6 +11,8 @@ import { checkTools, toolShape, toolsSchema, type ToolText, printTools } from '.
 
 export const INSTRUCTION_BYTES_MAX = 20 * 1024
 export const DESCRIPTION_CHARACTERS_MAX = 2048
+/** The version of the runtime that an expert may ask for. */
+export const RUNTIME_VERSION = 'v1.0'
 export const EXPERT_FILE_NAMES = ['senmon.toml', 'perstack.toml'] as const
 
 const later = (what: string) => z.never({ error: () => `is not supported yet: ${what}; remove it` }).optional()
@@ -37,10 +40,8 @@ const envName = z
   .refine((text) => !ENV_DENIED.test(text), { error: DENIED })
 const domain = z
   .string()
-  .regex(
-    /^(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$/,
-    'must be a host name in lower case such as "api.example.com" or "*.example.com", without scheme, port or path',
-  )
+  .refine((text) => domainFault(text) === undefined, { error: ({ input }) => domainFault(String(input)) })
+  .meta({ pattern: DOMAIN.source })
 const PACKAGE = /^((?:@[a-z0-9][a-z0-9._-]{0,63}\/)?[a-z0-9][a-z0-9._-]{0,63})(?:@([^@\s/]{1,128}))?$/
 const packageName = z
   .string()
@@ -99,7 +100,10 @@ const expertSchema = z.strictObject({
   version: version.optional(),
   minRuntimeVersion: z
     .string()
-    .regex(/^v?\d+(?:\.\d+){0,2}$/, 'must be a version such as "v1.0"')
+    .regex(/^v?\d{1,9}(?:\.\d{1,9}){0,2}$/, 'must be a version such as "v1.0"')
+    .refine((text) => !isAbove(text, RUNTIME_VERSION), {
+      error: `asks for a newer runtime than this one, which is ${RUNTIME_VERSION}; lower it`,
+    })
     .optional(),
   description: z.string().max(DESCRIPTION_CHARACTERS_MAX).optional(),
   instruction: z
@@ -119,7 +123,8 @@ const expertSchema = z.strictObject({
 })
 
 const elsewhere = (where: string) => z.never({ error: () => `does not belong into the file: ${where}` }).optional()
-const fileSchema = z.strictObject({
+/** The grammar's shape; what lies across fields is checked besides. The schema for editors is printed from it. */
+export const fileSchema = z.strictObject({
   model: model.optional(),
   provider: z
     .strictObject({
@@ -133,13 +138,23 @@ const fileSchema = z.strictObject({
   maxRetries: z.number().int().min(0).max(100).optional(),
   timeout: z.number().int().min(1).max(86_400_000).optional(),
   envPath: z.array(z.string().max(1024)).max(32).optional(),
-  runtime: z.enum(['senmon', 'perstack', 'local']).optional(),
+  runtime: z
+    .enum(['senmon', 'perstack', 'local'], {
+      error: () => 'must be "senmon", "perstack", "local" or be left out: experts run in the machines of the server',
+    })
+    .optional(),
   headers: elsewhere('headers may hold keys; set them as secrets of the application'),
   experts: z.record(expertName, expertSchema, {
     error: () => 'must be a table with at least one expert, such as [experts."my-expert"]',
   }),
 })
 type FileText = z.infer<typeof fileSchema>
+
+/** What a file may say, as the origin's files do, without any effect here; and what has the effect instead. */
+export const LEFT_ASIDE: Readonly<Record<string, string>> = {
+  envPath: 'variables come from no file; set them with senmon secret set',
+  runtime: 'experts run in the machines of the server',
+}
 type ExpertText = z.infer<typeof expertSchema>
 
 const REFUSED = new Set(['approvals', 'budget', 'outputJsonSchema', 'headers'])
@@ -263,6 +278,13 @@ function commandOf(skill: StdioText): { packageName: string; spec: string; args:
 /** How a skill's name prefixes its tools: `@acme/files` becomes `acme_files`, since a model reads `skill/tool`. */
 export function printSkillName(name: string): string {
   return name.replace(/^@/, '').replace('/', '_')
+}
+
+/** Both as `v1.2.3`, the `v` and what follows the first number optional. */
+function isAbove(wanted: string, version: string): boolean {
+  const [want, have] = [wanted, version].map((text) => text.replace(/^v/, '').split('.').map(Number))
+  for (const [i, part] of (want ?? []).entries()) if (part !== (have?.[i] ?? 0)) return part > (have?.[i] ?? 0)
+  return false
 }
 
 function brief(text: string): string {

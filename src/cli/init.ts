@@ -1,6 +1,7 @@
 /** `senmon init`: a package that publishes and runs as it is. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { basename, join, relative, resolve } from 'node:path'
+import { EDITOR_SCHEMA_NAME, printEditorSchema } from '../../schema/editor-schema.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { parseExpertKey } from '../../schema/expert-key.ts'
 import type { Command } from './command.ts'
@@ -8,7 +9,8 @@ import type { Command } from './command.ts'
 export const init: Command = {
   name: 'init',
   usage: '[directory]',
-  summary: 'Writes senmon.toml, package.json and a rehearsal: an expert that publishes and runs as it is.',
+  summary:
+    'Writes senmon.toml with its schema for editors, package.json and a rehearsal: an expert that publishes and runs as it is.',
   options: { name: { type: 'string', value: 'name', help: "The package's name; else the directory's." } },
   arity: [0, 1],
   async perform(call) {
@@ -53,12 +55,14 @@ function packageFiles(name: string): Readonly<Record<string, string>> {
   return {
     'package.json': `${JSON.stringify(manifest, undefined, 2)}\n`,
     'senmon.toml': printExpertFile(name),
+    [EDITOR_SCHEMA_NAME]: printEditorSchema(),
     'rehearsals/hello.toml': REHEARSAL,
   }
 }
 
 function printExpertFile(name: string): string {
-  return `# A rehearsal plays recorded turns, offline. Name a real model when you are ready: "anthropic/claude-sonnet-4-5".
+  return `#:schema ./${EDITOR_SCHEMA_NAME}
+# A rehearsal plays recorded turns, offline. Name a real model when you are ready: "anthropic/claude-sonnet-4-5".
 model = "rehearsal/hello"
 
 [experts."${name}"]

@@ -1,18 +1,26 @@
-/** `senmon lint`: all faults of an expert file and its package.json at once, each with its place. */
+/** `senmon lint`: all faults of an expert file and its package.json at once, and what the file comes to. */
 import { readFile } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
+import { parse } from 'smol-toml'
 import { PlatformError } from '../../schema/error.ts'
-import { EXPERT_FILE_NAMES, parseExpertFile } from '../../schema/expert-file.ts'
-import { isJsonObject } from '../../schema/json.ts'
+import { EXPERT_FILE_NAMES, LEFT_ASIDE, parseExpertFile } from '../../schema/expert-file.ts'
+import { checkAgainstPackage, foreignDelegates } from '../../schema/expert-package.ts'
+import type { ExpertFile } from '../../schema/expert.ts'
+import { isJsonObject, type Json } from '../../schema/json.ts'
 import { isFaults, type Fault } from '../../schema/toml-file.ts'
-import { exitCodeOf, type Command } from './command.ts'
-import { shown, styled } from './terminal.ts'
+import type { Api } from './api.ts'
+import { exitCodeOf, type Call, type Command } from './command.ts'
+import { reportOn, type LintReport, type PublishedReach } from './lint-report.ts'
+import { shown, styled, type Terminal } from './terminal.ts'
 
 export const lint: Command = {
   name: 'lint',
   usage: '[directory]',
-  summary: 'Finds all faults of an expert package, as the registry would at publish; needs no server.',
-  options: {},
+  summary: 'Finds all faults of an expert package, as the registry would at publish, and says what it comes to.',
+  details:
+    'Delegates of other packages are looked up where a server answers; without one they are listed as unchecked.\n' +
+    'With --json: one object { file, faults, warnings, experts }.',
+  options: { offline: { type: 'boolean', help: 'Ask no server.' } },
   arity: [0, 1],
   async perform(call) {
     const directory = resolve(call.directory, call.positionals[0] ?? '.')
@@ -25,16 +33,125 @@ export const lint: Command = {
           version === null ? [] : [{ expert, version }],
         )
     const manifestPath = relative(call.directory, join(directory, 'package.json'))
-    const faults = [
-      ...(isFaults(file) ? file : []),
-      ...checkManifest(await readText(join(directory, 'package.json')), manifestPath, name, versions),
-    ]
-    if (call.json) for (const fault of faults) call.terminal.write(`${JSON.stringify(fault)}\n`)
-    else for (const fault of faults) call.terminal.write(`${styled(call.terminal, 'red', shown(fault.message))}\n`)
-    if (faults.length > 0) return exitCodeOf('expert_file_invalid')
-    if (!call.json) call.terminal.write(`${path}: no faults\n`)
-    return 0
+    const manifest = await readText(join(directory, 'package.json'))
+    const malformed = [...(isFaults(file) ? file : []), ...checkManifest(manifest, manifestPath, name, versions)]
+    const own = ownOf(manifest)
+    const report =
+      isFaults(file) || own === undefined ? undefined : await examine(call, file, path, own, malformed.length === 0)
+    const faults = [...malformed, ...(report?.faults ?? []).map((message) => wholeFault(path, message))]
+    const warnings = isFaults(file) ? [] : [...leftAside(text, path), ...(report?.warnings ?? [])]
+    const experts = report?.experts ?? []
+    if (call.json) call.terminal.write(`${JSON.stringify({ file: path, faults, warnings, experts })}\n`)
+    else show(call.terminal, path, faults, warnings, experts)
+    return faults.length > 0 ? exitCodeOf('expert_file_invalid') : 0
   },
+}
+
+async function examine(
+  call: Call,
+  file: ExpertFile,
+  path: string,
+  own: { readonly name: string; readonly version: string },
+  isWellFormed: boolean,
+): Promise<LintReport> {
+  const foreign = foreignDelegates(own.name, file)
+  const published = call.flag('offline') || foreign.length === 0 ? new Map() : await lookUp(call, foreign)
+  const report = reportOn(file, own, published)
+  // Where versions differ, that has been said already.
+  const misfit = isWellFormed ? checkAgainstPackage(file, path, own) : undefined
+  return misfit === undefined ? report : { ...report, faults: [misfit.message, ...report.faults] }
+}
+
+const REACH = `query ($key: String!) { expert(key: $key) { key lock { experts { key skills {
+  requiredEnv allowedDomains command } } } } }`
+
+/** What the server's registry has of the delegates; nothing when no server answers or no key is there. */
+async function lookUp(call: Call, keys: readonly string[]): Promise<ReadonlyMap<string, PublishedReach | null>> {
+  const found = new Map<string, PublishedReach | null>()
+  try {
+    const api = await call.api()
+    for (const key of keys) found.set(key, await reachOf(api, key))
+    return found
+  } catch (error) {
+    if (!(error instanceof PlatformError)) throw error
+    if (error.code !== 'unauthenticated' && error.code !== 'server_unreachable' && error.code !== 'not_ready')
+      throw error
+    return found
+  }
+}
+
+async function reachOf(api: Api, key: string): Promise<PublishedReach | null> {
+  const expert = (await api.request(REACH, { key }))['expert']
+  const lock = isJsonObject(expert) ? expert['lock'] : null
+  if (!isJsonObject(lock)) return null
+  const experts = objects(lock['experts'])
+  const skills = experts.flatMap((one) => objects(one['skills']))
+  const keys = experts.flatMap((one) => texts([one['key'] ?? null]))
+  return {
+    keys,
+    requiredEnv: skills.flatMap((skill) => texts(skill['requiredEnv'])),
+    allowedDomains: skills.flatMap((skill) => texts(skill['allowedDomains'])),
+    commands: skills.flatMap((skill) => (typeof skill['command'] === 'string' ? [skill['command']] : [])),
+  }
+}
+
+function objects(value: Json | undefined) {
+  return Array.isArray(value) ? value.filter((item: Json) => isJsonObject(item)) : []
+}
+
+function texts(value: Json | undefined): readonly string[] {
+  return Array.isArray(value) ? value.filter((item: Json) => typeof item === 'string') : []
+}
+
+function show(
+  terminal: Terminal,
+  path: string,
+  faults: readonly Fault[],
+  warnings: readonly string[],
+  experts: LintReport['experts'],
+): void {
+  for (const fault of faults) terminal.write(`${styled(terminal, 'red', shown(fault.message))}\n`)
+  for (const warning of warnings) terminal.write(`${styled(terminal, 'yellow', shown(`warning: ${warning}`))}\n`)
+  if (faults.length > 0) return
+  for (const expert of experts) {
+    const { steps } = expert.worstCase
+    const rows: readonly (readonly [string, string])[] = [
+      ['model', expert.model ?? "the job's"],
+      ['delegates', expert.reaches.join(', ')],
+      ['unchecked', expert.unchecked.join(', ')],
+      ['environment', expert.requiredEnv.join(', ')],
+      ['domains', expert.allowedDomains.join(', ')],
+      ['commands', expert.commands.join(', ')],
+      ['worst case', steps === null ? 'no limit of steps' : `${steps} steps`],
+    ]
+    terminal.write(`\n${styled(terminal, 'bold', shown(expert.key))}\n`)
+    for (const [name, value] of rows) if (value !== '') terminal.write(`  ${name.padEnd(11)}  ${shown(value)}\n`)
+  }
+  terminal.write(`\n${path}: no faults\n`)
+}
+
+/** Keys that have no effect here, each with what has. */
+function leftAside(text: string, path: string): readonly string[] {
+  return Object.keys(parse(text)).flatMap((key) => {
+    const words = LEFT_ASIDE[key]
+    return words === undefined ? [] : [`${path}: ${key} has no effect: ${words}.`]
+  })
+}
+
+/** Name and version of a package.json that has both. */
+function ownOf(manifest: string | undefined): { readonly name: string; readonly version: string } | undefined {
+  try {
+    const parsed: unknown = JSON.parse(manifest ?? '')
+    if (!isJsonObject(parsed)) return undefined
+    const { name, version } = parsed
+    return typeof name === 'string' && typeof version === 'string' ? { name, version } : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function wholeFault(file: string, message: string): Fault {
+  return { file, line: 1, column: null, table: 'the top level', field: null, message: `${file}: ${message}` }
 }
 
 async function readExpertFile(directory: string): Promise<{ name: string; text: string }> {

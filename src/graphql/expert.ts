@@ -1,6 +1,8 @@
 /** Published experts. What is private to an expert, its instruction, is not here. */
+import { isRefusal } from '../../schema/error.ts'
 import type { PublishedExpert } from '../expert/expert-source.ts'
 import { builder, firstSchema, PAGE_DEFAULT } from './builder.ts'
+import { LockRef } from './lock.ts'
 import { pageOf, pageRef } from './page.ts'
 
 const ExpertRef = builder.objectRef<PublishedExpert>('Expert').implement({
@@ -18,6 +20,15 @@ const ExpertRef = builder.objectRef<PublishedExpert>('Expert').implement({
     skills: t.stringList({ resolve: ({ skills }) => skills }),
     tags: t.stringList({ resolve: ({ tags }) => tags }),
     versions: t.stringList({ description: 'Newest first.', resolve: ({ versions }) => versions }),
+    lock: t.field({
+      type: LockRef,
+      nullable: true,
+      description: 'What a job of it would run.',
+      resolve: async ({ key }, _args, { experts }) => {
+        const lock = await experts.resolve(key)
+        return isRefusal(lock) ? null : lock
+      },
+    }),
     publishedAt: t.expose('publishedAt', { type: 'DateTime' }),
   }),
 })

@@ -1,5 +1,5 @@
 /** The lock that a job pins: exactly which experts and skills it runs, by version and integrity. */
-import type { Lock, LockedExpert, LockedSkill } from '../../schema/lock.ts'
+import type { Lock, LockedExpert, LockedSkill, LockedStdioSkill } from '../../schema/lock.ts'
 import { builder } from './builder.ts'
 
 const LockedSkillRef = builder
@@ -15,6 +15,11 @@ const LockedSkillRef = builder
           skill.type === 'mcpStdioSkill'
             ? skill.packages.map(({ name, version, integrity }) => ({ name, version, integrity }))
             : [],
+      }),
+      command: t.string({
+        nullable: true,
+        description: 'The package that is started, at its version, and its arguments; null for an interactive skill.',
+        resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? printCommand(skill) : null),
       }),
       requiredEnv: t.stringList({ resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.requiredEnv : []) }),
       allowedDomains: t.stringList({
@@ -32,6 +37,7 @@ const LockedExpertRef = builder.objectRef<LockedExpert>('LockedExpert').implemen
     integrity: t.string({ resolve: (expert) => expert.package.integrity }),
     description: t.exposeString('description'),
     model: t.exposeString('model', { nullable: true }),
+    maxSteps: t.exposeInt('maxSteps', { nullable: true, description: "A run's own limit." }),
     delegates: t.field({ type: 'JSON', description: 'Alias to exact key.', resolve: ({ delegates }) => delegates }),
     skills: t.field({
       type: [LockedSkillRef],
@@ -47,3 +53,8 @@ export const LockRef = builder.objectRef<Lock>('Lock').implement({
     experts: t.field({ type: [LockedExpertRef], resolve: ({ experts }) => Object.values(experts) }),
   }),
 })
+
+function printCommand({ packages, entry, args }: LockedStdioSkill): string {
+  const started = packages.find(({ path }) => entry.startsWith(`${path}/`))
+  return [started === undefined ? entry : `${started.name}@${started.version}`, ...args].join(' ')
+}

@@ -409,7 +409,8 @@ describe('init and lint', () => {
     const directory = await scratch()
     expect((await senmon(['init', 'my-expert'], noApi, fakeTerminal(), directory)).code).toBe(0)
     const { code, terminal } = await senmon(['lint', 'my-expert'], noApi, fakeTerminal(), directory)
-    expect(terminal.written).toBe('my-expert/senmon.toml: no faults\n')
+    expect(terminal.written).toMatch(/^\nmy-expert\n(?:  .*\n)+\nmy-expert\/senmon\.toml: no faults\n$/)
+    expect(await readFile(join(directory, 'my-expert', 'senmon.toml'), 'utf8')).toMatch(/^#:schema \.\/senmon\.schema/)
     expect(code).toBe(0)
     expect((await senmon(['init', 'my-expert'], noApi, fakeTerminal(), directory)).code).toBe(2)
     expect((await senmon(['init', '.', '--name', 'Not A Name'], noApi, fakeTerminal(), directory)).code).toBe(2)
@@ -428,6 +429,32 @@ describe('init and lint', () => {
     expect(second.terminal.written).toBe(
       'package.json: "version" is "0.1.0" but the expert "my-expert" says "0.2.0".\n',
     )
+  })
+
+  it('looks delegates up where a server answers, and says what is unchecked where none does', async () => {
+    const directory = await scratch()
+    await senmon(['init', '.', '--name', 'my-expert'], noApi, fakeTerminal(), directory)
+    const toml = await readFile(join(directory, 'senmon.toml'), 'utf8')
+    await writeFile(join(directory, 'senmon.toml'), `envPath = [".env"]\n${toml}delegates = ["reader@^1", "gone"]\n`)
+    const reader = {
+      key: 'reader@1.0.0',
+      skills: [{ requiredEnv: ['TOKEN'], allowedDomains: [], command: 'mcp@1.0.0' }],
+    }
+    const api = fakeApi({
+      answer: (_query, { key }) => ({ expert: key === 'gone' ? null : { lock: { experts: [reader] } } }),
+    })
+    const online = await senmon(['lint', '--json'], api, fakeTerminal(), directory)
+    expect(online.code).toBe(2)
+    expect(JSON.parse(online.terminal.written)).toMatchObject({
+      file: 'senmon.toml',
+      faults: [{ message: 'senmon.toml: "my-expert" delegates to gone, which is neither in the file nor published.' }],
+      warnings: ['senmon.toml: envPath has no effect: variables come from no file; set them with senmon secret set.'],
+      experts: [{ reaches: ['reader@1.0.0'], requiredEnv: ['TOKEN'], commands: ['mcp@1.0.0'], unchecked: [] }],
+    })
+    const down = { ...noApi, fetchFn: () => Promise.reject(new TypeError('refused')) }
+    const offline = await senmon(['lint'], down, fakeTerminal(), directory)
+    expect(offline.code).toBe(0)
+    expect(offline.terminal.written).toContain('  unchecked    gone, reader@^1\n')
   })
 })
 

@@ -1,0 +1,84 @@
+/** The JSON Schema of the expert file, for editors: printed from the parser's own shape. */
+import { z } from 'zod'
+import { fileSchema } from './expert-file.ts'
+import { isJsonObject, type Json, type JsonObject } from './json.ts'
+
+export const EDITOR_SCHEMA_NAME = 'senmon.schema.json'
+
+/** What an editor shows beside a key. A key means the same wherever it stands, or is written with its table. */
+const WORDS: Readonly<Record<string, string>> = {
+  'file.model': 'The model of every expert here that names none: provider/model.',
+  'file.provider': 'The provider of models that are named without one.',
+  'file.maxSteps': 'The limit of every expert here that names none.',
+  'file.reasoningBudget': 'How much the model may think: tokens, or none, minimal, low, medium, high.',
+  'file.maxRetries': 'How often a generation is tried again after a failure that may pass.',
+  'file.timeout': 'How long one attempt at a generation may take, in ms.',
+  'file.envPath': 'Read and left aside: secrets are set with `senmon secret set`.',
+  'file.runtime': 'Read and left aside: Senmon runs it.',
+  'file.experts': 'The experts of this package, by name. One is named as the package.',
+  providerName: 'Such as "anthropic".',
+  version: "The package's version.",
+  minRuntimeVersion: 'The oldest Senmon that this expert works with.',
+  description: 'What a delegator, or the model, sees of it.',
+  instruction: 'What the expert is told; private to it. At most 20 KiB.',
+  model: "provider/model; without it, the file's or the job's.",
+  maxSteps: 'The most generations that one run may take.',
+  delegates: 'Expert keys: "name", "@scope/name@^2", or another expert of this file.',
+  tags: 'Words to be found by.',
+  skills: 'Where the tools come from, by the name that prefixes them.',
+  type: 'The kind of skill.',
+  rule: 'How the expert shall use the skill: part of its system prompt.',
+  pick: 'The only tools on offer.',
+  omit: 'Tools that are not on offer.',
+  command: 'May be "npx", as other runtimes write it.',
+  packageName: 'The npm package, with a version or range: "@senmon/files@^1".',
+  args: 'Arguments of the program.',
+  requiredEnv: 'Secrets of the application that the skill gets as variables, and no others.',
+  allowedDomains: 'Hosts that the skill may reach: "api.example.com", "*.example.com".',
+  lazyInit: 'Start on first use (the default), or when the run starts.',
+  endpoint: 'The https URL of the MCP server.',
+  tools: 'The questions that the expert may put to its human, by name.',
+  kind: 'confirm, ask, choose, or the JSON Schema of the answer as text.',
+  inputJsonSchema: 'JSON Schema, as text, of what the expert says when it asks.',
+  answerJsonSchema: 'JSON Schema, as text, of the answer, for kind "schema".',
+  options: 'What a choice offers; without it, the expert names the options.',
+}
+
+/** The schema as JSON text, with a line feed at its end. What the grammar refuses with a reason is left out of it. */
+export function printEditorSchema(): string {
+  const printed = JSON.parse(
+    JSON.stringify(z.toJSONSchema(fileSchema, { io: 'input', target: 'draft-7', unrepresentable: 'any' })),
+  ) as JsonObject // what JSON.parse gave
+  const { $schema, ...shape } = described(printed, 'file')
+  const head = { $schema: $schema ?? null, title: 'Senmon expert file', description: 'senmon.toml: docs/experts.md' }
+  return `${JSON.stringify({ ...head, ...shape }, undefined, 2)}\n`
+}
+
+/** The schema with words at its keys; `table` names the outermost table, whose keys have words of their own. */
+function described(schema: JsonObject, table: string): JsonObject {
+  return Object.fromEntries(
+    Object.entries(schema).map(([name, value]): [string, Json] => {
+      if (name === 'properties' && isJsonObject(value)) return [name, describedKeys(value, table)]
+      if (Array.isArray(value))
+        return [name, value.map((item: Json) => (isJsonObject(item) ? described(item, '') : item))]
+      return [name, isJsonObject(value) ? described(value, '') : value]
+    }),
+  )
+}
+
+function describedKeys(properties: JsonObject, table: string): JsonObject {
+  return Object.fromEntries(
+    Object.entries(properties)
+      .filter(([, value]) => !isRefused(value))
+      .map(([key, value]): [string, Json] => {
+        const description = WORDS[`${table}.${key}`] ?? WORDS[key]
+        if (!isJsonObject(value)) return [key, value]
+        return [key, { ...(description === undefined ? {} : { description }), ...described(value, '') }]
+      }),
+  )
+}
+
+/** `z.never()`: a key that is known only to be refused with a reason. */
+function isRefused(schema: Json): boolean {
+  return isJsonObject(schema) && isJsonObject(schema['not']) && Object.keys(schema['not']).length === 0
+}

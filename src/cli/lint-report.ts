@@ -1,0 +1,160 @@
+/** What an expert file comes to, over all that it reaches: delegates, environment, domains, commands, worst case. Pure. */
+import { parseExpertKey } from '../../schema/expert-key.ts'
+import { findCycle, localDelegate, wholeName } from '../../schema/expert-package.ts'
+import type { Expert, ExpertFile } from '../../schema/expert.ts'
+import { satisfies } from '../../schema/version-spec.ts'
+
+/** An expert that is published, with all that it reaches: what its lock says. */
+export interface PublishedReach {
+  /** Exact keys, its own among them. */
+  readonly keys: readonly string[]
+  readonly requiredEnv: readonly string[]
+  readonly allowedDomains: readonly string[]
+  readonly commands: readonly string[]
+}
+
+/** By delegate key as written: what the registry has, null for nothing; an absent key has not been looked up. */
+export type Published = ReadonlyMap<string, PublishedReach | null>
+
+export interface ExpertReport {
+  readonly name: string
+  /** As others name it. */
+  readonly key: string
+  readonly model: string | null
+  /** Every expert that a run may lead to, itself excepted: whole names here, exact keys of others, or keys as written. */
+  readonly reaches: readonly string[]
+  /** Delegates that nobody has looked up. */
+  readonly unchecked: readonly string[]
+  readonly requiredEnv: readonly string[]
+  readonly allowedDomains: readonly string[]
+  readonly commands: readonly string[]
+  /** The most that one run may take, its delegates included; null for no limit. */
+  readonly worstCase: { readonly steps: number | null }
+}
+
+export interface LintReport {
+  /** Sentences: what the registry would refuse. */
+  readonly faults: readonly string[]
+  /** Sentences: what is allowed and probably not meant. */
+  readonly warnings: readonly string[]
+  readonly experts: readonly ExpertReport[]
+}
+
+/** `own` is what package.json says. */
+export function reportOn(
+  file: ExpertFile,
+  own: { readonly name: string; readonly version: string },
+  published: Published,
+): LintReport {
+  const cycle = findCycle(own.name, file)
+  const experts = Object.values(file.experts)
+  if (cycle !== undefined)
+    return { faults: [`The delegates form a cycle: ${cycle.join(' -> ')}.`], warnings: [], experts: [] }
+  return {
+    faults: experts.flatMap((expert) => deadDelegates(file, own, published, expert)),
+    warnings: [
+      ...unreachable(file, own.name),
+      ...experts.flatMap((expert) => [...uselessSkills(expert), ...(expert.model === null ? [modelless(expert)] : [])]),
+    ],
+    experts: experts.map((expert) => reportOnExpert(file, own.name, published, expert)),
+  }
+}
+
+function deadDelegates(
+  file: ExpertFile,
+  own: { readonly name: string; readonly version: string },
+  published: Published,
+  expert: Expert,
+): readonly string[] {
+  return expert.delegates.flatMap((written) => {
+    const spec = parseExpertKey(written)?.spec
+    const local = localDelegate(own.name, file, written)
+    if (local === undefined)
+      return published.get(written) === null
+        ? [`"${expert.name}" delegates to ${written}, which is neither in the file nor published.`]
+        : []
+    if (spec === undefined || satisfies(own.version, spec)) return []
+    return [`"${expert.name}" delegates to ${written}, but that expert of the same file has version ${own.version}.`]
+  })
+}
+
+/** Experts that no way of delegation leads to from the one that the package is named for. */
+function unreachable(file: ExpertFile, packageName: string): readonly string[] {
+  const main = Object.values(file.experts).find((expert) => wholeName(packageName, expert.name) === packageName)
+  if (main === undefined) return []
+  const reached = new Set(localReach(file, packageName, main).map((expert) => expert.name))
+  return Object.values(file.experts)
+    .filter((expert) => !reached.has(expert.name))
+    .map((expert) => {
+      const skills = Object.keys(expert.skills)
+      const also = skills.length === 0 ? '' : `, and its skills ${skills.join(', ')} with it`
+      const whole = wholeName(packageName, expert.name) ?? expert.name
+      return `No delegation leads from "${main.name}" to "${expert.name}"${also}; it runs only when it is asked for as ${whole}.`
+    })
+}
+
+function uselessSkills(expert: Expert): readonly string[] {
+  return Object.entries(expert.skills).flatMap(([name, skill]) =>
+    skill.type !== 'interactiveSkill' && skill.pick?.length === 0
+      ? [`The skill "${name}" of "${expert.name}" offers no tool, because its pick is empty.`]
+      : [],
+  )
+}
+
+function modelless(expert: Expert): string {
+  return `"${expert.name}" names no model: every job of it must.`
+}
+
+/** An expert and all experts of the same file that it may lead to, each once. The file has no cycle. */
+function localReach(file: ExpertFile, packageName: string, expert: Expert): readonly Expert[] {
+  const reached = new Map<string, Expert>()
+  const visit = (one: Expert): void => {
+    if (reached.has(one.name)) return
+    reached.set(one.name, one)
+    for (const key of one.delegates) {
+      const local = localDelegate(packageName, file, key)
+      if (local !== undefined) visit(local)
+    }
+  }
+  visit(expert)
+  return [...reached.values()]
+}
+
+function reportOnExpert(file: ExpertFile, packageName: string, published: Published, expert: Expert): ExpertReport {
+  const here = localReach(file, packageName, expert)
+  const foreign = here.flatMap((one) =>
+    one.delegates.filter((key) => localDelegate(packageName, file, key) === undefined),
+  )
+  const found = foreign.flatMap((key) => published.get(key) ?? [])
+  const skills = here.flatMap((one) => Object.values(one.skills))
+  const stdio = skills.flatMap((skill) => (skill.type === 'mcpStdioSkill' ? [skill] : []))
+  return {
+    name: expert.name,
+    key: wholeName(packageName, expert.name) ?? expert.name,
+    model: expert.model,
+    reaches: sorted([
+      ...here.filter((one) => one !== expert).map((one) => wholeName(packageName, one.name) ?? one.name),
+      ...found.flatMap(({ keys }) => keys),
+    ]),
+    unchecked: sorted(foreign.filter((key) => !published.has(key))),
+    requiredEnv: sorted([...stdio.flatMap((skill) => skill.requiredEnv), ...found.flatMap((one) => one.requiredEnv)]),
+    allowedDomains: sorted([
+      ...stdio.flatMap((skill) => skill.allowedDomains),
+      ...found.flatMap((one) => one.allowedDomains),
+    ]),
+    commands: sorted([
+      ...stdio.map(({ packageName: name, spec, args }) => [`${name}@${spec}`, ...args].join(' ')),
+      ...found.flatMap((one) => one.commands),
+    ]),
+    worstCase: worstCase(expert),
+  }
+}
+
+/** A run that may delegate starts as many runs as its model asks for: its own limit of steps bounds itself alone. */
+function worstCase(expert: Expert): ExpertReport['worstCase'] {
+  return { steps: expert.delegates.length === 0 ? expert.maxSteps : null }
+}
+
+function sorted(texts: readonly string[]): readonly string[] {
+  return [...new Set(texts)].toSorted()
+}

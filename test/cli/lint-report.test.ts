@@ -1,0 +1,106 @@
+/** What a file comes to: over all that its experts reach, here and in the registry. */
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { parseExpertFile } from '../../schema/expert-file.ts'
+import { isFaults } from '../../schema/toml-file.ts'
+import { reportOn, type Published } from '../../src/cli/lint-report.ts'
+
+const OWN = { name: '@acme/team', version: '1.2.0' }
+
+function report(text: string, published: Published = new Map()) {
+  const file = parseExpertFile(text, 'senmon.toml')
+  if (isFaults(file)) throw new Error(file.map((fault) => fault.message).join('\n'))
+  return reportOn(file, OWN, published)
+}
+
+const expert = (name: string, delegates: readonly string[], lines = 'model = "x/y"') =>
+  `[experts."${name}"]\ninstruction = "x"\ndelegates = ${JSON.stringify(delegates)}\n${lines}\n`
+const skill = (of: string, lines: string) =>
+  `[experts."${of}".skills."s"]\ntype = "mcpStdioSkill"\npackageName = "@senmon/files@^1"\n${lines}\n`
+
+describe('the report on a file', () => {
+  it('gathers what an expert and all its delegates need, those of the registry included', () => {
+    const text =
+      expert('team', ['reader', '@other/x@^2'], 'model = "x/y"\nmaxSteps = 9') +
+      skill('team', 'requiredEnv = ["A"]\nallowedDomains = ["a.example.com"]') +
+      expert('reader', []) +
+      skill('reader', 'requiredEnv = ["B", "A"]\nargs = ["--read-only"]')
+    const published = new Map([
+      [
+        '@other/x@^2',
+        { keys: ['@other/x@2.1.0'], requiredEnv: ['C'], allowedDomains: ['*.c.example.com'], commands: ['c@1.0.0'] },
+      ],
+    ])
+    expect(report(text, published)).toEqual({
+      faults: [],
+      warnings: [],
+      experts: [
+        {
+          name: 'team',
+          key: '@acme/team',
+          model: 'x/y',
+          reaches: ['@acme/team/reader', '@other/x@2.1.0'],
+          unchecked: [],
+          requiredEnv: ['A', 'B', 'C'],
+          allowedDomains: ['*.c.example.com', 'a.example.com'],
+          commands: ['@senmon/files@^1', '@senmon/files@^1 --read-only', 'c@1.0.0'],
+          worstCase: { steps: null },
+        },
+        expect.objectContaining({ key: '@acme/team/reader', reaches: [], requiredEnv: ['A', 'B'] }),
+      ],
+    })
+  })
+
+  it('names a cycle, a delegate that is nowhere, and one of another version', () => {
+    expect(report(expert('team', ['a']) + expert('a', ['b']) + expert('b', ['a'])).faults).toEqual([
+      'The delegates form a cycle: a -> b -> a.',
+    ])
+    expect(report(expert('team', ['gone']), new Map([['gone', null]])).faults).toEqual([
+      '"team" delegates to gone, which is neither in the file nor published.',
+    ])
+    expect(report(expert('team', ['a@^2']) + expert('a', [])).faults).toEqual([
+      '"team" delegates to a@^2, but that expert of the same file has version 1.2.0.',
+    ])
+  })
+
+  it('does not call a delegate dead that nobody has looked up', () => {
+    const { faults, experts } = report(expert('team', ['gone']))
+    expect([faults, experts[0]?.unchecked]).toEqual([[], ['gone']])
+  })
+
+  it('warns of experts and skills that nothing leads to', () => {
+    const text = expert('team', []) + expert('alone', []) + skill('alone', 'pick = []')
+    expect(report(text).warnings).toEqual([
+      'No delegation leads from "team" to "alone", and its skills s with it; it runs only when it is asked for as @acme/team/alone.',
+      'The skill "s" of "alone" offers no tool, because its pick is empty.',
+    ])
+    expect(report(expert('team', [], '')).warnings).toEqual(['"team" names no model: every job of it must.'])
+  })
+
+  it('finds a cycle exactly when a walk along delegates comes back', () => {
+    const names = ['team', 'b', 'c', 'd', 'e']
+    const graph = fc.array(fc.tuple(fc.constantFrom(...names), fc.constantFrom(...names)), { maxLength: 9 })
+    fc.assert(
+      fc.property(graph, (pairs) => {
+        const edges = pairs.filter(([from, to]) => from !== to)
+        const next = (name: string) => [...new Set(edges.filter(([from]) => from === name).map(([, to]) => to))]
+        const reach = (name: string): Set<string> => {
+          const seen = new Set<string>()
+          for (
+            let rest = next(name);
+            rest.length > 0;
+            rest = rest.flatMap((one) => next(one)).filter((one) => !seen.has(one))
+          )
+            for (const one of rest) seen.add(one)
+          return seen
+        }
+        const { faults, experts } = report(names.map((name) => expert(name, next(name))).join(''))
+        expect(faults.length > 0).toBe(names.some((name) => reach(name).has(name)))
+        for (const one of experts)
+          expect(one.reaches).toEqual(
+            [...reach(one.name)].map((name) => (name === 'team' ? '@acme/team' : `@acme/team/${name}`)).toSorted(),
+          )
+      }),
+    )
+  })
+})
