@@ -25,7 +25,7 @@ import { openServer } from './http/server.ts'
 import { openJobs, type Jobs } from './job/jobs.ts'
 import { openLocalMachineHost } from './local/local-machine-host.ts'
 import { openUnsafeProcessHost } from './local/unsafe-process-host.ts'
-import { openLog, type Log } from './log.ts'
+import { openLog } from './log.ts'
 import { openNpmExpertSource } from './npm/npm-expert-source.ts'
 import { publishDirectory } from './npm/package-publisher.ts'
 import { attemptLimits, openAttempts } from './pool/attempts.ts'
@@ -50,7 +50,10 @@ const clock: Clock = {
   },
 }
 const chance: Chance = { bytes: (count) => new Uint8Array(randomBytes(count)) }
-const log = openLog((line) => process.stderr.write(line), clock.now)
+const log = openLog(
+  (line) => process.stderr.write(line),
+  () => clock.now(),
+)
 
 /** The application that a laptop's user works as, and the one that owns the skills which come with the platform. */
 const DEV = 'dev'

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { parseConfig } from '../src/config.ts'
 
@@ -46,7 +47,7 @@ describe('the configuration', () => {
     expect(JSON.stringify(faults)).not.toContain('canary')
     const config = parseConfig({ DATABASE_URL: 'postgres://u:canary@h/d', OPENAI_API_KEY: 'canary' }, absolute)
     expect(JSON.stringify(config)).not.toContain('canary')
-    expect(`${config}`).not.toContain('canary')
+    expect(inspect(config)).not.toContain('canary')
   })
 
   it('refuses to run with certificate checks off', () => {
