@@ -10,7 +10,7 @@ export default defineConfig({
   test: {
     pool: 'forks',
     projects: [
-      { ssr, test: { name: 'core', include: ['test/**/*.test.ts'], exclude: whole } },
+      { ssr, test: { name: 'core', include: ['test/**/*.test.ts'], exclude: whole, testTimeout: 30_000 } },
       { ssr, test: { name: 'whole', include: whole, testTimeout: 60_000, hookTimeout: 120_000 } },
     ],
   },
