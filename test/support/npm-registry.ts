@@ -47,7 +47,8 @@ export interface PublishBody {
   [field: string]: unknown
 }
 
-function publishBody(url: string, manifest: Manifest, tarball: Uint8Array): PublishBody {
+/** What `npm publish` sends for a tarball. */
+export function publishBody(url: string, manifest: Manifest, tarball: Uint8Array): PublishBody {
   const { name, version } = manifest
   const file = `${name}-${version}.tgz`
   const integrity = `sha512-${createHash('sha512').update(tarball).digest('base64')}`
