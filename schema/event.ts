@@ -69,6 +69,30 @@ export type JobFact =
       readonly data: { readonly query: string | null; readonly maxSteps: number | null }
     }
   | { readonly type: 'cancelRequested'; readonly data: { readonly reason: string } }
+  /**
+   * Everything before this was copied from another job, fact by fact under the same `seq`; what follows is this
+   * job's own. `parentHash` is the hash of the last copied fact in the parent's chain.
+   */
+  | {
+      readonly type: 'jobForked'
+      readonly data: {
+        readonly parentJobId: JobId
+        readonly parentSeq: number
+        readonly parentHash: Sha256
+        /** The job that no fork made, at the root of all: its id is what ids of runs and questions derive from. */
+        readonly originJobId: JobId
+        /** Ends the runs that are open and asks the coordinator this; null goes on where the parent stood. */
+        readonly query: string | null
+        /** Null leaves what the parent had. */
+        readonly model: string | null
+        readonly maxSteps: number | null
+        readonly lockHash: Sha256
+        /** The expert whose instruction the fork's lock replaces; null when the lock is the parent's. */
+        readonly instructed: string | null
+      }
+    }
+  /** The log before this was brought here as a bundle; nothing follows. */
+  | { readonly type: 'jobImported'; readonly data: { readonly headHash: Sha256 } }
   /** Nothing can move until a human answers; the machine is gone. */
   | { readonly type: 'jobRested'; readonly data: { readonly questionIds: readonly QuestionId[] } }
   | {
@@ -193,6 +217,27 @@ export function chain(
     prevHash = hash
   }
   return chained
+}
+
+/** The same facts at the same moments as the log of a job, from its genesis: what a fork begins with. */
+export function rechain(jobId: JobId, events: readonly (NewEvent & { readonly at: number })[]): readonly JobEvent[] {
+  const chained: JobEvent[] = []
+  let prevHash = genesisHash(jobId)
+  for (const [i, { v, type, runId, expertKey, stepNumber, at, data }] of events.entries()) {
+    const open = { v, type, runId, expertKey, stepNumber, at, data, jobId, seq: i + 1, prevHash } as JobEvent
+    prevHash = hashEvent(open)
+    chained.push({ ...open, hash: prevHash })
+  }
+  return chained
+}
+
+/**
+ * The job whose id the ids of runs and questions in this log derive from: the job itself, or the one at the root of
+ * its forks, so that what a fork copied and what it goes on with name the same things alike.
+ */
+export function originOf(jobId: JobId, facts: readonly Fact[]): JobId {
+  for (const fact of facts) if (fact.type === 'jobForked') return fact.data.originJobId
+  return jobId
 }
 
 /** SHA-256 over the canonical text of everything in an event but `hash`. */

@@ -22,6 +22,7 @@ import { openMasterKey, readDevKey, writeDevKey } from './disk/key-files.ts'
 import { openGateway } from './gateway/models.ts'
 import { schema } from './graphql/schema.ts'
 import { openServer } from './http/server.ts'
+import { openForks, type Forks } from './job/forks.ts'
 import { openJobs, type Jobs } from './job/jobs.ts'
 import { openLocalMachineHost } from './local/local-machine-host.ts'
 import { openUnsafeProcessHost } from './local/unsafe-process-host.ts'
@@ -129,17 +130,18 @@ async function predecessorIsDead(holder: string): Promise<boolean> {
   return host === hostname() && !(await isAlive(pid, start))
 }
 
-/** Without a sandbox a published expert does not run: creating or continuing its job is refused, all else works. */
-function guardJobs(jobs: Jobs, missing: () => string | null): Jobs {
+/** Without a sandbox a published expert does not run: creating, continuing or forking its job is refused, all else works. */
+function guardVerbs(jobs: Jobs, forks: Forks, missing: () => string | null): { jobs: Jobs; forks: Forks } {
   const guard = async <Result>(go: () => Promise<Result>) => {
     const reason = missing()
     return reason === null ? go() : refuse('machine_host_missing', reason)
   }
-  return {
+  const guarded: Jobs = {
     ...jobs,
     create: (applicationId, input) => guard(() => jobs.create(applicationId, input)),
     continue: (applicationId, input) => guard(() => jobs.continue(applicationId, input)),
   }
+  return { jobs: guarded, forks: { fork: (applicationId, input) => guard(() => forks.fork(applicationId, input)) } }
 }
 
 async function start(config: Config): Promise<void> {
@@ -182,18 +184,8 @@ async function serve(config: Config, opened: Opened): Promise<void> {
   })
   let hostMissing: string | null = 'this process has not yet looked for a sandbox; try again in a moment'
   const jobLog = new PostgresJobLog(database, clock)
-  const jobs = guardJobs(
-    openJobs({
-      log: jobLog,
-      experts,
-      content,
-      models: gateway,
-      clock,
-      chance,
-      limits: LIMITS,
-    }),
-    () => hostMissing,
-  )
+  const stores = { log: jobLog, content, models: gateway, clock, chance, limits: LIMITS }
+  const { jobs, forks } = guardVerbs(openJobs({ ...stores, experts }), openForks(stores), () => hostMissing)
   const registry = opened.keep(
     await openRegistry({
       directory: join(dataDirectory, 'registry'),
@@ -218,6 +210,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
     await openServer({
       schema,
       jobs,
+      forks,
       applications,
       secrets,
       experts,

@@ -38,6 +38,8 @@ export function evolve(jobId: JobId, lock: Lock, before: JobRuns, fact: PlacedFa
       return { ...state, canceled: true }
     case 'jobFinished':
       return endAll(state, fact.data)
+    case 'jobForked':
+      return forked(state, fact.data)
     case 'runStarted':
       return started(lock, state, fact)
     default: {
@@ -105,6 +107,14 @@ function answered(state: JobRuns, data: { readonly questionId: QuestionId; reado
       ? { ...call, path: { ...call.path, answer: { value: data.value } } }
       : call,
   )
+}
+
+/** A fork goes on where its parent stood, or asks the coordinator anew over the heads of the runs that were open. */
+function forked(state: JobRuns, data: Extract<PlacedFact, { type: 'jobForked' }>['data']): JobRuns {
+  const stepsMax = data.maxSteps ?? state.stepsMax
+  if (data.query === null) return { ...state, stepsMax, canceled: false }
+  const over = endAll(state, { outcome: 'canceled', reason: 'forked', message: null, result: null })
+  return { ...over, stepsMax, canceled: false, wanted: [data.query] }
 }
 
 /** The job ended over its runs' heads, or with them. */

@@ -4,6 +4,7 @@ import type { CompartmentName, GenerateParams, RunnerLine, StartLine, Supervisor
 import type { PlacedFact } from '../../schema/conversation.ts'
 import { replay } from '../../schema/decider.ts'
 import { isErrorCode, PlatformError } from '../../schema/error.ts'
+import { originOf } from '../../schema/event.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { openLoop, type Loop } from './loop.ts'
 import { performer, type Skills } from './perform.ts'
@@ -38,7 +39,7 @@ export async function runJob(lines: AsyncIterator<SupervisorLine>, ports: Runner
   if (history.length !== start.historyCount)
     throw new PlatformError('protocol_breach', `${history.length} events came, ${start.historyCount} were announced`)
 
-  const core = jobRuns(start.jobId, start.lock)
+  const core = jobRuns(originOf(start.jobId, history), start.lock)
   const state = replay(core, history)
   const skills = ports.openSkills(start, state)
   const requests = openRequests(ports.send)

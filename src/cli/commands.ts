@@ -9,6 +9,7 @@ import { openApi, type Api } from './api.ts'
 import { cancel } from './cancel.ts'
 import { exitCodeOf, parseArguments, printHelp, type Command, type ParsedArguments } from './command.ts'
 import { goOn } from './continue.ts'
+import { fork } from './fork.ts'
 import { init } from './init.ts'
 import { jobs } from './jobs.ts'
 import { lint } from './lint.ts'
@@ -18,7 +19,7 @@ import { secret } from './secret.ts'
 import { start } from './start.ts'
 import { shown, type Terminal } from './terminal.ts'
 
-export const COMMANDS: readonly Command[] = [start, run, goOn, answer, cancel, log, jobs, init, lint, secret]
+export const COMMANDS: readonly Command[] = [start, run, goOn, answer, cancel, fork, log, jobs, init, lint, secret]
 
 const DEFAULT_URL = 'http://127.0.0.1:4000'
 

@@ -5,7 +5,7 @@ import { parseId } from '../../schema/id.ts'
 import type { JobSummary } from '../job/job-summary.ts'
 import { builder, firstSchema, PAGE_DEFAULT } from './builder.ts'
 import { CheckpointConnection, listCheckpoints } from './checkpoint.ts'
-import { parseContinueJob, parseCreateJob, refuseJob } from '../job/job-request.ts'
+import { parseContinueJob, parseCreateJob, parseForkJob, refuseJob } from '../job/job-request.ts'
 import { LockRef } from './lock.ts'
 import { OutcomeRef } from './outcome.ts'
 import { pageOf, pageRef } from './page.ts'
@@ -27,6 +27,11 @@ const MachineRef = builder.objectRef<MachineFacts>('Machine').implement({
     dispatchMs: t.exposeFloat('dispatchMs', { description: "From the lease to the machine's first line." }),
     bootId: t.exposeString('bootId'),
   }),
+})
+
+const ForkedFromRef = builder.objectRef<{ readonly jobId: string; readonly seq: number }>('ForkedFrom').implement({
+  description: 'Where a fork goes on from: its log begins with the events of that job up to this seq.',
+  fields: (t) => ({ jobId: t.exposeID('jobId'), seq: t.exposeInt('seq') }),
 })
 
 const JobRef = builder.objectRef<JobSummary>('Job').implement({
@@ -70,6 +75,16 @@ const JobRef = builder.objectRef<JobSummary>('Job').implement({
       nullable: true,
       resolve: async (job, _args, { jobs, caller }) => (await jobs.lock(caller.application.id, job.id)) ?? null,
     }),
+    forkedFrom: t.field({
+      type: ForkedFromRef,
+      nullable: true,
+      description: 'The job that a fork was made of.',
+      resolve: (job) => job.forkedFrom ?? null,
+    }),
+    imported: t.boolean({
+      description: 'A bundle brought it: it can be read and forked, and nothing else.',
+      resolve: (job) => job.imported === true,
+    }),
     revision: t.exposeInt('revision', { description: 'How many events its log has.' }),
     createdAt: t.expose('createdAt', { type: 'DateTime' }),
     updatedAt: t.expose('updatedAt', { type: 'DateTime' }),
@@ -85,6 +100,7 @@ const jobOrRefusal = (name: string) =>
   })
 const CreateJobResult = jobOrRefusal('CreateJobResult')
 const ContinueJobResult = jobOrRefusal('ContinueJobResult')
+const ForkJobResult = jobOrRefusal('ForkJobResult')
 const CancelJobResult = jobOrRefusal('CancelJobResult')
 
 const FileInputRef = builder.inputType('FileInput', {
@@ -120,6 +136,20 @@ const ContinueJobInput = builder.inputType('ContinueJobInput', {
     query: t.string(),
     answer: t.field({ type: AnswerInputRef }),
     maxSteps: t.int(),
+    idempotencyKey: t.string(),
+  }),
+})
+const ForkJobInput = builder.inputType('ForkJobInput', {
+  description: 'A new job that goes on from a checkpoint of another, files included.',
+  fields: (t) => ({
+    jobId: t.id({ description: 'The job, with `seq` for one of its checkpoints; without it the last one.' }),
+    checkpointId: t.id({ description: 'The checkpoint, in place of `jobId` and `seq`.' }),
+    seq: t.int(),
+    query: t.string({ description: 'Asked in place of what was open at the checkpoint; left out, that goes on.' }),
+    model: t.string({ description: '`provider/model` for what is still to be generated.' }),
+    maxSteps: t.int({ description: 'Steps that were taken before the checkpoint count.' }),
+    instruction: t.string({ description: 'Another instruction for the expert, recorded in the lock of the fork.' }),
+    expertKey: t.string({ description: 'Whose instruction that is, by its exact key; the coordinator by default.' }),
     idempotencyKey: t.string(),
   }),
 })
@@ -175,6 +205,14 @@ builder.mutationFields((t) => ({
       const answer = input.answer && { ...input.answer, value: input.answer.value ?? null }
       const parsed = parseContinueJob({ ...input, answer })
       return isRefusal(parsed) ? parsed : jobs.continue(caller.application.id, parsed)
+    },
+  }),
+  forkJob: t.field({
+    type: ForkJobResult,
+    args: { input: t.arg({ type: ForkJobInput, required: true }) },
+    resolve: (_root, { input }, { forks, caller }): Promise<JobSummary | Refusal> | Refusal => {
+      const parsed = parseForkJob(input)
+      return isRefusal(parsed) ? parsed : forks.fork(caller.application.id, parsed)
     },
   }),
   cancelJob: t.field({

@@ -1,6 +1,6 @@
 /** The OpenAPI description of the REST routes, its bodies printed from the very schemas that parse them. */
 import { z } from 'zod'
-import { continueSchema, createSchema } from './rest-request.ts'
+import { continueSchema, createSchema, forkSchema } from './rest-request.ts'
 
 const error = {
   type: 'object',
@@ -26,6 +26,7 @@ const ROUTES: readonly Route[] = [
   ['get', '/expert_jobs/{id}', 'Show a job'],
   ['post', '/expert_jobs/{id}/continue', 'Continue a job: a query, an answer, a raised limit', continueSchema],
   ['post', '/expert_jobs/{id}/cancel', 'Cancel a job'],
+  ['post', '/expert_jobs/{id}/fork', 'Fork a job: a new one goes on from a checkpoint', forkSchema],
   ['get', '/expert_jobs/{id}/checkpoints', 'List checkpoints, oldest first'],
   ['get', '/expert_jobs/{id}/checkpoints/stream', 'Stream checkpoints', undefined, 'text/event-stream'],
   ['get', '/expert_jobs/{id}/checkpoints/{checkpointId}', 'Show a checkpoint'],

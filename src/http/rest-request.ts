@@ -53,6 +53,18 @@ export const continueSchema = z.strictObject({
   idempotencyKey: z.string().nullish(),
 })
 
+/** The body that forks a job. */
+export const forkSchema = z.strictObject({
+  checkpointId: z.string().nullish(),
+  seq: count.nullish(),
+  query: z.string().nullish(),
+  model: z.string().nullish(),
+  maxSteps: count.nullish(),
+  instruction: z.string().nullish(),
+  expertKey: z.string().nullish(),
+  idempotencyKey: z.string().nullish(),
+})
+
 /** `take` and `skip`, as strings of the query. */
 export const pageSchema = z.object({
   take: z.coerce.number().pipe(z.int().min(1).max(100)).default(100),

@@ -4,7 +4,7 @@ import { isRefusal, PlatformError, refusalError, type Refusal } from '../../sche
 import type { Json } from '../../schema/json.ts'
 import type { Call } from '../job/call.ts'
 import { openCheckpoints, type Checkpoint } from '../job/checkpoint.ts'
-import { parseContinueJob, parseCreateJob } from '../job/job-request.ts'
+import { parseContinueJob, parseCreateJob, parseForkJob } from '../job/job-request.ts'
 import type { JobSummary, QuestionSummary } from '../job/job-summary.ts'
 import { parseLastEventId, parseSeq } from '../job/position.ts'
 import { watchCheckpoints } from '../job/subscription.ts'
@@ -13,6 +13,7 @@ import type { Failures } from './failure.ts'
 import {
   continueSchema,
   createSchema,
+  forkSchema,
   getJob,
   pageSchema,
   parse,
@@ -174,6 +175,15 @@ async function cancelJob(c: RestContext): Promise<Response> {
   return c.json({ data: { expertJob: printExpertJob(got(await jobs.cancel(caller.application.id, id))) } })
 }
 
+async function forkJob(c: RestContext): Promise<Response> {
+  const { forks, caller } = c.env.call
+  const body = await readObject(c, forkSchema)
+  const { id: jobId } = await getJob(c)
+  const input = parseForkJob({ ...body, jobId, idempotencyKey: idempotencyKeyOf(c, body.idempotencyKey) })
+  if (isRefusal(input)) throw refusalError(input)
+  return c.json({ data: { expertJob: printExpertJob(got(await forks.fork(caller.application.id, input))) } }, 201)
+}
+
 async function showCheckpoint(c: RestContext): Promise<Response> {
   const id = c.req.param('checkpointId') ?? ''
   const found = (await readCheckpoints(c.env.call, await getJob(c))).find((checkpoint) => checkpoint.id === id)
@@ -193,6 +203,7 @@ export function openRest(dependencies: RestDependencies): Hono<{ Bindings: RestB
   app.get('/:id', route(showJob))
   app.post('/:id/continue', route(continueJob))
   app.post('/:id/cancel', route(cancelJob))
+  app.post('/:id/fork', route(forkJob))
   app.get('/:id/checkpoints', route(listCheckpoints))
   app.get(
     '/:id/checkpoints/stream',

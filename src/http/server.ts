@@ -62,7 +62,7 @@ type AppContext = Context<{ Bindings: Bindings }>
 /** Listens when it resolves. */
 export async function openServer(dependencies: ServerDependencies): Promise<Server> {
   const { schema, registryListener, ready, log, clock, chance, hostname, port, allowedHosts } = dependencies
-  const { jobs, applications, secrets, experts, workspaces } = dependencies
+  const { jobs, forks, applications, secrets, experts, workspaces } = dependencies
   const closing = new AbortController()
   const failures = openFailures({ log, chance })
   const slots = openStreamSlots()
@@ -76,6 +76,7 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
 
   const callOf = (c: AppContext, caller: Caller, signal: AbortSignal): Call => ({
     jobs,
+    forks,
     applications,
     secrets,
     experts,

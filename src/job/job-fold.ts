@@ -80,6 +80,10 @@ export function evolve(before: Job, event: JobChange): Job {
       const barrenAttempts = waits ? 0 : barrenNext(job, null)
       return { ...job, status: waits ? 'waiting' : 'queued', barrenAttempts, progressed: false }
     }
+    case 'jobForked':
+      return forked(job, event)
+    case 'jobImported':
+      return imported(job)
     case 'jobFinished':
       return { ...job, ...event.data, status: 'finished', runs: job.runs.map((run) => endRun(run, event.data)) }
     case 'generated':
@@ -108,6 +112,38 @@ export function evolve(before: Job, event: JobChange): Job {
       // A log may be newer than this code: what it does not know, it does not count.
       return job
   }
+}
+
+/** A fork stands where its parent stood, without machine and cancel; with a query, what was open there is over. */
+function forked(job: Job, event: Extract<JobChange, { type: 'jobForked' }>): Job {
+  const { parentJobId, parentSeq, query, model, maxSteps, lockHash } = event.data
+  const over = { outcome: 'canceled', reason: 'forked', result: null } as const
+  return {
+    ...job,
+    status: 'queued',
+    outcome: null,
+    reason: null,
+    message: null,
+    result: null,
+    model: model ?? job.model,
+    maxSteps: maxSteps ?? job.maxSteps,
+    lockHash,
+    runs: query === null ? job.runs : job.runs.map((run) => endRun(run, over)),
+    questions: query === null ? job.questions : job.questions.filter((question) => question.answeredAt !== null),
+    machine: null,
+    createdAt: event.at,
+    barrenAttempts: 0,
+    progressed: false,
+    cancelRequested: false,
+    forkedFrom: { jobId: parentJobId, seq: parentSeq },
+  }
+}
+
+/** What a bundle brought goes on no more, wherever it stood. */
+function imported(job: Job): Job {
+  const over = { outcome: 'canceled', reason: 'imported', message: null, result: null } as const
+  const ended = job.status === 'finished' ? job : { ...job, ...over, runs: job.runs.map((run) => endRun(run, over)) }
+  return { ...ended, status: 'finished', machine: null, cancelRequested: false, imported: true }
 }
 
 /** Reasons for which a machine lets go of a job that say nothing against the job. */

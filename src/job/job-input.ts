@@ -1,5 +1,6 @@
 /** What a caller may ask of jobs, checked before anything is written. */
 import { refuse, type Refusal } from '../../schema/error.ts'
+import { INSTRUCTION_BYTES_MAX } from '../../schema/expert-file.ts'
 import { hashOf, sha256, type Sha256 } from '../../schema/hash.ts'
 import type { JobId, QuestionId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
@@ -30,6 +31,20 @@ export interface ContinueJob {
   readonly idempotencyKey: string | null
 }
 
+export interface ForkJob {
+  readonly jobId: JobId
+  /** The checkpoint's; null for the last one. */
+  readonly seq: number | null
+  /** Asked in place of what was open at the checkpoint; null goes on with that. */
+  readonly query: string | null
+  readonly model: string | null
+  readonly maxSteps: number | null
+  /** Another instruction for `expertKey`, which is then an exact key of the job's lock; null for the coordinator. */
+  readonly instruction: string | null
+  readonly expertKey: string | null
+  readonly idempotencyKey: string | null
+}
+
 export interface QueryLimits extends InputLimits {
   readonly queryBytesMax: number
 }
@@ -57,6 +72,21 @@ export function refuseContinue(input: ContinueJob, limits: QueryLimits): Refusal
   )
 }
 
+/** The same for a fork. */
+export function refuseFork(input: ForkJob, limits: QueryLimits): Refusal | undefined {
+  if (input.expertKey !== null && input.instruction === null)
+    return refuse('input_invalid', 'expertKey says whose instruction is replaced: it comes with an instruction')
+  if (input.instruction !== null && input.instruction.trim() === '')
+    return refuse('input_invalid', 'the instruction is empty')
+  if (input.instruction !== null && new TextEncoder().encode(input.instruction).length > INSTRUCTION_BYTES_MAX)
+    return refuse('input_too_large', `an instruction may have at most ${INSTRUCTION_BYTES_MAX} bytes`)
+  return (
+    (input.query === null ? undefined : refuseQuery(input.query, limits)) ??
+    refuseSteps(input.maxSteps) ??
+    refuseName('idempotencyKey', input.idempotencyKey)
+  )
+}
+
 /** Why the experts of a lock cannot run: one without a model, or with one that nobody knows. */
 export function refuseModels(lock: Lock, model: string | null, knows: (model: string) => boolean): Refusal | undefined {
   if (model !== null)
@@ -77,6 +107,10 @@ export function hashCreate(input: CreateJob): Sha256 {
 
 export function hashContinue(input: ContinueJob): Sha256 {
   return hashOf({ verb: 'continue', ...input, idempotencyKey: null })
+}
+
+export function hashFork(input: ForkJob): Sha256 {
+  return hashOf({ verb: 'fork', ...input, idempotencyKey: null })
 }
 
 function refuseQuery(query: string, { queryBytesMax }: QueryLimits): Refusal | undefined {

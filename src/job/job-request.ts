@@ -3,6 +3,8 @@ import { isRefusal, refuse, type Refusal } from '../../schema/error.ts'
 import type { Sha256 } from '../../schema/hash.ts'
 import { parseId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
+import { parseCheckpointId } from './checkpoint.ts'
+import type { ForkJob } from './job-input.ts'
 import type { ContinueJob, CreateJob, InputFile } from './jobs.ts'
 
 type Maybe<Value> = Value | null | undefined
@@ -33,6 +35,45 @@ export interface ContinueJobInput {
   }>
   readonly maxSteps?: Maybe<number>
   readonly idempotencyKey?: Maybe<string>
+}
+
+export interface ForkJobInput {
+  readonly jobId?: Maybe<string>
+  readonly checkpointId?: Maybe<string>
+  readonly seq?: Maybe<number>
+  readonly query?: Maybe<string>
+  readonly model?: Maybe<string>
+  readonly maxSteps?: Maybe<number>
+  readonly instruction?: Maybe<string>
+  readonly expertKey?: Maybe<string>
+  readonly idempotencyKey?: Maybe<string>
+}
+
+/** Refuses with `input_invalid` a place that is named twice or not at all. */
+export function parseForkJob(input: ForkJobInput): ForkJob | Refusal {
+  const { checkpointId = null, seq = null } = input
+  if (checkpointId !== null && seq !== null)
+    return refuse('input_invalid', 'a checkpoint is named by checkpointId or by jobId and seq, not by both')
+  const checkpoint = checkpointId === null ? undefined : parseCheckpointId(checkpointId)
+  if (checkpointId !== null && checkpoint === undefined)
+    return refuse('checkpoint_not_found', `there is no checkpoint ${checkpointId.slice(0, 64)}`)
+  const named = input.jobId ?? null
+  if (named === null && checkpoint === undefined)
+    return refuse('input_invalid', 'a fork needs a jobId or a checkpointId')
+  const jobId = named === null ? checkpoint?.jobId : parseId('job', named)
+  if (jobId === undefined) return refuseJob(named ?? '')
+  if (checkpoint !== undefined && checkpoint.jobId !== jobId)
+    return refuse('input_invalid', `checkpoint ${checkpointId} is not of job ${jobId}`)
+  return {
+    jobId,
+    seq: checkpoint?.seq ?? seq,
+    query: input.query ?? null,
+    model: input.model ?? null,
+    maxSteps: input.maxSteps ?? null,
+    instruction: input.instruction ?? null,
+    expertKey: input.expertKey ?? null,
+    idempotencyKey: input.idempotencyKey ?? null,
+  }
 }
 
 /** Refuses with `input_invalid` a file that has not exactly one content. */

@@ -49,6 +49,10 @@ export interface JobSummary {
   readonly inputTreeHash: Sha256 | null
   readonly treeHash: Sha256 | null
   readonly revision: number
+  /** The job and the event that it goes on from, when a fork made it. */
+  readonly forkedFrom?: { readonly jobId: JobId; readonly seq: number }
+  /** A bundle brought it: it can be read and forked, and nothing else. */
+  readonly imported?: true
   readonly createdAt: number
   readonly updatedAt: number
 }

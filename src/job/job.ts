@@ -11,6 +11,7 @@
  * J8 A job that waits has an open question; a rested job whose questions are all answered is queued.
  * J9 A job fails after `barrenAttemptsMax` leases in a row that brought nothing, those of stopped servers not counted.
  * J10 The summary (steps, usage, runs, questions, tree, machine) is what the events say, each counted once.
+ * J11 An imported job is history: nobody answers, continues, cancels or runs it.
  */
 import type { Decider } from '../../schema/decider.ts'
 import { unreachable } from '../../schema/decider.ts'
@@ -78,6 +79,7 @@ export function jobDecider(id: JobId, applicationId: ApplicationId): Decider<Job
 /** The facts that a command leads to, or why not. Facts of the job stand in no run. */
 export function decide(job: Job, command: JobCommand): readonly JobChange[] | Refusal {
   const { now } = command
+  if (job.imported === true) return refuse('job_imported', `job ${job.id} was imported: it can be read and forked`)
   switch (command.type) {
     case 'create':
       return create(job, command)
@@ -176,6 +178,8 @@ const KEEPER_ONLY: ReadonlySet<string> = new Set<JobFact['type']>([
   'cancelRequested',
   'jobRested',
   'jobFinished',
+  'jobForked',
+  'jobImported',
 ])
 
 function record(job: Job, command: CommandOf<'record'>): readonly JobChange[] | Refusal {

@@ -84,6 +84,8 @@ export class Admission {
       case 'answered':
         this.#answers.set(fact.data.questionId, fact.data.value)
         return
+      case 'jobForked':
+        return this.#fork(fact.data.query, fact.data.maxSteps)
       case 'jobFinished':
         // It may end over its runs' heads; they are closed with it.
         for (const run of this.#runs.values()) run.finished ??= fact.data.reason
@@ -102,6 +104,13 @@ export class Admission {
     if (query !== null) this.#wanted = query
     const last = this.#lastRoot()
     if (query === null && last?.finished === 'step_limit') last.finished = null
+  }
+
+  #fork(query: string | null, stepsMax: number | null): void {
+    this.#stepsMax = stepsMax ?? this.#stepsMax
+    if (query === null) return
+    for (const run of this.#runs.values()) run.finished ??= 'forked'
+    this.#wanted = query
   }
 
   #lastRoot(): RunPlace | undefined {

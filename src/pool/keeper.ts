@@ -12,7 +12,15 @@ import type { MachineLine, RequestLine } from '../../schema/control.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
 import { isErrorCode, PlatformError } from '../../schema/error.ts'
-import type { HostFact, JobEvent, JobFact, NewEvent, Place, RunFact } from '../../schema/event.ts'
+import {
+  originOf,
+  type HostFact,
+  type JobEvent,
+  type JobFact,
+  type NewEvent,
+  type Place,
+  type RunFact,
+} from '../../schema/event.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { Attempt, Jobs } from '../job/jobs.ts'
 import { printable, type Log } from '../log.ts'
@@ -109,7 +117,7 @@ class Keeper {
     this.#attempt = attempt
     this.#machine = machine
     this.#grantedAt = grantedAt
-    this.#admission = new Admission(attempt.jobId, attempt.lock)
+    this.#admission = new Admission(originOf(attempt.jobId, attempt.history), attempt.lock)
     this.#content = new HeldContent(content, [attempt.treeHash, attempt.inputTreeHash])
     this.#generations = openGenerations(dependencies, attempt, this.#abort.signal)
     this.#recorder = openRecorder(

@@ -388,7 +388,7 @@ describe('a single connection', () => {
       signal: closing,
       lastEventId: 0,
       cursor: { seq: null },
-      ...({ secrets: {}, experts: {}, workspaces: {} } as Pick<Verbs, 'secrets' | 'experts' | 'workspaces'>),
+      ...({ secrets: {}, experts: {}, workspaces: {}, forks: {} } as Omit<Verbs, 'jobs' | 'applications'>),
       params: { query: EVENTS, variables: { jobId }, extensions: { operationId: 'a' } },
     })
     for (let turns = 0; turns < 2000; turns++) await new Promise((resolve) => setImmediate(resolve))

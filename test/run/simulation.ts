@@ -25,6 +25,8 @@ export interface World {
   readonly killAt: number | null
   /** The job is ended over its runs' heads when the log has this many events, and continued with a query. */
   readonly endAt?: number
+  /** What is in the log already, jobCreated first: the world goes on from there. */
+  readonly from?: readonly PlacedFact[]
 }
 
 export interface Outcome {
@@ -48,7 +50,7 @@ export function jobFact(fact: JobFact): PlacedFact {
 }
 
 /** Runs a job to its end, or to where nothing can happen any more. */
-export function simulate(script: Script, { choose, killAt, endAt }: World): Outcome {
+export function simulate(script: Script, { choose, killAt, endAt, from = [] }: World): Outcome {
   const core = jobRuns(JOB, script.lock)
   const log: PlacedFact[] = []
   const performed: string[] = []
@@ -80,7 +82,8 @@ export function simulate(script: Script, { choose, killAt, endAt }: World): Outc
     take(fact)
   }
 
-  record(
+  for (const fact of from) record(fact)
+  const createdFact = () =>
     jobFact({
       type: 'jobCreated',
       data: {
@@ -92,8 +95,8 @@ export function simulate(script: Script, { choose, killAt, endAt }: World): Outc
         lockHash: sha256(''),
         inputTreeHash: null,
       },
-    }),
-  )
+    })
+  if (from.length === 0) record(createdFact())
 
   let isCut = false
   for (let moves = 0; moves < 5000; moves++) {

@@ -7,6 +7,7 @@ import type { ExpertSource } from '../../src/expert/expert-source.ts'
 import { openApplications, type Applications } from '../../src/application/applications.ts'
 import { schema } from '../../src/graphql/schema.ts'
 import { openServer, type Server } from '../../src/http/server.ts'
+import { openForks } from '../../src/job/forks.ts'
 import { openJobs, type Attempt, type Jobs } from '../../src/job/jobs.ts'
 import { openLog } from '../../src/log.ts'
 import { openSecrets } from '../../src/secret/secrets.ts'
@@ -74,7 +75,8 @@ export async function openDoor(
     barrenAttemptsMax: 3,
     conflictRetriesMax: 5,
   }
-  const jobs = openJobs({ log, experts, content, models: { knows: () => true }, clock, chance, limits })
+  const stores = { log, content, models: { knows: () => true }, clock, chance, limits }
+  const jobs = openJobs({ ...stores, experts })
   const secrets = openSecrets({ store: memorySecretStore(), masterKey: chance.bytes(32), clock, chance })
   const dev = await applications.ensure('dev')
   const other = await applications.ensure('other')
@@ -84,6 +86,7 @@ export async function openDoor(
   const server = await openServer({
     schema,
     jobs,
+    forks: openForks(stores),
     applications,
     secrets,
     experts,
