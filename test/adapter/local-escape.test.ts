@@ -93,6 +93,54 @@ describe.skipIf(missing !== undefined)(`a skill in bubblewrap${missing === undef
     expect(status).toMatch(/id 1000"$/)
   })
 
+  it.runIf(process.arch === 'x64')('is refused by the kernel when a program of its own asks for more', async () => {
+    // A program of 20 instructions: one system call, whose error number is the exit code.
+    const outcome = await run(`const { spawnSync } = await load('node:child_process')
+      const le = (value, bytes) => Array.from({ length: bytes }, (_, i) => Math.floor(value / 2 ** (8 * i)) % 256)
+      const call = (name, number, ...args) => {
+        const registers = [[0xbf], [0xbe], [0xba], [0x41, 0xba]]
+        const code = [0xb8, ...le(number, 4), ...args.flatMap((arg, i) => [...registers[i], ...le(arg, 4)]),
+          0x0f, 0x05, 0xf7, 0xd8, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05]
+        const size = 120 + code.length
+        const header = [0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, ...le(0, 9), ...le(2, 2), ...le(62, 2), ...le(1, 4),
+          ...le(0x400078, 8), ...le(64, 8), ...le(0, 8), ...le(0, 4), ...le(64, 2), ...le(56, 2), ...le(1, 2), ...le(0, 6)]
+        const segment = [...le(1, 4), ...le(5, 4), ...le(0, 8), ...le(0x400000, 8), ...le(0x400000, 8),
+          ...le(size, 8), ...le(size, 8), ...le(0x1000, 8)]
+        const path = '/workspace/' + name
+        fs.writeFileSync(path, Buffer.from([...header, ...segment, ...code]), { mode: 0o755 })
+        const { status, signal, error } = spawnSync(path)
+        fs.rmSync(path)
+        return status ?? signal ?? String(error)
+      }
+      return {
+        getpidWorks: call('getppid', 39) !== 0,
+        userNamespace: call('unshare', 272, 0x10000000),
+        cloneUserNamespace: call('clone', 56, 0x10000011),
+        vsock: call('vsock', 41, 40, 1, 0),
+        inet: call('inet', 41, 2, 1, 0),
+        netlink: call('netlink', 41, 16, 3, 0),
+        unix: call('unix', 41, 1, 1, 0) > 200,
+        ptrace: call('ptrace', 101, 0),
+        ioUring: call('uring', 425, 1),
+        keyring: call('keyctl', 250, 0),
+        bpf: call('bpf', 321, 0),
+      }`)
+    const [EPERM, ENOSYS, EAFNOSUPPORT] = [1, 38, 97]
+    expect(outcome).toEqual({
+      getpidWorks: true,
+      userNamespace: EPERM,
+      cloneUserNamespace: EPERM,
+      vsock: EAFNOSUPPORT,
+      inet: EAFNOSUPPORT,
+      netlink: EAFNOSUPPORT,
+      unix: true,
+      ptrace: EPERM,
+      ioUring: ENOSYS,
+      keyring: EPERM,
+      bpf: EPERM,
+    })
+  })
+
   it('runs as no root of the host, and each machine as its own uid when the server is root', () => {
     const ours = listProcesses().filter((one) => /skill|runner/.test(readText(`/proc/${one.pid}/cmdline`)))
     const uids = ours.map((one) => /^Uid:\s+(\d+)/m.exec(readText(`/proc/${one.pid}/status`))?.[1])
