@@ -25,10 +25,14 @@ const NAMES_DENIED = new Set(['__proto__', 'constructor', 'prototype', 'node_mod
 const FIELDS_DROPPED = new Set(['dist', 'readme', 'readmeFilename', 'gitHead', 'deprecated'])
 const DEPENDENCY_FIELDS = ['dependencies', 'optionalDependencies', 'peerDependencies'] as const
 
-/** True for a name that may be published here. */
+/**
+ * True for a name that may be published here. npm takes no new package named as a module of Node is, but old ones
+ * (`string_decoder`, `punycode`) are what others need; Node never takes such a package for its own module.
+ */
 export function isPackageName(name: string): boolean {
-  const parts = name.split('/')
-  return validateName(name).validForNewPackages && !parts.some((part) => NAMES_DENIED.has(part.replace(/^@/, '')))
+  const { validForOldPackages, warnings = [] } = validateName(name)
+  const isPlain = validForOldPackages && warnings.every((warning) => warning.endsWith(' is a core module name'))
+  return isPlain && !name.split('/').some((part) => NAMES_DENIED.has(part.replace(/^@/, '')))
 }
 
 /** The manifest in a package.json, or why it is refused. */

@@ -2,7 +2,8 @@
  * One skill's compartment as its client sees it: idle → opening → live → idle (it fell), and shut for good.
  *
  * S1 Whatever goes wrong is a fault for every call in flight; no promise stays open.
- * S2 A compartment is started at most STARTS_MAX times in one machine.
+ * S2 A compartment is started at most STARTS_MAX times without a call answered in between, each time after a longer
+ *    wait; then it is shut.
  * S3 A compartment that offers other tools than were recorded answers nothing, ever.
  * S4 A fault is news once, for whoever hears it first.
  */
@@ -16,8 +17,10 @@ import type { SkillFault } from '../run/perform.ts'
 import { FrameTransport } from './frame-transport.ts'
 import { toolResultOf } from './result.ts'
 
-/** More starts than this are a skill that cannot be helped. */
+/** More starts than this in a row are a skill that cannot be helped. */
 export const STARTS_MAX = 3
+/** The wait before a start that follows a fall, for each fall in a row. */
+const BACKOFF_MS = [0, 200, 1000]
 /** The client library has timers of its own; ours, on the injected clock, always fire first. */
 const NEVER_MS = 2 ** 31 - 1
 
@@ -58,7 +61,12 @@ interface Live {
 export class Compartment {
   readonly #name: CompartmentName
   readonly #ports: CompartmentPorts
+  /** Starts since a call was last answered. */
   #starts = 0
+  /** Whether an `open` was sent that no `close` or `closed` has ended. */
+  #isOpen = false
+  /** Open from a `close` of ours to the `closed` that answers it: only then it may be opened again (P7.7). */
+  #closing: PromiseWithResolvers<void> | undefined
   #opened = Promise.withResolvers<void>()
   #fell = Promise.withResolvers<never>()
   #transport: FrameTransport | undefined
@@ -94,7 +102,9 @@ export class Compartment {
   }
 
   closed(code: string, message: string): void {
-    this.#fall(new Fallen(code, message))
+    if (this.#closing === undefined) return this.#fall(new Fallen(code, message))
+    this.#closing.resolve()
+    this.#closing = undefined
   }
 
   receive(frame: Json): void {
@@ -120,28 +130,33 @@ export class Compartment {
     if (this.#shut !== undefined) throw this.#shut
     if (this.#live !== undefined) return this.#live
     if (this.#starts >= STARTS_MAX) {
-      const message = `Skill ${this.#name.skill} was started ${STARTS_MAX} times and fell each time.`
+      const message = `Skill ${this.#name.skill} was started ${STARTS_MAX} times in a row and fell each time.`
       this.#shut = new Fallen('skill_start_failed', message)
       throw this.#shut
     }
+    const waitMs = BACKOFF_MS[this.#starts] ?? 0
     this.#starts += 1
     this.#opened = Promise.withResolvers()
     this.#fell = Promise.withResolvers()
     // Everybody who cares races it; with nobody there it must not count as unhandled.
     this.#fell.promise.catch(() => {})
-    this.#live = this.#connect(signal)
+    this.#live = this.#connect(waitMs, signal)
     this.#live.catch(() => {})
-    this.#ports.send({ type: 'open', ...this.#name })
     return this.#live
   }
 
-  async #connect(signal: AbortSignal): Promise<Live> {
+  async #connect(waitMs: number, signal: AbortSignal): Promise<Live> {
     const transport = new FrameTransport((frame) => this.#ports.send({ type: 'frame', ...this.#name, frame }))
-    this.#transport = transport
     const client = new Client({ name: 'senmon', version: '1' }, { capabilities: {} })
-    const fell = this.#fell.promise
+    const boot = this.#fell
     const begin = async (stop: AbortSignal): Promise<readonly ToolDefinition[]> => {
-      await Promise.race([this.#opened.promise, fell])
+      if (waitMs > 0) await this.#ports.clock.sleep(waitMs, stop)
+      await this.#closing?.promise
+      stop.throwIfAborted()
+      this.#transport = transport
+      this.#isOpen = true
+      this.#ports.send({ type: 'open', ...this.#name })
+      await Promise.race([this.#opened.promise, boot.promise])
       await client.connect(transport, { timeout: NEVER_MS, signal: stop })
       const { tools } = await client.listTools({}, { timeout: NEVER_MS, signal: stop })
       return tools.map(({ name, description, inputSchema }) => ({
@@ -153,8 +168,9 @@ export class Compartment {
     const { initializeMs } = this.#ports.deadlines
     const hung = () => new Fallen('skill_hung', `Skill ${this.#name.skill} did not start within ${initializeMs} ms.`)
     const listed = await this.#within(initializeMs, hung, signal, begin).catch((error: unknown) => {
-      throw this.#end(fallenFrom(error, this.#name.skill))
+      throw this.#end(fallenFrom(error, this.#name.skill), boot)
     })
+    if (boot !== this.#fell) throw new Fallen('skill_died', `Skill ${this.#name.skill} fell while it started.`)
     return { client, transport, tools: this.#admit(listed) }
   }
 
@@ -183,11 +199,13 @@ export class Compartment {
     const { callMs } = this.#ports.deadlines
     const hung = () => new Fallen('skill_hung', `Tool ${tool} of ${this.#name.skill} said nothing for ${callMs} ms.`)
     try {
-      return await this.#within(callMs, hung, signal, (stop, progress) => {
+      const result = await this.#within(callMs, hung, signal, (stop, progress) => {
         // The key lets a tool that keeps books recognise a call whose result was lost in a crash.
         const params = { name: tool, arguments: args, _meta: { 'senmon.dev/call-key': callKey } }
         return client.callTool(params, { timeout: NEVER_MS, signal: stop, onprogress: progress })
       })
+      this.#starts = 0
+      return result
     } catch (error) {
       if (error instanceof Fallen && error.code === 'skill_hung') throw this.#end(error)
       if (error instanceof ProtocolError || (error instanceof SdkError && error.code !== SdkErrorCode.ConnectionClosed))
@@ -229,10 +247,13 @@ export class Compartment {
     }
   }
 
-  /** Ends the compartment for a reason of ours. */
-  #end(fallen: Fallen): Fallen {
-    if (this.#live !== undefined) {
-      this.#ports.send({ type: 'close', ...this.#name })
+  /** Ends the compartment for a reason of ours, unless it is another start by now. */
+  #end(fallen: Fallen, boot = this.#fell): Fallen {
+    if (this.#live !== undefined && boot === this.#fell) {
+      if (this.#isOpen) {
+        this.#closing = Promise.withResolvers()
+        this.#ports.send({ type: 'close', ...this.#name })
+      }
       this.#fall(fallen)
     }
     return fallen
@@ -241,6 +262,7 @@ export class Compartment {
   #fall(fallen: Fallen): void {
     if (this.#live === undefined) return
     this.#live = undefined
+    this.#isOpen = false
     const transport = this.#transport
     this.#transport = undefined
     this.#fell.reject(fallen)

@@ -61,6 +61,10 @@ export interface Api {
   mutate(field: string, query: string, variables: JsonObject): Promise<JsonObject>
   /** The job. Throws job_not_found. */
   job(jobId: string): Promise<ShownJob>
+  /** The integrity of each version of a package that the registry holds; empty when it holds none. */
+  published(packageName: string): Promise<Readonly<Record<string, string>>>
+  /** What npm's libraries must know to publish there as the caller. */
+  npmOptions(): Readonly<Record<string, string>>
   /** Every event after `after`, over as many connections as it takes; ends with the job, or with the signal. */
   events(jobId: string, after: number, signal: AbortSignal): AsyncGenerator<ShownEvent, void, void>
 }
@@ -106,6 +110,32 @@ export function openApi(url: string, key: Secret, clock: Clock, fetchFn: typeof 
     const data = await request(`query ($id: ID!) { job(id: $id) { ${JOB_FIELDS} } }`, { id: jobId })
     if (!isJsonObject(data['job'])) throw new PlatformError('job_not_found', `There is no job ${jobId}.`)
     return toShownJob(data['job'])
+  }
+
+  async function published(packageName: string): Promise<Readonly<Record<string, string>>> {
+    let response
+    try {
+      const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS)
+      response = await fetchFn(`${url}/npm/${packageName.replace('/', '%2f')}`, { headers: headers(), signal })
+    } catch (cause) {
+      throw unreachableServer(url, cause)
+    }
+    if (response.status === 404) return {}
+    const body: unknown = await response.json().catch(() => undefined)
+    if (!isJsonObject(body) || !response.ok) throw platformError(byStatus(response.status), `${url} answered badly.`)
+    const versions = isJsonObject(body['versions']) ? Object.entries(body['versions']) : []
+    return Object.fromEntries(
+      versions.flatMap(([version, manifest]) => {
+        const dist = isJsonObject(manifest) ? manifest['dist'] : undefined
+        const integrity = isJsonObject(dist) ? dist['integrity'] : undefined
+        return typeof integrity === 'string' ? [[version, integrity]] : []
+      }),
+    )
+  }
+
+  function npmOptions(): Readonly<Record<string, string>> {
+    const registry = `${url}/npm/`
+    return { registry, [`${registry.replace(/^https?:/, '')}:_authToken`]: key.reveal() }
   }
 
   async function* events(jobId: string, after: number, signal: AbortSignal): AsyncGenerator<ShownEvent, void, void> {
@@ -154,7 +184,7 @@ export function openApi(url: string, key: Secret, clock: Clock, fetchFn: typeof 
     }
   }
 
-  return { url, request, mutate, job, events }
+  return { url, request, mutate, job, published, npmOptions, events }
 }
 
 /** A job from an answer that asked for JOB_FIELDS. The server's schema is what makes this cast true. */

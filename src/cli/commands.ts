@@ -14,12 +14,26 @@ import { init } from './init.ts'
 import { jobs } from './jobs.ts'
 import { lint } from './lint.ts'
 import { log } from './log.ts'
+import { publish } from './publish.ts'
 import { run } from './run.ts'
 import { secret } from './secret.ts'
 import { start } from './start.ts'
 import { shown, type Terminal } from './terminal.ts'
 
-export const COMMANDS: readonly Command[] = [start, run, goOn, answer, cancel, fork, log, jobs, init, lint, secret]
+export const COMMANDS: readonly Command[] = [
+  start,
+  run,
+  goOn,
+  answer,
+  cancel,
+  fork,
+  log,
+  jobs,
+  init,
+  lint,
+  publish,
+  secret,
+]
 
 const DEFAULT_URL = 'http://127.0.0.1:4000'
 

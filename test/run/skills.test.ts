@@ -211,7 +211,7 @@ describe('a skill', () => {
         boot,
       )
     }
-    const { call, boots } = begin(start)
+    const { call, boots, clock } = begin(start)
     const both = [call('read'), call('read')]
     await settle()
     closes[0]?.()
@@ -219,20 +219,73 @@ describe('a skill', () => {
     expect(faults).toMatchObject([{ code: 'skill_died' }, { code: 'skill_died' }])
     expect(faults.filter((fault) => 'isNews' in fault && fault.isNews)).toHaveLength(1)
     expect(JSON.stringify(faults)).toContain('out of cheese')
-    expect(await call('read')).toMatchObject({ content: [{ text: 'again' }] })
+    const again = call('read')
+    await settle()
+    expect(boots()).toBe(1)
+    await clock.advance(200)
+    expect(await again).toMatchObject({ content: [{ text: 'again' }] })
     expect(boots()).toBe(2)
   })
 
   it('that cannot be started is tried a few times and no more (S2)', async () => {
-    const { call, boots } = begin((_say, close) => {
+    const { call, boots, clock } = begin((_say, close) => {
       queueMicrotask(() => queueMicrotask(() => close('skill_start_failed', 'exit 127')))
       return { take() {} }
     })
-    for (let i = 0; i < STARTS_MAX; i++) expect(await call('read')).toMatchObject({ code: 'skill_start_failed' })
+    for (let i = 0; i < STARTS_MAX; i++) {
+      const calling = call('read')
+      await settle()
+      await clock.advance(1000)
+      expect(await calling).toMatchObject({ code: 'skill_start_failed', message: 'exit 127' })
+    }
     const last = await call('read')
     expect(last).toMatchObject({ code: 'skill_start_failed' })
     expect(JSON.stringify(last)).toContain('3 times')
     expect(boots()).toBe(STARTS_MAX)
+  })
+
+  it('that answers between its falls is started as often as it takes (S2)', async () => {
+    const closes: (() => void)[] = []
+    const start: Start = (say, close, boot) => {
+      closes.push(() => close('skill_died', 'gone'))
+      return puppet({ 'tools/call': () => content({ type: 'text', text: `boot ${boot}` }) })(say, close, boot)
+    }
+    const { call, clock } = begin(start)
+    for (let boot = 1; boot <= 3 * STARTS_MAX; boot++) {
+      const calling = call('read')
+      await settle()
+      await clock.advance(1000)
+      expect(await calling).toMatchObject({ content: [{ text: `boot ${boot}` }] })
+      closes.at(-1)?.()
+    }
+  })
+
+  it('that was ended is opened again only when it is gone (P7.7)', async () => {
+    const lines: string[] = []
+    const clock = fakeClock()
+    const skills: OpenSkills = openSkills({
+      jobId: JOB,
+      lock: team(),
+      clock,
+      deadlines: { initializeMs: 10_000, callMs: 120_000 },
+      recorded: () => undefined,
+      send: (line) => {
+        lines.push(line.type)
+        if (line.type === 'open') skills.receive({ type: 'opened', ...NAME })
+        if (line.type === 'frame') skills.receive({ type: 'frame', ...NAME, frame: { no: 'MCP' } })
+      },
+    })
+    expect(await skills.list(LEAD, 'files', never)).toMatchObject({ code: 'skill_garbage' })
+    expect(lines.at(-1)).toBe('close')
+    const from = lines.length
+    void skills.list(LEAD, 'files', never)
+    await settle()
+    await clock.advance(1000)
+    await settle()
+    expect(lines.slice(from)).not.toContain('open')
+    skills.receive({ type: 'closed', ...NAME, code: 'canceled_by_user', message: 'closed' })
+    await settle()
+    expect(lines.slice(from)).toContain('open')
   })
 
   it('that writes what is no MCP is ended', async () => {
@@ -290,10 +343,13 @@ describe('a skill', () => {
         boot,
       )
     }
-    const { list, call } = begin(start)
+    const { list, call, clock } = begin(start)
     await list()
     closes[0]?.()
-    expect(await call('read')).toMatchObject({ code: 'skill_tools_changed' })
+    const calling = call('read')
+    await settle()
+    await clock.advance(200)
+    expect(await calling).toMatchObject({ code: 'skill_tools_changed' })
   })
 
   it('that asks its client for a sample gets method not found', async () => {

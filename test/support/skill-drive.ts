@@ -1,0 +1,55 @@
+/** The runner's own skill client in front of a real machine: what a run would get from `list` and `call`. */
+import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
+import type { Deadlines } from '../../runner/skill/compartment.ts'
+import type { SupervisorLine } from '../../schema/control.ts'
+import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import type { Lock } from '../../schema/lock.ts'
+import type { ToolDefinition, ToolResultPart } from '../../schema/message.ts'
+import { rootRunId } from '../../schema/question.ts'
+import type { SkillFault } from '../../runner/run/perform.ts'
+import { JOB_ID, type MachineDrive } from './machine-drive.ts'
+import { realClock } from './sandbox.ts'
+
+const never = new AbortController().signal
+
+export interface SkillDrive {
+  readonly list: (skill: string) => Promise<readonly ToolDefinition[] | SkillFault>
+  readonly call: (
+    skill: string,
+    tool: string,
+    args?: Json,
+    signal?: AbortSignal,
+  ) => Promise<ToolResultPart | SkillFault>
+}
+
+/** Starts the machine with `lock` and speaks for its coordinator. */
+export function driveSkills(drive: MachineDrive, lock: Lock, deadlines: Partial<Deadlines> = {}): SkillDrive {
+  drive.start(lock)
+  const skills = openSkills({
+    jobId: JOB_ID,
+    lock,
+    send: (line) => drive.say(line as unknown as JsonObject), // a line is JSON
+    clock: realClock,
+    deadlines: { initializeMs: 20_000, callMs: 20_000, ...deadlines },
+    recorded: () => undefined,
+  })
+  void hear(drive, skills).catch(() => {}) // the machine has ended
+  const expertKey: ExpertKey = lock.coordinator
+  let calls = 0
+  return {
+    list: (skill) => skills.list(expertKey, skill, never),
+    call(skill, tool, args = {}, signal = never) {
+      const part = { type: 'toolCall', callId: `call_1_${calls++}`, name: `${skill}/${tool}`, args } as const
+      return skills.call(expertKey, skill, tool, { ...part, runId: rootRunId(JOB_ID, 0) }, signal)
+    },
+  }
+}
+
+async function hear(drive: MachineDrive, skills: OpenSkills): Promise<never> {
+  for (let at = 0; ; at++) {
+    const line = await drive.untilHeard((one) => drive.heard.indexOf(one) >= at)
+    const isCompartments = isJsonObject(line) && ['opened', 'closed', 'frame'].includes(String(line['type']))
+    if (isCompartments) skills.receive(line as unknown as Extract<SupervisorLine, { type: 'opened' }>) // by its type
+  }
+}
