@@ -2,7 +2,7 @@
 import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
 import type { Deadlines } from '../../runner/skill/compartment.ts'
 import type { SupervisorLine } from '../../schema/control.ts'
-import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
+import type { Json, JsonObject } from '../../schema/json.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { ToolDefinition, ToolResultPart } from '../../schema/message.ts'
@@ -49,7 +49,8 @@ export function driveSkills(drive: MachineDrive, lock: Lock, deadlines: Partial<
 async function hear(drive: MachineDrive, skills: OpenSkills): Promise<never> {
   for (let at = 0; ; at++) {
     const line = await drive.untilHeard((one) => drive.heard.indexOf(one) >= at)
-    const isCompartments = isJsonObject(line) && ['opened', 'closed', 'frame'].includes(String(line['type']))
+    const { type } = line
+    const isCompartments = type === 'opened' || type === 'closed' || type === 'frame'
     if (isCompartments) skills.receive(line as unknown as Extract<SupervisorLine, { type: 'opened' }>) // by its type
   }
 }
