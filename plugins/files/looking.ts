@@ -5,7 +5,7 @@ import { createContext, Script } from 'node:vm'
 import { DEPTH_MAX } from '../../schema/tree.ts'
 import { FileRefusal, pathOf, shownName, type WorkspacePath } from './path.ts'
 import { errno, kindOf, openFile, statsAt, type Directory, type Root } from './root.ts'
-import { sniff } from './reading.ts'
+import { readAtMost, sniff } from './reading.ts'
 
 export const ENTRIES_MAX = 1000
 /** How many entries one call looks at. */
@@ -41,7 +41,7 @@ async function* walk(root: Root, directory: Directory, depth: number): AsyncGene
     yield { directory, name, path, kind }
     if (kind !== 'a directory' || depth <= 1 || path.parts.length >= DEPTH_MAX) continue
     if (SKIPPED.has(name)) continue
-    await using child = await root.child(directory, name)
+    using child = root.child(directory, name)
     yield* walk(root, child, depth - 1)
   }
 }
@@ -51,7 +51,7 @@ function relativeTo(start: WorkspacePath, path: WorkspacePath): string {
 }
 
 export async function list(root: Root, path: WorkspacePath, depth: number): Promise<string> {
-  await using directory = await root.directory(path)
+  using directory = root.directory(path)
   const lines: string[] = []
   for await (const { directory: parent, name, path: entry, kind } of walk(root, directory, depth)) {
     if (lines.length >= ENTRIES_MAX) {
@@ -127,7 +127,7 @@ interface Visited {
 
 /** Everything below, links and specials left out where only files are wanted. */
 async function visit(root: Root, path: WorkspacePath, only: 'files' | 'all'): Promise<Visited> {
-  await using directory = await root.directory(path)
+  using directory = root.directory(path)
   const paths: WorkspacePath[] = []
   const directories = new Set<WorkspacePath>()
   let visited = 0
@@ -216,8 +216,8 @@ export async function search(root: Root, path: WorkspacePath, sought: Sought): P
 
 async function startOf(root: Root, path: WorkspacePath): Promise<'file' | 'directory'> {
   if (path.parts.length === 0) return 'directory'
-  await using place = await root.place(path)
-  const stats = await statsAt(place)
+  using place = root.place(path)
+  const stats = statsAt(place)
   if (stats === undefined) throw new FileRefusal(`There is nothing at ${path.shown}.`)
   return stats.isFile() ? 'file' : 'directory'
 }
@@ -234,10 +234,9 @@ async function searchFile(root: Root, path: WorkspacePath, sought: Sought, match
 
 async function readWhole(root: Root, path: WorkspacePath): Promise<Buffer | 'too large' | 'gone'> {
   try {
-    await using place = await root.place(path)
-    const { handle, stats } = await openFile(place)
-    await using _ = handle
-    return stats.size > SEARCHED_BYTES_MAX ? 'too large' : await handle.readFile()
+    using place = root.place(path)
+    using file = openFile(place)
+    return file.stats.size > SEARCHED_BYTES_MAX ? 'too large' : Buffer.from(readAtMost(file, SEARCHED_BYTES_MAX))
   } catch (error) {
     // Another tool may have moved it since the walk; a search goes on with the rest.
     if (error instanceof FileRefusal || errno(error) === 'EACCES') return 'gone'

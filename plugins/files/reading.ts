@@ -1,7 +1,7 @@
 /** The tools that read one file: text by lines, images as they are, PDFs and the rest by what they are. */
-import type { FileHandle } from 'node:fs/promises'
+import { setImmediate as breath } from 'node:timers/promises'
 import { FileRefusal, type WorkspacePath } from './path.ts'
-import { kindOf, openFile, statsAt, type Root } from './root.ts'
+import { kindOf, openFile, statsAt, type OpenFile, type Root } from './root.ts'
 
 /** What one call returns at most, so that a result fits into a model's context. */
 export const READ_LINES_MAX = 2000
@@ -11,6 +11,8 @@ export const SCAN_BYTES_MAX = 256 * 1024 * 1024
 /** 5 MiB as base64, which is what the strictest provider takes. */
 export const IMAGE_BYTES_MAX = 3_932_160
 const SNIFF_BYTES = 8192
+const CHUNK_BYTES = 256 * 1024
+const CHUNKS_AT_ONCE = 16
 
 /** What a file's first bytes say it is; null for text. */
 export function sniff(head: Uint8Array): string | null {
@@ -30,10 +32,9 @@ export function sniff(head: Uint8Array): string | null {
   }
 }
 
-export async function headOf(handle: FileHandle): Promise<Uint8Array> {
-  const buffer = new Uint8Array(SNIFF_BYTES)
-  const { bytesRead } = await handle.read(buffer, 0, SNIFF_BYTES, 0)
-  return buffer.subarray(0, bytesRead)
+export function headOf(file: OpenFile): Uint8Array {
+  const buffer = new Uint8Array(Math.min(SNIFF_BYTES, file.stats.size))
+  return buffer.subarray(0, file.read(buffer, 0))
 }
 
 /** Refuses what is not text, and says which tool reads it. */
@@ -46,12 +47,12 @@ export function assertText(mediaType: string | null, path: WorkspacePath): void 
 
 /** A text file of at most `bytesMax` bytes, whole. */
 export async function readText(root: Root, path: WorkspacePath, bytesMax: number): Promise<string> {
-  await using place = await root.place(path)
-  const { handle, stats } = await openFile(place)
-  await using _ = handle
+  using place = root.place(path)
+  using file = openFile(place)
+  const { stats } = file
   if (stats.size > bytesMax)
     throw new FileRefusal(`${path.shown} has ${stats.size} bytes, above the ${bytesMax} that this tool takes.`)
-  const bytes = await readAtMost(handle, bytesMax)
+  const bytes = readAtMost(file, bytesMax)
   assertText(sniff(bytes.subarray(0, SNIFF_BYTES)), path)
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
@@ -61,18 +62,32 @@ export async function readText(root: Root, path: WorkspacePath, bytesMax: number
 }
 
 /** The first `bytesMax` bytes: a file may grow while it is read. */
-async function readAtMost(handle: FileHandle, bytesMax: number): Promise<Uint8Array> {
+export function readAtMost(file: OpenFile, bytesMax: number): Uint8Array {
   const chunks: Uint8Array[] = []
   let total = 0
+  // One byte more than it said that it has: the read that finds none is the end.
+  let wanted = file.stats.size + 1
   for (;;) {
-    const buffer = new Uint8Array(Math.min(64 * 1024, bytesMax - total))
-    if (buffer.length === 0) break
-    const { bytesRead } = await handle.read(buffer, 0, buffer.length, total)
-    if (bytesRead === 0) break
-    chunks.push(buffer.subarray(0, bytesRead))
-    total += bytesRead
+    const buffer = new Uint8Array(Math.min(wanted, bytesMax - total))
+    const count = buffer.length === 0 ? 0 : file.read(buffer, total)
+    if (count === 0) return chunks.length === 1 ? (chunks[0] ?? buffer) : Buffer.concat(chunks)
+    chunks.push(buffer.subarray(0, count))
+    total += count
+    wanted = 64 * 1024
   }
-  return Buffer.concat(chunks)
+}
+
+/** All bytes in chunks, the event loop left to others between some of them. A chunk holds until the next is asked for. */
+async function* chunksOf(file: OpenFile): AsyncGenerator<Uint8Array> {
+  const buffer = new Uint8Array(Math.min(CHUNK_BYTES, file.stats.size))
+  let position = 0
+  for (let chunk = 1; ; chunk++) {
+    const count = file.read(buffer, position)
+    if (count === 0) return
+    position += count
+    yield buffer.subarray(0, count)
+    if (chunk % CHUNKS_AT_ONCE === 0) await breath()
+  }
 }
 
 export interface Range {
@@ -84,16 +99,16 @@ export interface Range {
 
 /** Lines of a text file, with a last line in brackets when there is more. */
 export async function readLines(root: Root, path: WorkspacePath, range: Range): Promise<string> {
-  await using place = await root.place(path)
-  const { handle, stats } = await openFile(place)
-  await using _ = handle
-  assertText(sniff(await headOf(handle)), path)
+  using place = root.place(path)
+  using file = openFile(place)
+  const { stats } = file
+  assertText(sniff(headOf(file)), path)
   if (stats.size > SCAN_BYTES_MAX)
     throw new FileRefusal(
       `${path.shown} has ${stats.size} bytes, above the ${SCAN_BYTES_MAX} that can be read by lines.`,
     )
   if (stats.size === 0) return `[${path.shown} is empty]`
-  const { lines, total, cut } = await gather(handle, range)
+  const { lines, total, cut } = await gather(file, range)
   if (lines.length === 0)
     throw new FileRefusal(`${path.shown} has ${total} lines; line ${range.offset} is past its end.`)
   const last = range.offset + lines.length - 1
@@ -106,7 +121,7 @@ export async function readLines(root: Root, path: WorkspacePath, range: Range): 
   return shown.join('\n')
 }
 
-async function gather(handle: FileHandle, range: Range): Promise<{ lines: string[]; total: number; cut: boolean }> {
+async function gather(file: OpenFile, range: Range): Promise<{ lines: string[]; total: number; cut: boolean }> {
   const lines: string[] = []
   const state = { total: 0, bytes: 0, full: false, cut: false }
   const take = (line: string): void => {
@@ -124,8 +139,8 @@ async function gather(handle: FileHandle, range: Range): Promise<{ lines: string
   const decoder = new TextDecoder('utf-8')
   let rest = ''
   let restFull = false
-  for await (const chunk of handle.createReadStream({ start: 0, autoClose: false, highWaterMark: 256 * 1024 })) {
-    const pieces = decoder.decode(chunk as Uint8Array, { stream: true }).split('\n')
+  for await (const chunk of chunksOf(file)) {
+    const pieces = decoder.decode(chunk, { stream: true }).split('\n')
     const first = pieces.shift() ?? ''
     // One endless line must not be held whole: what is past the cap is never shown.
     if (!restFull) rest += first
@@ -148,25 +163,25 @@ export interface Picture {
 }
 
 export async function readImage(root: Root, path: WorkspacePath): Promise<Picture> {
-  await using place = await root.place(path)
-  const { handle, stats } = await openFile(place)
-  await using _ = handle
-  const mediaType = sniff(await headOf(handle))
+  using place = root.place(path)
+  using file = openFile(place)
+  const { stats } = file
+  const mediaType = sniff(headOf(file))
   if (mediaType === null || !mediaType.startsWith('image/'))
     throw new FileRefusal(`${path.shown} is not a PNG, JPEG, GIF or WebP image.`)
   if (stats.size > IMAGE_BYTES_MAX)
     throw new FileRefusal(`${path.shown} has ${stats.size} bytes, above the ${IMAGE_BYTES_MAX} that an image may have.`)
-  const bytes = await readAtMost(handle, IMAGE_BYTES_MAX)
+  const bytes = readAtMost(file, IMAGE_BYTES_MAX)
   return { mediaType, base64: Buffer.from(bytes).toString('base64'), sizeBytes: bytes.length }
 }
 
 /** What a PDF is, by reference: its path, its size, its version, how many pages it seems to have. */
 export async function describePdf(root: Root, path: WorkspacePath): Promise<string> {
-  await using place = await root.place(path)
-  const { handle, stats } = await openFile(place)
-  await using _ = handle
-  if (sniff(await headOf(handle)) !== 'application/pdf') throw new FileRefusal(`${path.shown} is not a PDF.`)
-  const text = Buffer.from(await readAtMost(handle, 32 * 1024 * 1024)).toString('latin1')
+  using place = root.place(path)
+  using file = openFile(place)
+  const { stats } = file
+  if (sniff(headOf(file)) !== 'application/pdf') throw new FileRefusal(`${path.shown} is not a PDF.`)
+  const text = Buffer.from(readAtMost(file, 32 * 1024 * 1024)).toString('latin1')
   const pages = text.match(/\/Type\s{0,8}\/Page(?![A-Za-z])/g)?.length
   const version = /^%PDF-(\d\.\d)/.exec(text)?.[1] ?? 'unknown'
   return [
@@ -180,14 +195,13 @@ export async function describePdf(root: Root, path: WorkspacePath): Promise<stri
 
 export async function describe(root: Root, path: WorkspacePath): Promise<string> {
   if (path.parts.length === 0) return 'path: .\ntype: a directory (the workspace)'
-  await using place = await root.place(path)
-  const stats = await statsAt(place)
+  using place = root.place(path)
+  const stats = statsAt(place)
   if (stats === undefined) throw new FileRefusal(`There is nothing at ${path.shown}.`)
   const lines = [`path: ${path.shown}`, `type: ${kindOf(stats)}`]
   if (stats.isFile()) {
-    const { handle } = await openFile(place)
-    await using _ = handle
-    lines.push(`sizeBytes: ${stats.size}`, `mediaType: ${sniff(await headOf(handle)) ?? 'text/plain; charset=utf-8'}`)
+    using file = openFile(place)
+    lines.push(`sizeBytes: ${stats.size}`, `mediaType: ${sniff(headOf(file)) ?? 'text/plain; charset=utf-8'}`)
     lines.push(`executable: ${(stats.mode & 0o111) !== 0}`)
   }
   lines.push(`modifiedAt: ${stats.mtime.toISOString()}`, `readOnly: ${path.parts[0] === 'input'}`)

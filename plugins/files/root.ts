@@ -8,22 +8,24 @@
  * On Linux a directory is held open and its entries are reached through `/proc/self/fd`, so that swapping a parent
  * for a link between check and use changes nothing. Without /proc each part is opened in the same way by its path, which
  * leaves a moment for a swap by another process of the same job.
+ *
+ * Everything here is synchronous: each system call takes microseconds, and a way through the thread pool ten times
+ * that, six of which are most of what a small read costs.
  */
-import { constants, type Stats } from 'node:fs'
-import { lstat, mkdir, open, type FileHandle } from 'node:fs/promises'
+import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readSync, type Stats } from 'node:fs'
 import { FileRefusal, pathOf, type WorkspacePath } from './path.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants
 
 /** A directory, held open while it is used. */
-export class Directory implements AsyncDisposable {
+export class Directory implements Disposable {
   readonly path: WorkspacePath
-  readonly #handle: FileHandle
+  readonly #fd: number
   readonly #reach: string
 
-  constructor(path: WorkspacePath, handle: FileHandle, reach: string) {
+  constructor(path: WorkspacePath, fd: number, reach: string) {
     this.path = path
-    this.#handle = handle
+    this.#fd = fd
     this.#reach = reach
   }
 
@@ -36,13 +38,13 @@ export class Directory implements AsyncDisposable {
     return pathOf([...this.path.parts, name])
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#handle.close()
+  [Symbol.dispose](): void {
+    closeSync(this.#fd)
   }
 }
 
 /** Where a path's last name is to be found. `name` is never a path. */
-export interface Place extends AsyncDisposable {
+export interface Place extends Disposable {
   readonly directory: Directory
   readonly name: string
   readonly path: WorkspacePath
@@ -63,67 +65,78 @@ export class Root {
     this.#root = root
   }
 
-  async directory(path: WorkspacePath, missing: 'refuse' | 'make' = 'refuse'): Promise<Directory> {
-    let directory = await this.#top()
+  directory(path: WorkspacePath, missing: 'refuse' | 'make' = 'refuse'): Directory {
+    let directory = this.#top()
     try {
       for (const [i, name] of path.parts.entries()) {
-        const next = await this.#step(directory, name, pathOf(path.parts.slice(0, i + 1)), missing)
-        await directory[Symbol.asyncDispose]()
+        const next = this.#step(directory, name, pathOf(path.parts.slice(0, i + 1)), missing)
+        directory[Symbol.dispose]()
         directory = next
       }
       return directory
     } catch (error) {
-      await directory[Symbol.asyncDispose]()
+      directory[Symbol.dispose]()
       throw error
     }
   }
 
   /** The entry of an open directory, opened as a directory. */
-  async child(directory: Directory, name: string): Promise<Directory> {
-    return await this.#step(directory, name, directory.entry(name), 'refuse')
+  child(directory: Directory, name: string): Directory {
+    return this.#step(directory, name, directory.entry(name), 'refuse')
   }
 
   /** The place of a path that is not the workspace itself. */
-  async place(path: WorkspacePath, missing: 'refuse' | 'make' = 'refuse'): Promise<Place> {
+  place(path: WorkspacePath, missing: 'refuse' | 'make' = 'refuse'): Place {
     const name = path.parts.at(-1)
     if (name === undefined) throw new FileRefusal('The workspace itself is a directory.')
-    const directory = await this.directory(pathOf(path.parts.slice(0, -1)), missing)
-    const close = async (): Promise<void> => await directory[Symbol.asyncDispose]()
-    return { directory, name, path, at: directory.at(name), [Symbol.asyncDispose]: close }
+    const directory = this.directory(pathOf(path.parts.slice(0, -1)), missing)
+    return { directory, name, path, at: directory.at(name), [Symbol.dispose]: () => directory[Symbol.dispose]() }
   }
 
-  async #top(): Promise<Directory> {
-    const handle = await open(this.#root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-    const through = `/proc/self/fd/${handle.fd}`
-    this.#throughProc ??= await lstat(`${through}/.`).then(
-      () => true,
-      () => false,
-    )
-    return new Directory(pathOf([]), handle, this.#throughProc ? through : this.#root)
+  #top(): Directory {
+    const fd = openSync(this.#root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+    const through = `/proc/self/fd/${fd}`
+    this.#throughProc ??= kindAt(`${through}/.`) !== undefined
+    return new Directory(pathOf([]), fd, this.#throughProc ? through : this.#root)
   }
 
-  async #step(from: Directory, name: string, path: WorkspacePath, missing: 'refuse' | 'make'): Promise<Directory> {
+  #step(from: Directory, name: string, path: WorkspacePath, missing: 'refuse' | 'make'): Directory {
     const at = from.at(name)
     try {
-      const handle = await open(at, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK)
-      return new Directory(path, handle, this.#throughProc ? `/proc/self/fd/${handle.fd}` : at)
+      const fd = openSync(at, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK)
+      return new Directory(path, fd, this.#throughProc ? `/proc/self/fd/${fd}` : at)
     } catch (error) {
       const code = errno(error)
       if (code === 'ENOENT' && missing === 'make') {
-        await mkdir(at).catch((cause: unknown) => {
-          if (errno(cause) !== 'EEXIST') throw cause
-        })
-        return await this.#step(from, name, path, 'refuse')
+        make(at)
+        return this.#step(from, name, path, 'refuse')
       }
       if (code === 'ENOENT') throw new FileRefusal(`There is no directory ${path.shown}.`, { cause: error })
-      if (code === 'ELOOP' || code === 'ENOTDIR') throw await notADirectory(at, path, error)
+      if (code === 'ELOOP' || code === 'ENOTDIR') throw notADirectory(at, path, error)
       throw error
     }
   }
 }
 
-async function notADirectory(at: string, path: WorkspacePath, cause: unknown): Promise<FileRefusal> {
-  const kind = await lstat(at).then(kindOf, () => 'not a directory')
+function make(at: string): void {
+  try {
+    mkdirSync(at)
+  } catch (error) {
+    if (errno(error) !== 'EEXIST') throw error
+  }
+}
+
+/** Undefined when nothing is there, or what is there may not be looked at. */
+function kindAt(at: string): string | undefined {
+  try {
+    return kindOf(lstatSync(at))
+  } catch {
+    return undefined
+  }
+}
+
+function notADirectory(at: string, path: WorkspacePath, cause: unknown): FileRefusal {
+  const kind = kindAt(at) ?? 'not a directory'
   const links = kind === 'a symbolic link' ? ', and links are not followed' : ', not a directory'
   return new FileRefusal(`${path.shown} is ${kind}${links}.`, { cause })
 }
@@ -140,25 +153,41 @@ export function kindOf(
 }
 
 /** What is at a place, or undefined when nothing is. */
-export async function statsAt(place: Place): Promise<Stats | undefined> {
-  return await lstat(place.at).catch((error: unknown) => {
-    if (errno(error) === 'ENOENT') return undefined
-    throw error
-  })
+export function statsAt(place: Place): Stats | undefined {
+  return lstatSync(place.at, { throwIfNoEntry: false })
 }
 
-/** A regular file, open for reading. The caller closes it. */
-export async function openFile(place: Place): Promise<{ readonly handle: FileHandle; readonly stats: Stats }> {
-  const before = await statsAt(place)
+/** A regular file, open for reading. */
+export class OpenFile implements Disposable {
+  readonly stats: Stats
+  readonly #fd: number
+
+  constructor(fd: number, stats: Stats) {
+    this.#fd = fd
+    this.stats = stats
+  }
+
+  /** Fills `buffer` from `position` on; gives how many bytes there were, 0 at the end. */
+  read(buffer: Uint8Array, position: number): number {
+    return readSync(this.#fd, buffer, 0, buffer.length, position)
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd)
+  }
+}
+
+export function openFile(place: Place): OpenFile {
+  const before = statsAt(place)
   if (before === undefined) throw new FileRefusal(`There is no file ${place.path.shown}.`)
   assertFile(before, place.path)
-  const handle = await open(place.at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  const fd = openSync(place.at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
   try {
-    const stats = await handle.stat()
+    const stats = fstatSync(fd)
     assertFile(stats, place.path)
-    return { handle, stats }
+    return new OpenFile(fd, stats)
   } catch (error) {
-    await handle.close()
+    closeSync(fd)
     throw error
   }
 }

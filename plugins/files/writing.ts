@@ -34,8 +34,8 @@ function ignoreMissing(error: unknown): void {
 
 export async function writeFile(root: Root, path: WorkspacePath, content: string): Promise<string> {
   assertWritable(path)
-  await using place = await root.place(path, 'make')
-  const before = await statsAt(place)
+  using place = root.place(path, 'make')
+  const before = statsAt(place)
   if (before !== undefined) assertFile(before, path)
   await replaceFile(place, content, before)
   const verb = before === undefined ? 'Created' : 'Replaced'
@@ -44,8 +44,8 @@ export async function writeFile(root: Root, path: WorkspacePath, content: string
 
 export async function appendFile(root: Root, path: WorkspacePath, content: string): Promise<string> {
   assertWritable(path)
-  await using place = await root.place(path, 'make')
-  const before = await statsAt(place)
+  using place = root.place(path, 'make')
+  const before = statsAt(place)
   if (before !== undefined) assertFile(before, path)
   if (before !== undefined && before.nlink > 1) {
     // Another name of the same file may lie outside the workspace: give this one a file of its own.
@@ -114,8 +114,8 @@ export async function editFile(root: Root, path: WorkspacePath, edits: readonly 
   assertWritable(path)
   const text = await readText(root, path, EDIT_BYTES_MAX)
   const edited = applyEdits(text, edits, path.shown)
-  await using place = await root.place(path)
-  const before = await statsAt(place)
+  using place = root.place(path)
+  const before = statsAt(place)
   if (before !== undefined) assertFile(before, path)
   await replaceFile(place, edited.text, before)
   return `Edited ${path.shown}: ${edited.report.join('; ')}.`
@@ -123,8 +123,8 @@ export async function editFile(root: Root, path: WorkspacePath, edits: readonly 
 
 export async function makeDirectory(root: Root, path: WorkspacePath): Promise<string> {
   assertWritable(path)
-  await using place = await root.place(path, 'make')
-  const before = await statsAt(place)
+  using place = root.place(path, 'make')
+  const before = statsAt(place)
   if (before === undefined) await mkdir(place.at)
   else if (before.isDirectory()) return `${path.shown} is there already.`
   else throw new FileRefusal(`${path.shown} is ${kindOf(before)}, so no directory can be made there.`)
@@ -134,12 +134,12 @@ export async function makeDirectory(root: Root, path: WorkspacePath): Promise<st
 export async function move(root: Root, from: WorkspacePath, to: WorkspacePath, overwrite: boolean): Promise<string> {
   assertWritable(from)
   assertWritable(to)
-  await using source = await root.place(from)
-  const moved = await statsAt(source)
+  using source = root.place(from)
+  const moved = statsAt(source)
   if (moved === undefined) throw new FileRefusal(`There is nothing at ${from.shown}.`)
   if (isWithin(to, from)) throw new FileRefusal(`${from.shown} cannot be moved to ${to.shown}, which is within it.`)
-  await using target = await root.place(to, 'make')
-  const there = await statsAt(target)
+  using target = root.place(to, 'make')
+  const there = statsAt(target)
   if (there !== undefined && !overwrite)
     throw new FileRefusal(`${to.shown} is ${kindOf(there)} already; set overwrite to replace it.`)
   if (there !== undefined && (there.isDirectory() || moved.isDirectory()))
@@ -150,8 +150,8 @@ export async function move(root: Root, from: WorkspacePath, to: WorkspacePath, o
 
 export async function remove(root: Root, path: WorkspacePath, recursive: boolean): Promise<string> {
   assertWritable(path)
-  await using place = await root.place(path)
-  const before = await statsAt(place)
+  using place = root.place(path)
+  const before = statsAt(place)
   if (before === undefined) throw new FileRefusal(`There is nothing at ${path.shown}.`)
   if (!before.isDirectory()) {
     await unlink(place.at)
@@ -169,7 +169,7 @@ export async function remove(root: Root, path: WorkspacePath, recursive: boolean
 
 /** Deletes all that is below; a link is deleted itself, never followed. */
 async function empty(root: Root, directory: Directory, name: string): Promise<void> {
-  await using child = await root.child(directory, name)
+  using child = root.child(directory, name)
   for (const entry of await readdir(child.at())) {
     if ((await lstat(child.at(entry))).isDirectory()) {
       await empty(root, child, entry)
