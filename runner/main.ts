@@ -21,9 +21,26 @@ async function* supervisorLines(): AsyncGenerator<SupervisorLine> {
   }
 }
 
+/** Lines that are said in one turn go out as one write: each costs a system call here and a wake-up there. */
+function openOutput(): { send(line: RunnerLine): void; flush(): void } {
+  let waiting = ''
+  const flush = (): void => {
+    const text = waiting
+    waiting = ''
+    if (text !== '') process.stdout.write(text)
+  }
+  return {
+    send(line) {
+      if (waiting === '') queueMicrotask(flush)
+      waiting += printLine(line)
+    },
+    flush,
+  }
+}
+
 /** Exit codes: 0 after `done`, 1 otherwise, with the reason on stderr, which the supervisor keeps for operators. */
 async function main(): Promise<number> {
-  const send = (line: RunnerLine): void => void process.stdout.write(printLine(line))
+  const { send, flush } = openOutput()
   try {
     await runJob(supervisorLines(), {
       send,
@@ -38,8 +55,10 @@ async function main(): Promise<number> {
           recorded: (expertKey, skill) => state.listed[expertKey]?.[skill],
         }),
     })
+    flush()
     return 0
   } catch (error) {
+    flush()
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
     return 1
   }

@@ -62,7 +62,10 @@ export function startCompartment(
     get unreadBytes() {
       return input.writableLength
     },
-    send: (text) => void input.write(text),
+    send: (text) => {
+      together(input)
+      input.write(text)
+    },
     drained: () => drained(input),
     kill: () => {
       killed.resolve()
@@ -70,6 +73,13 @@ export function startCompartment(
     },
     ended: ended(child, launch, report, clock, killed.promise),
   }
+}
+
+/** What is written to `stream` in this turn goes out as one: each write is a system call here and a wake-up there. */
+export function together(stream: Writable): void {
+  if (stream.writableCorked > 0) return
+  stream.cork()
+  process.nextTick(() => stream.uncork())
 }
 
 /** Resolves when `stream` can take more or is gone. */

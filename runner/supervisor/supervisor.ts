@@ -23,7 +23,7 @@ import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
 import type { MachinePlan } from '../../schema/machine-plan.ts'
-import { drained, startCompartment, type Compartment } from './compartment.ts'
+import { drained, startCompartment, together, type Compartment } from './compartment.ts'
 import { MachineWorkspace } from './machine-workspace.ts'
 import { Requests } from './requests.ts'
 import { Skills } from './skills.ts'
@@ -230,8 +230,10 @@ class Supervisor {
 
   async #say(line: MachineLine): Promise<void> {
     if (this.#done) return
-    this.#options.output.write(printLine(line))
-    await drained(this.#options.output)
+    const { output } = this.#options
+    together(output)
+    output.write(printLine(line))
+    await drained(output)
   }
 
   async #tell(line: SupervisorLine): Promise<void> {
