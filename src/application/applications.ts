@@ -4,6 +4,7 @@
  * A1 Only a key that was minted, is known, is not revoked and belongs to a known application gives a caller.
  * A2 Junk is dropped before the store is asked.
  * A3 Whatever the store does wrong (nothing, null, another's row, an error), nobody is let in.
+ * A4 A key that was revoked here is live for nobody at once; one that another process revoked, for LIVE_MS at most.
  */
 import { timingSafeEqual } from 'node:crypto'
 import type { Chance, Clock } from '../../schema/clock.ts'
@@ -26,7 +27,10 @@ export interface Applications {
    * throws `not_ready` when the store cannot be asked.
    */
   authenticate(key: string | null): Promise<Caller | undefined>
-  /** True while the key has not been revoked: streams ask again for every event. False when in doubt; never throws. */
+  /**
+   * True while the key has not been revoked: streams ask again for every event, so the store is asked once in LIVE_MS.
+   * False when in doubt; never throws.
+   */
   isLive(keyId: ApiKeyId): Promise<boolean>
   /** The application of this name, made when there is none. */
   ensure(name: string): Promise<Application>
@@ -42,6 +46,11 @@ export interface ApplicationsDependencies {
   readonly chance: Chance
 }
 
+/** How long a key that was found live counts as live without another look. */
+export const LIVE_MS = 1000
+/** Keys of whose life is known; above that all are forgotten and asked for again. */
+const KNOWN_MAX = 10_000
+
 /** Every verb. */
 const ALL_SCOPES: readonly string[] = ['*']
 
@@ -50,6 +59,19 @@ export function openApplications({ store, clock, chance }: ApplicationsDependenc
     const key = await store.findKey(keyId)
     // Only a row that says in so many words that this key is not revoked will do.
     return key?.id === keyId && key.revokedAt === null && Array.isArray(key.scopes) ? key : undefined
+  }
+
+  /** When each key was last asked for and found live. */
+  const foundAt = new Map<ApiKeyId, number>()
+  let revocations = 0
+
+  async function askLive(keyId: ApiKeyId, now: number): Promise<boolean> {
+    const before = revocations
+    if ((await findLive(keyId)) === undefined) return false
+    if (foundAt.size >= KNOWN_MAX) foundAt.clear()
+    // An answer from before a revocation says nothing about after it.
+    if (before === revocations) foundAt.set(keyId, now)
+    return true
   }
 
   return {
@@ -67,8 +89,12 @@ export function openApplications({ store, clock, chance }: ApplicationsDependenc
       }
     },
     async isLive(keyId) {
+      const now = clock.now()
+      const ageMs = now - (foundAt.get(keyId) ?? -Infinity)
+      if (ageMs >= 0 && ageMs < LIVE_MS) return true
+      foundAt.delete(keyId)
       try {
-        return (await findLive(keyId)) !== undefined
+        return await askLive(keyId, now)
       } catch {
         // A stream that ends can be opened again; one that goes on with a revoked key cannot be taken back.
         return false
@@ -87,7 +113,10 @@ export function openApplications({ store, clock, chance }: ApplicationsDependenc
     async revokeKey(applicationId, keyId) {
       const key = await store.findKey(keyId)
       if (key?.applicationId !== applicationId) return false
-      return store.revokeKey(keyId, clock.now())
+      const revoked = await store.revokeKey(keyId, clock.now())
+      revocations += 1
+      foundAt.delete(keyId)
+      return revoked
     },
   }
 }

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { PlatformError } from '../../schema/error.ts'
 import { makeId } from '../../schema/id.ts'
 import type { ApplicationStore } from '../../src/application/application-store.ts'
-import { openApplications } from '../../src/application/applications.ts'
+import { LIVE_MS, openApplications } from '../../src/application/applications.ts'
 import { mintToken, parseToken, SECRET_BYTES } from '../../src/application/token.ts'
 import { fakeChance, fakeClock } from '../fake/fake-clock.ts'
 import { memoryApplicationStore } from '../fake/memory-application-store.ts'
@@ -53,14 +53,60 @@ function world(alter: (store: ApplicationStore) => Partial<ApplicationStore> = (
       return memory.findKey(id)
     },
   }
-  const good = openApplications({ store, clock: fakeClock(), chance: fakeChance() })
+  const clock = fakeClock()
+  const good = openApplications({ store, clock, chance: fakeChance() })
   const altered = openApplications({
     store: { ...store, ...alter(store) },
     clock: fakeClock(),
     chance: fakeChance('b'),
   })
-  return { good, altered, memory, lookUps: () => lookUps }
+  return { good, altered, memory, clock, lookUps: () => lookUps }
 }
+
+describe('the life of a key', () => {
+  async function found() {
+    const all = world()
+    const application = await all.good.ensure('dev')
+    const caller = await all.good.authenticate((await all.good.createKey(application.id)).reveal())
+    if (caller === undefined) throw new Error('no caller')
+    expect(await all.good.isLive(caller.keyId)).toBe(true)
+    return { ...all, application, keyId: caller.keyId }
+  }
+
+  it('is asked of the store once in a while, however often events ask (A4)', async () => {
+    const { good, clock, keyId, lookUps } = await found()
+    const before = lookUps()
+    for (let i = 0; i < 100; i++) expect(await good.isLive(keyId)).toBe(true)
+    expect(lookUps()).toBe(before)
+    await clock.advance(LIVE_MS)
+    expect(await good.isLive(keyId)).toBe(true)
+    expect(lookUps()).toBe(before + 1)
+  })
+
+  it('ends at once where it is revoked (A4)', async () => {
+    const { good, application, keyId } = await found()
+    expect(await good.revokeKey(application.id, keyId)).toBe(true)
+    expect(await good.isLive(keyId)).toBe(false)
+  })
+
+  it('ends within LIVE_MS when another process revokes it (A4)', async () => {
+    const { good, memory, clock, keyId } = await found()
+    await memory.revokeKey(keyId, clock.now())
+    await clock.advance(LIVE_MS - 1)
+    expect(await good.isLive(keyId)).toBe(true)
+    await clock.advance(1)
+    expect(await good.isLive(keyId)).toBe(false)
+  })
+
+  it('is not kept from a look that a revocation overtook (A4)', async () => {
+    const { good, application, clock, keyId } = await found()
+    await clock.advance(LIVE_MS)
+    const asked = good.isLive(keyId)
+    await good.revokeKey(application.id, keyId)
+    await asked
+    expect(await good.isLive(keyId)).toBe(false)
+  })
+})
 
 describe('authentication', () => {
   it('knows the caller of a good key, until the key is revoked (A1)', async () => {
