@@ -67,6 +67,8 @@ export class HeldAttempt implements Attempt {
   #head: LogHead
   /** Records wait for one another: each needs the head that the one before it leaves. */
   #queue: Promise<unknown> = Promise.resolve()
+  /** What the append that is under way appends. */
+  #appending: readonly JobEvent[] | undefined
 
   constructor(
     world: { readonly log: JobLog; readonly clock: Clock; readonly limits: AttemptLimits },
@@ -116,6 +118,7 @@ export class HeldAttempt implements Attempt {
       if (last === undefined) return seen
       const job = replay({ initial: this.#job, evolve }, events)
       const change = job.status === 'running' ? {} : { lease: null }
+      this.#appending = events
       try {
         this.#head = await this.#log.append(this.#head, job, events, this.fence, change)
         this.#job = job
@@ -131,6 +134,11 @@ export class HeldAttempt implements Attempt {
         if (!isConflict || retries >= this.#limits.conflictRetriesMax) throw error
       }
     }
+  }
+
+  /** True for the very events that this attempt appends: it needs no look to see them. */
+  isOwn(appended: readonly JobEvent[] | undefined): boolean {
+    return appended !== undefined && appended === this.#appending
   }
 
   /** What is in the log beyond the head; when that cannot be read either, the first error counts. */

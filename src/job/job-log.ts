@@ -98,9 +98,10 @@ export interface JobLog {
 
   /**
    * Calls `wake` after any append to the job by any process, and once in a while for no reason; holds no event.
-   * The caller reads after its own cursor. Returns the way to stop.
+   * The caller reads after its own cursor, or takes what it is given: the events of one append of this process, the
+   * very array that `append` or `create` was called with. Returns the way to stop.
    */
-  onAppend(jobId: JobId, wake: () => void): () => void
+  onAppend(jobId: JobId, wake: (appended?: readonly JobEvent[]) => void): () => void
   /** The same for jobs that became claimable. */
   onClaimable(wake: () => void): () => void
 }

@@ -81,7 +81,7 @@ export interface Jobs {
   renew(attempt: Attempt): Promise<boolean>
   /** The machine died: the job is claimable again, canceled when that was asked for, or failed when its attempts are used up. */
   abandon(attempt: Attempt, reason: string): Promise<void>
-  /** Calls `wake` when someone may have appended to the attempt's job: an answer, a cancel. Gives the way to stop. */
+  /** Calls `wake` when someone else may have appended to the attempt's job: an answer, a cancel. Gives the way to stop. */
   onAppend(attempt: Attempt, wake: () => void): () => void
   /** Calls `wake` when a job may have become claimable. Gives the way to stop. */
   onClaimable(wake: () => void): () => void
@@ -296,7 +296,12 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
         if (!(error instanceof PlatformError) || error.code !== 'fence_stale') throw error
       }
     },
-    onAppend: (attempt, wake) => log.onAppend(attempt.jobId, wake),
+    onAppend(attempt, wake) {
+      const held = ours(attempt)
+      return log.onAppend(attempt.jobId, (appended) => {
+        if (!held.isOwn(appended)) wake()
+      })
+    },
     onClaimable: (wake) => log.onClaimable(wake),
     show: (delta) => hub.show(delta),
   }

@@ -1,5 +1,6 @@
 /**
- * Watching a job: a cursor and a wake-up. Nothing is queued per subscriber but a few deltas, which may be lost.
+ * Watching a job: a cursor and a wake-up. All that is queued per subscriber is a few deltas, which may be lost, and at
+ * most one page of events that this process appended; whoever is behind by more reads the log.
  *
  * W1 What a watch delivers after `after` is the log after `after`, each event once, in order.
  * W2 A watch ends when the log ends with jobFinished and all of it is delivered, or when its signal aborts.
@@ -60,9 +61,23 @@ export async function* watchJob(
   let wake = (): void => {}
   let dirty = true
   let deltas: Delta[] = []
-  const stir = (): void => {
-    dirty = true
+  /** What this process appended since the last look, when that is all there is. */
+  let fresh: JobEvent[] = []
+  const stir = (appended: readonly JobEvent[] = []): void => {
+    if (appended.length === 0 || fresh.length + appended.length > PAGE_EVENTS) dirty = true
+    if (dirty) fresh = []
+    else fresh.push(...appended)
     wake()
+  }
+  const next = async (cursor: number): Promise<readonly JobEvent[]> => {
+    const known = fresh.filter(({ seq }) => seq > cursor)
+    fresh = []
+    if (!dirty && known.every(({ seq }, i) => seq === cursor + 1 + i)) return known
+    dirty = false
+    const page = await log.read(jobId, cursor, PAGE_EVENTS)
+    // What comes after a page that is not full wakes us.
+    dirty ||= page.length === PAGE_EVENTS
+    return page
   }
   // Subscribed before the first read: what is appended in between is then read, not lost.
   const stopListening = hub.listen(jobId, (delta) => {
@@ -70,7 +85,8 @@ export async function* watchJob(
     wake()
   })
   const stopWaking = log.onAppend(jobId, stir)
-  signal.addEventListener('abort', stir, { once: true })
+  const stop = (): void => stir()
+  signal.addEventListener('abort', stop, { once: true })
   try {
     const stored = await log.find(jobId)
     if (stored?.job.applicationId !== applicationId)
@@ -79,15 +95,12 @@ export async function* watchJob(
     // A cursor at or beyond the end of a finished job has nothing left to read that would say so.
     let hasEnded = stored.job.status === 'finished' && after >= stored.head.revision
     while (!signal.aborted) {
-      while (dirty && !signal.aborted) {
-        dirty = false
-        for (const event of await log.read(jobId, cursor, PAGE_EVENTS)) {
+      while ((dirty || fresh.length > 0) && !signal.aborted) {
+        for (const event of await next(cursor)) {
           if (signal.aborted) return
           cursor = event.seq
           hasEnded = event.type === 'jobFinished'
           if (event.type === 'generated' || event.type === 'generationFailed') deltas = later(deltas, event)
-          // More may wait behind this page; reading on is how to know.
-          dirty = true
           yield event
         }
       }
@@ -98,7 +111,7 @@ export async function* watchJob(
         yield delta
         continue
       }
-      if (signal.aborted || dirty) continue
+      if (signal.aborted || dirty || fresh.length > 0) continue
       await new Promise<void>((resolve) => {
         wake = resolve
       })
@@ -106,7 +119,7 @@ export async function* watchJob(
   } finally {
     stopListening()
     stopWaking()
-    signal.removeEventListener('abort', stir)
+    signal.removeEventListener('abort', stop)
   }
 }
 

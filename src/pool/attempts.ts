@@ -29,7 +29,6 @@ export const attemptLimits: AttemptsDependencies['limits'] = {
   concurrent: 4,
   renewMs: 5_000,
   graceMs: 2_000,
-  lookMs: 50,
   retryMs: 500,
   pollMs: 2_000,
   breachesMax: 10,

@@ -46,8 +46,6 @@ export interface KeeperDependencies {
     readonly renewMs: number
     /** How long a canceled machine, or one that is done, may take to end by itself. */
     readonly graceMs: number
-    /** How long to wait after a wake-up for an append of our own, which would see the same. */
-    readonly lookMs: number
     /** How long to wait before a job is given back whose machine could not be started. */
     readonly retryMs: number
     /** Proposals and requests that cannot be, before the machine is ended. */
@@ -136,7 +134,7 @@ class Keeper {
     const { jobs } = this.#dependencies
     const close = (): void => this.#stopped.resolve({ why: 'closing' })
     closing.addEventListener('abort', close, { once: true })
-    const unsubscribe = jobs.onAppend(this.#attempt, () => void this.#look())
+    const unsubscribe = jobs.onAppend(this.#attempt, () => this.#recorder.look())
     try {
       this.#sendHistory()
       // What was appended between the claim and the subscription woke nobody.
@@ -183,14 +181,6 @@ class Keeper {
     this.#machine.send({ type: 'start', protocol: 1, ...start })
     for (const event of history) this.#machine.send({ type: 'recorded', event })
     this.#machine.send({ type: 'go' })
-  }
-
-  /** Every append wakes, our own too: a read for each of those is saved by waiting a moment. */
-  async #look(): Promise<void> {
-    const { clock, limits } = this.#dependencies
-    const appends = this.#recorder.appends()
-    if (limits.lookMs > 0) await clock.sleep(limits.lookMs, this.#abort.signal).catch(() => {})
-    if (appends === this.#recorder.appends() && !this.#abort.signal.aborted) this.#recorder.look()
   }
 
   async #renewing(): Promise<void> {

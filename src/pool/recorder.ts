@@ -16,8 +16,6 @@ export interface Recorder {
   flush(): Promise<void>
   /** Appends nothing, perhaps, and sees what others appended. */
   look(): void
-  /** How many appends have begun. */
-  appends(): number
   /** How many events wait for the next append. */
   waiting(): number
 }
@@ -35,7 +33,6 @@ export function openRecorder(
   let wanted = false
   let running: Promise<void> | undefined
   const failures: unknown[] = []
-  let appends = 0
 
   async function run(): Promise<void> {
     try {
@@ -43,7 +40,6 @@ export function openRecorder(
         // What arrived in the same read of the machine's output is handled before this goes on.
         await breath()
         wanted = false
-        appends += 1
         const batch = waiting
         waiting = []
         const events = await append(batch.map(({ event }) => event))
@@ -90,7 +86,6 @@ export function openRecorder(
       else throwFailure()
     },
     look: nudge,
-    appends: () => appends,
     waiting: () => waiting.length,
   }
 }

@@ -183,7 +183,7 @@ export class PostgresJobLog implements JobLog {
       if (known?.requestHash !== idempotency.requestHash) throw reused(idempotency)
       if (known.jobId !== id) return { job: await this.#get(known.jobId), isNew: false }
     }
-    this.#wakeUps.announce(id, status === 'queued')
+    this.#wakeUps.announce(id, events, status === 'queued')
     return { job: stored, isNew: true }
   }
 
@@ -209,7 +209,7 @@ export class PostgresJobLog implements JobLog {
       }
       if (attempt === 0 || !(await this.#holds(job.id, revision, hash))) await this.#refuse(job.id, expected, fence)
     })
-    this.#wakeUps.announce(job.id, job.status === 'queued')
+    this.#wakeUps.announce(job.id, events, job.status === 'queued')
     return { revision, hash }
   }
 
@@ -267,7 +267,7 @@ export class PostgresJobLog implements JobLog {
     return (await this.#rows(RENEW, [jobId, fence, until])).length > 0
   }
 
-  onAppend(jobId: JobId, wake: () => void): () => void {
+  onAppend(jobId: JobId, wake: (appended?: readonly JobEvent[]) => void): () => void {
     return this.#wakeUps.onAppend(jobId, wake)
   }
 

@@ -1,21 +1,24 @@
 /**
  * Who waits for which job, and what wakes them: appends of this process at once, appends of others by NOTIFY, and a
- * slow poll as a net. A wake-up says "look again", never what there is to see, so a lost or doubled one harms nobody.
+ * slow poll as a net. A wake-up says "look again"; one of this process brings along what it appended, which saves the
+ * look. A lost or doubled one harms nobody.
  *
  * W1 NOTIFY is sent after the commit, on a connection of its own: within the writing transaction it would make commits
  *    wait for one another. It never fails an append.
  * W2 With every new connection everybody is woken, since nobody knows what was missed without one.
+ * W3 However often a job is appended to, it is announced to other processes once in NOTIFY_GAP_MS at most.
  */
 import { Client, type ClientConfig } from 'pg'
 import type { Clock } from '../../schema/clock.ts'
+import type { JobEvent } from '../../schema/event.ts'
 import type { JobId } from '../../schema/id.ts'
 import type { Log } from '../log.ts'
 import type { Sql } from './sql.ts'
 
 export interface WakeUps {
-  /** To be called after the commit of an append. */
-  announce(jobId: JobId, isClaimable: boolean): void
-  onAppend(jobId: JobId, wake: () => void): () => void
+  /** To be called after the commit of an append, with its events. */
+  announce(jobId: JobId, appended: readonly JobEvent[], isClaimable: boolean): void
+  onAppend(jobId: JobId, wake: Wake): () => void
   onClaimable(wake: () => void): () => void
   close(): Promise<void>
 }
@@ -23,19 +26,23 @@ export interface WakeUps {
 const CHANNEL = 'senmon_appended'
 const POLL_MS = 2000
 const RECONNECT_MS = 250
+/** What other processes may see late by: a job that takes hundreds of steps a second is not announced for each. */
+const NOTIFY_GAP_MS = 25
 /** NOTIFY takes less than 8000 bytes; an id has 30. */
 const IDS_PER_NOTIFY = 200
 /** In a payload: some job became claimable. */
 const CLAIMABLE = '!'
 
+type Wake = (appended?: readonly JobEvent[]) => void
+
 class Hub {
-  readonly #byJob = new Map<string, Set<() => void>>()
+  readonly #byJob = new Map<string, Set<Wake>>()
   readonly #claimers = new Set<() => void>()
 
-  add(jobId: JobId, wake: () => void): () => void {
+  add(jobId: JobId, wake: Wake): () => void {
     const waiting = this.#byJob.get(jobId) ?? new Set()
     // One function may wait twice; each call of the returned one ends one wait.
-    const own = () => wake()
+    const own: Wake = (appended) => wake(appended)
     this.#byJob.set(jobId, waiting.add(own))
     return () => {
       waiting.delete(own)
@@ -49,8 +56,8 @@ class Hub {
     return () => void this.#claimers.delete(own)
   }
 
-  wake(jobId: string): void {
-    for (const wake of this.#byJob.get(jobId) ?? []) wake()
+  wake(jobId: string, appended?: readonly JobEvent[]): void {
+    for (const wake of this.#byJob.get(jobId) ?? []) wake(appended)
   }
 
   wakeClaimers(): void {
@@ -73,13 +80,17 @@ class Notifier {
   readonly #config: ClientConfig
   readonly #log: Log
   readonly #due = new Set<string>()
+  readonly #clock: Clock
+  readonly #signal: AbortSignal
   #client: Client | undefined
   #isSending = false
 
-  constructor(hub: Hub, config: ClientConfig, log: Log) {
+  constructor(hub: Hub, config: ClientConfig, clock: Clock, log: Log, signal: AbortSignal) {
     this.#hub = hub
     this.#config = config
+    this.#clock = clock
     this.#log = log
+    this.#signal = signal
   }
 
   notify(item: string): void {
@@ -87,7 +98,7 @@ class Notifier {
     if (!this.#isSending) void this.#send()
   }
 
-  /** One statement is under way at most; whatever comes meanwhile goes with the next. */
+  /** One statement is under way at most; whatever comes meanwhile, and soon after, goes with the next. */
   async #send(): Promise<void> {
     this.#isSending = true
     try {
@@ -95,6 +106,7 @@ class Notifier {
         const items = [...this.#due].slice(0, IDS_PER_NOTIFY)
         await this.#client.query('select pg_notify($1, $2)', [CHANNEL, items.join(',')])
         for (const item of items) this.#due.delete(item)
+        await pause(this.#clock, NOTIFY_GAP_MS, this.#signal)
       }
     } catch (cause) {
       // The items stay due; the poll of the other processes is the net until then.
@@ -105,14 +117,15 @@ class Notifier {
   }
 
   /** Keeps a connection until the signal aborts. */
-  async keep(clock: Clock, signal: AbortSignal): Promise<void> {
+  async keep(): Promise<void> {
+    const signal = this.#signal
     while (!signal.aborted) {
       try {
         await this.#connection(signal)
       } catch (cause) {
         if (!signal.aborted) this.#log.warn('The connection that brings wake-ups was lost.', { cause })
       }
-      await pause(clock, RECONNECT_MS, signal)
+      await pause(this.#clock, RECONNECT_MS, signal)
     }
   }
 
@@ -133,6 +146,8 @@ class Notifier {
       })
       const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid')
       ownPid = rows[0]?.pid ?? 0
+      // A NOTIFY is a commit; what it says is in the log already, so its own record need not be on disk.
+      await client.query('set synchronous_commit = off')
       await client.query(`listen ${CHANNEL}`)
       this.#hub.wakeAll()
       this.#client = client
@@ -186,12 +201,12 @@ async function poll(hub: Hub, sql: Sql, clock: Clock, log: Log, signal: AbortSig
 export function openWakeUps(config: ClientConfig | null, sql: Sql, clock: Clock, log: Log): WakeUps {
   const hub = new Hub()
   const closing = new AbortController()
-  const notifier = config === null ? undefined : new Notifier(hub, config, log)
+  const notifier = config === null ? undefined : new Notifier(hub, config, clock, log, closing.signal)
   const loops = [poll(hub, sql, clock, log, closing.signal)]
-  if (notifier !== undefined) loops.push(notifier.keep(clock, closing.signal))
+  if (notifier !== undefined) loops.push(notifier.keep())
   return {
-    announce(jobId, isClaimable) {
-      hub.wake(jobId)
+    announce(jobId, appended, isClaimable) {
+      hub.wake(jobId, appended)
       if (isClaimable) hub.wakeClaimers()
       notifier?.notify(jobId)
       if (isClaimable) notifier?.notify(CLAIMABLE)

@@ -15,7 +15,7 @@ export interface MemoryJobLog extends JobLog {
   listeners(): number
 }
 
-type Wakes = Set<{ readonly wake: () => void }>
+type Wakes = Set<{ readonly wake: (appended?: readonly JobEvent[]) => void }>
 
 export function memoryJobLog(): MemoryJobLog {
   const rows = new Map<JobId, StoredJob>()
@@ -26,10 +26,10 @@ export function memoryJobLog(): MemoryJobLog {
   const calls = new Map<string, number>()
   const requestName = (applicationId: ApplicationId, key: string): string => `${applicationId} ${key}`
 
-  const wakeAll = (wakes: Wakes | undefined): void => {
-    for (const { wake } of wakes ?? []) queueMicrotask(wake)
+  const wakeAll = (wakes: Wakes | undefined, appended?: readonly JobEvent[]): void => {
+    for (const { wake } of wakes ?? []) queueMicrotask(() => wake(appended))
   }
-  const listen = (wakes: Wakes, wake: () => void): (() => void) => {
+  const listen = (wakes: Wakes, wake: (appended?: readonly JobEvent[]) => void): (() => void) => {
     const entry = { wake }
     wakes.add(entry)
     return () => wakes.delete(entry)
@@ -40,7 +40,7 @@ export function memoryJobLog(): MemoryJobLog {
     rows.set(id, structuredClone(stored))
     events.set(id, [...(events.get(id) ?? []), ...structuredClone(added)])
     if (idempotency) requests.set(requestName(applicationId, idempotency.key), { ...idempotency, jobId: id })
-    wakeAll(appendWakes.get(id))
+    wakeAll(appendWakes.get(id), added)
     if (stored.job.status === 'queued') wakeAll(claimWakes)
   }
   const row = (id: JobId): StoredJob => {

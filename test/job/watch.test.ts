@@ -86,22 +86,42 @@ describe('a watch', () => {
     expect(seen.map((event) => event.type)).toEqual(['stepFinished', 'runFinished', 'jobFinished'])
   })
 
-  it('misses nothing that is appended while a page is being read (W1)', async () => {
+  it.each([
+    ['this process', true],
+    ['another', false],
+  ])('misses nothing that %s appends while a page is being read (W1)', async (_, isOurs) => {
     const world = jobsWorld()
     const { id, attempt, runId } = await running(world)
-    let n = 0
     const log = { ...world.log }
+    let n = 0
+    world.log.onAppend = (jobId, wake) => log.onAppend(jobId, (appended) => (isOurs ? wake(appended) : wake()))
     world.log.read = async (...args) => {
       const page = await log.read(...args)
-      if (n < 5) await world.jobs.record(attempt, [stepFinished(runId, ++n)])
-      if (n === 5) {
-        n++
-        await world.jobs.record(attempt, [runFinished(runId)])
-      }
+      const more = isOurs ? 5 : 1
+      for (let i = 0; i < more && n < 5; i++) await world.jobs.record(attempt, [stepFinished(runId, ++n)])
+      if (n === 5) await world.jobs.record(attempt, [runFinished(runId)])
+      if (n === 5) n++
       return page
     }
     const seen = await collect(world.jobs.watch(anApplication, id, 0, never))
     expect(seen).toEqual(await world.jobs.events(anApplication, id, 0, 100))
+    expect(seen).toHaveLength(10)
+  })
+
+  it('reads the log where the appends of this process do not follow what it has delivered (W1)', async () => {
+    const world = jobsWorld()
+    const { id, attempt, runId } = await running(world)
+    const log = { ...world.log }
+    let wakes = 0
+    // Every other append seems to be another process's, whose wake-up is late.
+    world.log.onAppend = (jobId, wake) =>
+      log.onAppend(jobId, (appended) => {
+        if (wakes++ % 2 === 1) wake(appended)
+      })
+    const seen = collect(world.jobs.watch(anApplication, id, 0, never))
+    for (let n = 1; n <= 7; n++) await world.jobs.record(attempt, [stepFinished(runId, n)])
+    await world.jobs.record(attempt, [runFinished(runId)])
+    expect(await seen).toEqual(await world.jobs.events(anApplication, id, 0, 100))
   })
 
   it('ends at once after the end of a finished job, and goes on with a continued one (W2)', async () => {

@@ -92,7 +92,7 @@ export function poolWorld(scenario: Scenario) {
       ),
       holder,
       predecessorIsDead: async (name) => dead.has(name),
-      limits: { ...attemptLimits, lookMs: 0, retryMs: 0, ...scenario.limits },
+      limits: { ...attemptLimits, retryMs: 0, ...scenario.limits },
     })
     return { jobs, attempts, host, model, die, isDead: () => dead.has(holder), appends: () => appends }
   }
@@ -154,9 +154,12 @@ function mortal(
           die()
           return never
         }
-        const answer: unknown = await Reflect.apply(member, target, args)
+        const [answer] = await Promise.allSettled([Reflect.apply(member, target, args) as Promise<unknown>])
+        // One that collides with somebody else's append is one at which a process may die, too.
         if (isTheOne) die()
-        return isDead() ? never : answer
+        if (isDead()) return never
+        if (answer.status === 'rejected') throw answer.reason
+        return answer.value
       }
     },
   })
