@@ -22,7 +22,7 @@ async function* supervisorLines(): AsyncGenerator<SupervisorLine> {
 }
 
 /** Lines that are said in one turn go out as one write: each costs a system call here and a wake-up there. */
-function openOutput(): { send(line: RunnerLine): void; flush(): void } {
+function openOutput(): { readonly send: (line: RunnerLine) => void; readonly flush: () => void } {
   let waiting = ''
   const flush = (): void => {
     const text = waiting

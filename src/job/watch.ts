@@ -63,6 +63,7 @@ export async function* watchJob(
   let deltas: Delta[] = []
   /** What this process appended since the last look, when that is all there is. */
   let fresh: JobEvent[] = []
+  const hasNews = (): boolean => dirty || fresh.length > 0
   const stir = (appended: readonly JobEvent[] = []): void => {
     if (appended.length === 0 || fresh.length + appended.length > PAGE_EVENTS) dirty = true
     if (dirty) fresh = []
@@ -95,7 +96,7 @@ export async function* watchJob(
     // A cursor at or beyond the end of a finished job has nothing left to read that would say so.
     let hasEnded = stored.job.status === 'finished' && after >= stored.head.revision
     while (!signal.aborted) {
-      while ((dirty || fresh.length > 0) && !signal.aborted) {
+      while (hasNews() && !signal.aborted) {
         for (const event of await next(cursor)) {
           if (signal.aborted) return
           cursor = event.seq
@@ -111,7 +112,7 @@ export async function* watchJob(
         yield delta
         continue
       }
-      if (signal.aborted || dirty || fresh.length > 0) continue
+      if (signal.aborted || hasNews()) continue
       await new Promise<void>((resolve) => {
         wake = resolve
       })
