@@ -74,6 +74,7 @@ function lockOf(own: LockedPackage, file: ExpertFile, resolved: Resolved, expert
     maxSteps: expert.maxSteps,
     delegates,
     skills,
+    ...(expert.approvals.length === 0 ? {} : { approvals: expert.approvals }),
   }
   return { version: 1, coordinator: key, experts: { ...experts, [key]: locked } }
 }

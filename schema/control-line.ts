@@ -222,11 +222,19 @@ const otherRequest = z.discriminatedUnion('method', [
     method: z.literal('secrets'),
     params: z.object({ expertKey: name, skill: name }),
   }),
+  z.object({
+    type: z.literal('request'),
+    id: count,
+    method: z.literal('permit'),
+    params: z.object({ expertKey: name, toolName: name, argsHash: hash }),
+  }),
 ])
 const request = z.discriminatedUnion('method', [generate, otherRequest])
 
 const compartment = { expertKey: name, skill: name }
 const frame = z.object({ ...compartment, type: z.literal('frame'), frame: json })
+// An array would be a batch, which nobody here looks into.
+const runnerFrame = z.object({ ...compartment, type: z.literal('frame'), frame: jsonObject })
 const open = z.object({ ...compartment, type: z.literal('open') })
 const close = z.object({ ...compartment, type: z.literal('close') })
 const opened = z.object({ ...compartment, type: z.literal('opened') })
@@ -273,7 +281,15 @@ const machineLine: z.ZodType<MachineLine> = z.discriminatedUnion('type', [
   log,
 ])
 const hostLine: z.ZodType<HostLine> = z.discriminatedUnion('type', [start, recorded, go, reply, cancel])
-const runnerLine: z.ZodType<RunnerLine> = z.discriminatedUnion('type', [event, generate, done, open, close, frame, log])
+const runnerLine: z.ZodType<RunnerLine> = z.discriminatedUnion('type', [
+  event,
+  generate,
+  done,
+  open,
+  close,
+  runnerFrame,
+  log,
+])
 const supervisorLine: z.ZodType<SupervisorLine> = z.discriminatedUnion('type', [
   start,
   recorded,

@@ -116,10 +116,19 @@ export interface SecretsParams {
   readonly skill: string
 }
 
+/** A call that waits for leave. From the supervisor only, when a rule of approval covers the call. */
+export interface PermitParams {
+  readonly expertKey: string
+  /** `skill/tool`. */
+  readonly toolName: string
+  readonly argsHash: Sha256
+}
+
 export type RequestLine =
   | { readonly type: 'request'; readonly id: number; readonly method: 'generate'; readonly params: GenerateParams }
   | { readonly type: 'request'; readonly id: number; readonly method: 'blob'; readonly params: BlobParams }
   | { readonly type: 'request'; readonly id: number; readonly method: 'secrets'; readonly params: SecretsParams }
+  | { readonly type: 'request'; readonly id: number; readonly method: 'permit'; readonly params: PermitParams }
 
 /** What a `secrets` request is answered with: a value for each name of the skill's requiredEnv, and nothing else. */
 export type SecretsValue = Readonly<Record<string, string>>

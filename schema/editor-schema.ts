@@ -25,6 +25,10 @@ const WORDS: Readonly<Record<string, string>> = {
   maxSteps: 'The most generations that one run may take.',
   delegates: 'Expert keys: "name", "@scope/name@^2", or another expert of this file.',
   tags: 'Words to be found by.',
+  approvals: 'Calls that a human must approve before they are made.',
+  'approvals.tool': 'A glob over the tool as the model reads it: "shell/exec", "shell/*", "delegate/reader".',
+  'approvals.args': 'A glob for each argument that must match: command = "git push*".',
+  'approvals.edits': 'The human may approve other arguments than the model wrote.',
   skills: 'Where the tools come from, by the name that prefixes them.',
   type: 'The kind of skill.',
   rule: 'How the expert shall use the skill: part of its system prompt.',
@@ -54,14 +58,14 @@ export function printEditorSchema(): string {
   return `${JSON.stringify({ ...head, ...shape }, undefined, 2)}\n`
 }
 
-/** The schema with words at its keys; `table` names the outermost table, whose keys have words of their own. */
+/** The schema with words at its keys; `table` names the table that they stand in, which may have words of its own. */
 function described(schema: JsonObject, table: string): JsonObject {
   return Object.fromEntries(
     Object.entries(schema).map(([name, value]): [string, Json] => {
       if (name === 'properties' && isJsonObject(value)) return [name, describedKeys(value, table)]
       if (Array.isArray(value))
-        return [name, value.map((item: Json) => (isJsonObject(item) ? described(item, '') : item))]
-      return [name, isJsonObject(value) ? described(value, '') : value]
+        return [name, value.map((item: Json) => (isJsonObject(item) ? described(item, table) : item))]
+      return [name, isJsonObject(value) ? described(value, table) : value]
     }),
   )
 }
@@ -73,7 +77,7 @@ function describedKeys(properties: JsonObject, table: string): JsonObject {
       .map(([key, value]): [string, Json] => {
         const description = WORDS[`${table}.${key}`] ?? WORDS[key]
         if (!isJsonObject(value)) return [key, value]
-        return [key, { ...(description === undefined ? {} : { description }), ...described(value, '') }]
+        return [key, { ...(description === undefined ? {} : { description }), ...described(value, key) }]
       }),
   )
 }

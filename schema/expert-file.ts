@@ -3,6 +3,7 @@
  * What is part of a later grammar, or would be a guarantee that nobody keeps, is a fault and never ignored.
  */
 import { z } from 'zod'
+import { matchesGlob } from './approval.ts'
 import { DOMAIN, domainFault } from './domain.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
@@ -96,6 +97,17 @@ const expertName = z
   .string()
   .regex(EXPERT_NAME, 'is not a name of an expert: use lower case letters, digits, ".", "_" and "-", at most 64')
 
+const glob = z.string().min(1).max(1024)
+const approvalShape = {
+  tool: z
+    .string()
+    .max(200)
+    .regex(/^[\w.@*?/-]+$/, 'must be a tool as the model reads it, such as "shell/exec" or "shell/*"'),
+  args: z.record(z.string().min(1).max(128), glob, { error: () => 'must give a glob for each argument' }).optional(),
+  edits: z.boolean().optional(),
+}
+const approvalSchema = z.strictObject(approvalShape)
+
 const expertSchema = z.strictObject({
   version: version.optional(),
   minRuntimeVersion: z
@@ -117,7 +129,7 @@ const expertSchema = z.strictObject({
   delegates: z.array(z.string()).max(64).optional(),
   tags: z.array(z.string().min(1).max(64)).max(32).optional(),
   skills: z.record(skillName, skillSchema).optional(),
-  approvals: later('rules of approval are part of the next grammar'),
+  approvals: z.array(approvalSchema).max(64).optional(),
   budget: later('budgets in the file are part of the next grammar'),
   outputJsonSchema: later('checked output is part of the next grammar'),
 })
@@ -157,7 +169,7 @@ export const LEFT_ASIDE: Readonly<Record<string, string>> = {
 }
 type ExpertText = z.infer<typeof expertSchema>
 
-const REFUSED = new Set(['approvals', 'budget', 'outputJsonSchema', 'headers'])
+const REFUSED = new Set(['budget', 'outputJsonSchema', 'headers'])
 const FILE_KEYS = Object.keys(fileSchema.shape).filter((key) => !REFUSED.has(key))
 const EXPERT_KEYS = Object.keys(expertSchema.shape).filter((key) => !REFUSED.has(key))
 
@@ -175,6 +187,7 @@ function keysAt(path: readonly (string | number)[], root: unknown): readonly str
   if (path.length === 0) return FILE_KEYS
   if (path[0] === 'provider') return ['providerName']
   if (path.length === 2) return EXPERT_KEYS
+  if (path[2] === 'approvals') return Object.keys(approvalShape)
   if (path.length === 4) return SKILL_KEYS[String(valueAt(root, [...path, 'type']))] ?? []
   return Object.keys(toolShape)
 }
@@ -199,6 +212,7 @@ function check(root: unknown): readonly Complaint[] {
     if (expert.model !== undefined && !expert.model.includes('/') && !hasProvider)
       complaints.push({ path: [...path, 'model'], words: orphan })
     complaints.push(...checkDelegates(name, expert, path), ...checkSkills(expert, path))
+    complaints.push(...checkApprovals(expert, path))
   }
   return complaints
 }
@@ -246,6 +260,26 @@ function checkSkills(expert: ExpertText, at: readonly string[]): readonly Compla
     }
   }
   return complaints
+}
+
+/** A rule that covers nothing protects nobody: its author believes that it does. */
+function checkApprovals(expert: ExpertText, at: readonly string[]): readonly Complaint[] {
+  const owners = Object.entries(expert.skills ?? {}).flatMap(([name, skill]) =>
+    skill.type === 'interactiveSkill' ? [] : [`${printSkillName(name)}/`],
+  )
+  const delegates = (expert.delegates ?? []).map((written) => `delegate/${parseExpertKey(written)?.name ?? written}`)
+  return (expert.approvals ?? []).flatMap(({ tool }, index): Complaint[] => {
+    const isMet = delegates.some((name) => matchesGlob(tool, name)) || owners.some((owner) => mayCover(tool, owner))
+    const words = `covers no tool of the skills and delegates of this expert: ${brief(tool)}; correct or remove it`
+    return isMet ? [] : [{ path: [...at, 'approvals', index, 'tool'], words }]
+  })
+}
+
+/** Whether a glob can match a name that begins with `owner`, which ends at its slash. */
+function mayCover(glob: string, owner: string): boolean {
+  return Array.from({ length: glob.length }, (_, i) => glob.slice(0, i + 1)).some(
+    (head) => matchesGlob(head, owner) && (head.endsWith('*') || glob.length > head.length),
+  )
 }
 
 type StdioText = Extract<SkillText, { type: 'mcpStdioSkill' }>
@@ -310,6 +344,7 @@ function printFile(file: FileText): ExpertFile {
       skills: Object.fromEntries(
         Object.entries(expert.skills ?? {}).map(([skill, text]) => [printSkillName(skill), printSkill(text)]),
       ),
+      approvals: (expert.approvals ?? []).map(({ tool, args = {}, edits = false }) => ({ tool, args, edits })),
     },
   ])
   return { experts: Object.fromEntries(experts) }

@@ -2,6 +2,7 @@
  * The expert file, `senmon.toml`: its types. `expert-file.ts` parses the text into these.
  * Absent optional keys are given their defaults here, so that nobody downstream asks what absence means.
  */
+import type { ApprovalRule } from './approval.ts'
 import type { JsonObject } from './json.ts'
 import type { QuestionKind } from './event.ts'
 
@@ -60,6 +61,7 @@ export interface Expert {
   readonly delegates: readonly string[]
   readonly tags: readonly string[]
   readonly skills: Readonly<Record<string, Skill>>
+  readonly approvals: readonly ApprovalRule[]
 }
 
 /** A whole expert file: never empty. */

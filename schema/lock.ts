@@ -2,6 +2,7 @@
  * A lock: an expert, its delegates and its skills, transitively, at exact versions with integrity.
  * Made when a version is published, pinned by a job; a machine refuses whatever is not in it.
  */
+import type { ApprovalRule } from './approval.ts'
 import type { ExpertKey } from './expert-key.ts'
 import type { InteractiveTool } from './expert.ts'
 
@@ -60,6 +61,8 @@ export interface LockedExpert {
   /** Alias, as the expert file writes it without its range, to the delegate's exact key. */
   readonly delegates: Readonly<Record<string, ExpertKey>>
   readonly skills: Readonly<Record<string, LockedSkill>>
+  /** Calls of this expert that a human must approve; left out when there are none. */
+  readonly approvals?: readonly ApprovalRule[]
 }
 
 export interface Lock {

@@ -2,6 +2,7 @@
  * Ids and questions that follow from their causes alone, so that whoever derives them, a runner after a crash or
  * the control plane that checks it, gets the same.
  */
+import { approvalSchema, type Approval } from './approval.ts'
 import { unreachable } from './decider.ts'
 import type { Question, QuestionKind } from './event.ts'
 import type { InteractiveTool } from './expert.ts'
@@ -42,6 +43,22 @@ export function questionOf(
     kind: tool.kind,
     title: titleOf(tool.description, call.args),
     schema,
+    toolName: call.name,
+    args: call.args,
+    argsHash,
+  }
+}
+
+/** The question whether a call that a rule of approval covers may be made. */
+export function approvalQuestionOf(jobId: JobId, runId: RunId, call: ToolCallPart, approval: Approval): Question {
+  const argsHash = hashOf(call.args)
+  return {
+    id: deriveId('que', jobId, runId, call.callId, argsHash),
+    runId,
+    callId: call.callId,
+    kind: 'confirm',
+    title: titleOf(`May ${call.name} be called?`, call.args),
+    schema: approvalSchema(approval),
     toolName: call.name,
     args: call.args,
     argsHash,

@@ -1,4 +1,5 @@
 /** How each fact changes the runs of a job. */
+import { approvalFor, approvedArgs } from '../../schema/approval.ts'
 import { queryMessage, resultsMessage, type PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
@@ -6,7 +7,7 @@ import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { textOf, type Message, type ToolCallPart, type ToolResultPart } from '../../schema/message.ts'
-import { delegateRunId, questionOf } from '../../schema/question.ts'
+import { approvalQuestionOf, delegateRunId, questionOf } from '../../schema/question.ts'
 import { aimOf } from './catalog.ts'
 import { DEPTH_MAX, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
 
@@ -69,9 +70,7 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
     case 'questionAsked': {
       const { question } = fact.data
       const asked = { ...state.asked, [question.id]: { runId: run.id, callId: question.callId } }
-      return changeCall({ ...state, asked }, run.id, question.callId, (call) =>
-        call.path.to === 'human' ? { ...call, path: { ...call.path, asked: true } } : call,
-      )
+      return changeCall({ ...state, asked }, run.id, question.callId, asks)
     }
     case 'toolReturned':
       return returned(state, run, fact.data.result)
@@ -102,11 +101,23 @@ function proceed(state: JobRuns, data: { readonly query: string | null; readonly
 function answered(state: JobRuns, data: { readonly questionId: QuestionId; readonly value: Json }): JobRuns {
   const place = state.asked[data.questionId]
   if (place === undefined) return state
-  return changeCall(state, place.runId, place.callId, (call) =>
-    call.path.to === 'human' && call.path.answer === null
-      ? { ...call, path: { ...call.path, answer: { value: data.value } } }
-      : call,
-  )
+  return changeCall(state, place.runId, place.callId, (call) => hears(call, data.value))
+}
+
+function asks(call: Call): Call {
+  if (call.approval !== null) return { ...call, approval: { ...call.approval, asked: true } }
+  return call.path.to === 'human' ? { ...call, path: { ...call.path, asked: true } } : call
+}
+
+function hears(call: Call, value: Json): Call {
+  const { approval, path, part } = call
+  if (approval !== null) {
+    if (approval.answer !== null) return call
+    const args = approvedArgs(approval, part.args, value)
+    if (args === undefined) return { ...call, approval: { ...approval, answer: { value } } }
+    return { ...call, approval: null, edited: args === part.args ? null : args }
+  }
+  return path.to === 'human' && path.answer === null ? { ...call, path: { ...path, answer: { value } } } : call
 }
 
 /** A fork goes on where its parent stood, or asks the coordinator anew over the heads of the runs that were open. */
@@ -184,7 +195,7 @@ function generated(
   const expert = lock.experts[run.expertKey]
   const calls = parts
     .filter((part) => part.type === 'toolCall')
-    .map((part) => ({ part, path: pathOf(jobId, lock, expert, state, run, part), result: null }))
+    .map((part) => callOf(jobId, lock, expert, state, run, part))
   const next: Run = {
     ...run,
     turn: calls.length === 0 ? 'stepEnd' : 'calls',
@@ -196,6 +207,24 @@ function generated(
     text: textOf(parts),
   }
   return put({ ...state, steps: state.steps + 1 }, next)
+}
+
+function callOf(
+  jobId: JobId,
+  lock: Lock,
+  expert: LockedExpert | undefined,
+  state: JobRuns,
+  run: Run,
+  part: ToolCallPart,
+): Call {
+  const path = pathOf(jobId, lock, expert, state, run, part)
+  const acts = path.to === 'skill' || path.to === 'delegate'
+  const rule = acts ? approvalFor(expert?.approvals, part.name, part.args) : undefined
+  if (rule === undefined) return { part, path, approval: null, edited: null, result: null }
+  // A delegate's query is its caller's word: it is approved as it is, or not at all.
+  const edits = rule.edits && path.to === 'skill'
+  const question = approvalQuestionOf(jobId, run.id, part, { edits })
+  return { part, path, approval: { question, edits, asked: false, answer: null }, edited: null, result: null }
 }
 
 function pathOf(

@@ -14,6 +14,9 @@ import type { Call, JobRuns, Path, Run } from './run-state.ts'
 
 export type PlacedRunFact = PlacedFact & RunFact
 
+/** What a model reads of a call that its human did not approve. */
+export const DENIED = 'The human did not approve this call, so it was not made. Do not make it again; find another way.'
+
 /** `record` is a fact that follows from what is known; the others are asked of the world. */
 export type Effect =
   | { readonly type: 'record'; readonly fact: PlacedRunFact }
@@ -32,7 +35,10 @@ export type Effect =
       readonly stepNumber: number
       readonly skill: string
       readonly tool: string
+      /** With the arguments to call it with. */
       readonly call: ToolCallPart
+      /** The arguments are a human's, not the model's. */
+      readonly isEdited: boolean
     }
 
 /** Names what is asked of the world, so that it is not asked twice at once; undefined for `record`. */
@@ -124,13 +130,20 @@ function owedBeforeGeneration(
 }
 
 function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
-  const { part, path } = call
+  const { part, path, approval } = call
+  if (approval !== null) {
+    if (!approval.asked) return [record(run, { type: 'questionAsked', data: { question: approval.question } })]
+    return approval.answer === null ? [] : [returns(run, part, DENIED, true)]
+  }
   switch (path.to) {
     case 'nobody':
       return [returns(run, part, path.text, true)]
     case 'skill': {
       const { id: runId, expertKey, stepNumber } = run
-      return [{ type: 'callTool', runId, expertKey, stepNumber, skill: path.skill, tool: path.tool, call: part }]
+      const { skill, tool } = path
+      const args = call.edited ?? part.args
+      const isEdited = call.edited !== null
+      return [{ type: 'callTool', runId, expertKey, stepNumber, skill, tool, call: { ...part, args }, isEdited }]
     }
     case 'human': {
       if (!path.asked) return [record(run, { type: 'questionAsked', data: { question: path.question } })]

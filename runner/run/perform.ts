@@ -8,7 +8,7 @@ import type { ExpertKey } from '../../schema/expert-key.ts'
 import { hashOf, type Sha256 } from '../../schema/hash.ts'
 import type { RunId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
-import type { Prompt, ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/message.ts'
+import type { Prompt, TextPart, ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/message.ts'
 import { catalogOf } from './catalog.ts'
 import { instructionOf } from './instruction.ts'
 import type { LoopPorts, Owed, Performed } from './loop.ts'
@@ -98,13 +98,15 @@ async function callTool(
   effect: Extract<Owed, { type: 'callTool' }>,
   signal: AbortSignal,
 ): Promise<Performed> {
-  const { runId, expertKey, stepNumber, skill, tool, call } = effect
+  const { runId, expertKey, stepNumber, skill, tool, call, isEdited } = effect
   const place = { runId, expertKey, stepNumber }
   const startedAt = clock.now()
   const answer = await skills.call(expertKey, skill, tool, { ...call, runId }, signal)
   const durationMs = Math.max(0, clock.now() - startedAt)
-  if (!('code' in answer))
-    return { proposed: [{ type: 'toolReturned', data: { result: answer, durationMs }, ...place }], recorded: [] }
+  if (!('code' in answer)) {
+    const result = isEdited ? { ...answer, content: [editedNote(call), ...answer.content] } : answer
+    return { proposed: [{ type: 'toolReturned', data: { result, durationMs }, ...place }], recorded: [] }
+  }
   const { code, message, isNews } = answer
   const { callId, name } = call
   const content = [{ type: 'text', text: `[${code}] ${message}` }] as const
@@ -112,4 +114,9 @@ async function callTool(
   const failed = { type: 'skillFailed', data: { skill, code, message }, ...place } as const
   const returned = { type: 'toolReturned', data: { result, durationMs }, ...place } as const
   return { proposed: isNews ? [failed, returned] : [returned], recorded: [] }
+}
+
+/** The model wrote other arguments than the tool was called with: it is told. */
+function editedNote({ args }: ToolCallPart): TextPart {
+  return { type: 'text', text: `[The human approved the call with other arguments: ${JSON.stringify(args)}]` }
 }

@@ -1,4 +1,5 @@
 /** The state of a job's runs: plain data, so that a replay can be compared with it. */
+import type { Approval } from '../../schema/approval.ts'
 import type { Outcome, Question } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { Sha256 } from '../../schema/hash.ts'
@@ -10,21 +11,27 @@ import type { Listed } from './catalog.ts'
 /** A chain of delegations longer than this is a mistake: each level multiplies what a job may cost. */
 export const DEPTH_MAX = 8
 
+/** A question of a call, and how far it has come. */
+export interface Asking {
+  readonly question: Question
+  readonly asked: boolean
+  readonly answer: { readonly value: Json } | null
+}
+
 /** Where a call of the current step leads, and how far it has come. */
 export type Path =
   | { readonly to: 'skill'; readonly skill: string; readonly tool: string }
-  | {
-      readonly to: 'human'
-      readonly question: Question
-      readonly asked: boolean
-      readonly answer: { readonly value: Json } | null
-    }
+  | ({ readonly to: 'human' } & Asking)
   | { readonly to: 'delegate'; readonly runId: RunId; readonly expertKey: ExpertKey; readonly query: string }
   | { readonly to: 'nobody'; readonly text: string }
 
 export interface Call {
   readonly part: ToolCallPart
   readonly path: Path
+  /** What must be approved before the path is taken; null when nothing must, or when it was. An answer here is a no. */
+  readonly approval: (Asking & Approval) | null
+  /** The arguments that a human approved in place of the model's; null for the model's own. */
+  readonly edited: Json | null
   readonly result: ToolResultPart | null
 }
 

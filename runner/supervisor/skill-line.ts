@@ -1,10 +1,32 @@
 /** What a supervisor looks at in the MCP frames that it relays; it reads no further. */
+import { approvalFor, type ApprovalRule } from '../../schema/approval.ts'
+import type { CompartmentName, PermitParams } from '../../schema/control.ts'
+import { hashOf } from '../../schema/hash.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 
 /** The id of a `tools/call` request, as text that tells 1 from "1"; undefined for any other frame. */
 export function toolCallOf(frame: Json): string | undefined {
   if (!isJsonObject(frame) || frame['method'] !== 'tools/call') return undefined
   return idOf(frame['id'])
+}
+
+/**
+ * The leave that a frame needs under an expert's rules: undefined for none, `never` when it is a call of which nobody
+ * can say whether a rule covers it.
+ */
+export function leaveFor(
+  rules: readonly ApprovalRule[],
+  { expertKey, skill }: CompartmentName,
+  frame: Json,
+): PermitParams | 'never' | undefined {
+  if (rules.length === 0 || !isJsonObject(frame) || frame['method'] !== 'tools/call') return undefined
+  const params = frame['params']
+  const tool = isJsonObject(params) ? params['name'] : undefined
+  const args = isJsonObject(params) ? (params['arguments'] ?? {}) : undefined
+  if (typeof tool !== 'string' || !isJsonObject(args)) return 'never'
+  const toolName = `${skill}/${tool}`
+  if (approvalFor(rules, toolName, args) === undefined) return undefined
+  return idOf(frame['id']) === undefined ? 'never' : { expertKey, toolName, argsHash: hashOf(args) }
 }
 
 /** The id of the request that the frame answers; undefined when it answers none. */

@@ -5,7 +5,9 @@
  * K2 Secrets are asked for at the start of the compartment that needs them, and given to nothing else (P7.2).
  * K3 The answer to a tool call passes only after the workspace has been looked at (P6.2).
  * K4 A skill that is slow to read delays nobody else: what it is owed is bounded, and above that it is ended.
+ * K5 A tool call that a rule of approval covers, or that hides what it is, passes only by leave of the control plane (P7.10).
  */
+import type { ApprovalRule } from '../../schema/approval.ts'
 import type { Clock } from '../../schema/clock.ts'
 import {
   FRAME_BYTES_MAX,
@@ -13,6 +15,7 @@ import {
   type CompartmentName,
   type FrameLine,
   type OpenedLine,
+  type PermitParams,
   type SecretsParams,
 } from '../../schema/control.ts'
 import { parseJson } from '../../schema/control-line.ts'
@@ -22,16 +25,20 @@ import { isLineFault, linesOf, type LineFault } from '../../schema/lines.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { SkillLaunch } from '../../schema/machine-plan.ts'
 import { startCompartment, type Compartment } from './compartment.ts'
-import { answeredBy, Rate, refusalFrame, toolCallOf } from './skill-line.ts'
+import { answeredBy, leaveFor, Rate, refusalFrame, toolCallOf } from './skill-line.ts'
 
 const UNREAD_BYTES_MAX = 4 * FRAME_BYTES_MAX
 const FRAMES_PER_SECOND = 1000
+/** Calls that may wait for leave at once: more than any generation asks for. */
+const ASKING_MAX = 256
 const FRAMES_AT_ONCE = 5000
 
 export interface SkillsOptions {
   readonly launches: readonly SkillLaunch[]
   readonly clock: Clock
   askSecrets(params: SecretsParams): Promise<Json>
+  /** Rejects when the call may not be made. */
+  askPermit(params: PermitParams): Promise<Json>
   /** Resolves when the runner can take more. */
   tell(line: OpenedLine | ClosedLine | FrameLine): Promise<void>
   look(): Promise<void>
@@ -53,6 +60,7 @@ export class Skills {
   readonly #options: SkillsOptions
   readonly #open = new Map<string, OpenSkill>()
   #lock: Lock | undefined
+  #asking = 0
   #ended = false
 
   constructor(options: SkillsOptions) {
@@ -100,6 +108,14 @@ export class Skills {
   /** Hands a frame to the skill; without one, says `closed`. */
   async frame({ expertKey, skill: skillName, frame }: FrameLine): Promise<void> {
     const name = { expertKey, skill: skillName }
+    const leave = leaveFor(this.#rulesOf(expertKey), name, frame)
+    const refused = leave === undefined ? undefined : await this.#refuse(leave)
+    if (refused !== undefined) {
+      this.#options.report('supervisor', `A call of ${titleOf(name)} was not passed on: ${refused}`)
+      if (toolCallOf(frame) === undefined) return
+      await this.#options.tell({ type: 'frame', ...name, frame: refusalFrame(frame, refused) })
+      return
+    }
     const skill = this.#open.get(keyOf(name))
     if (skill?.compartment === undefined) {
       await this.#close(name, 'skill_died', `${titleOf(name)} is not open.`)
@@ -110,6 +126,26 @@ export class Skills {
     skill.compartment.send(`${JSON.stringify(frame)}\n`)
     if (skill.compartment.unreadBytes > UNREAD_BYTES_MAX)
       end(skill, 'limit_exceeded', `${titleOf(name)} does not read: more than ${UNREAD_BYTES_MAX} bytes wait for it.`)
+  }
+
+  /** Why the call may not be made; undefined when it may. */
+  async #refuse(leave: PermitParams | 'never'): Promise<string | undefined> {
+    if (leave === 'never') return 'the call does not say plainly what it calls'
+    if (this.#asking >= ASKING_MAX) return `${ASKING_MAX} calls wait for leave already`
+    this.#asking += 1
+    try {
+      await this.#options.askPermit(leave)
+      return undefined
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error)
+    } finally {
+      this.#asking -= 1
+    }
+  }
+
+  #rulesOf(expertKey: string): readonly ApprovalRule[] {
+    const experts: Readonly<Record<string, Lock['experts'][keyof Lock['experts']]>> = this.#lock?.experts ?? {}
+    return Object.hasOwn(experts, expertKey) ? (experts[expertKey]?.approvals ?? []) : []
   }
 
   /** Ends every compartment, for good; resolves when they are gone. */

@@ -82,6 +82,7 @@ class Supervisor {
       launches: plan.skills,
       clock,
       askSecrets: (params) => this.#ask({ method: 'secrets', params }),
+      askPermit: (params) => this.#ask({ method: 'permit', params }),
       tell: (line) => this.#tell(line),
       look: () => this.#workspace.look(),
       report: (source, text) => this.#log(source, text),
@@ -244,7 +245,8 @@ class Supervisor {
   #ask(
     request:
       | Pick<Extract<RequestLine, { method: 'blob' }>, 'method' | 'params'>
-      | Pick<Extract<RequestLine, { method: 'secrets' }>, 'method' | 'params'>,
+      | Pick<Extract<RequestLine, { method: 'secrets' }>, 'method' | 'params'>
+      | Pick<Extract<RequestLine, { method: 'permit' }>, 'method' | 'params'>,
   ): Promise<Json> {
     const { id, answer } = this.#requests.ask()
     void this.#say({ type: 'request', id, ...request })

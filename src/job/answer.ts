@@ -16,7 +16,8 @@ export function refuseAnswer(question: Question, value: Json): Refusal | undefin
   const no = (why: string): Refusal => refuse('answer_invalid', `the answer to question ${question.id} ${why}`)
   switch (question.kind) {
     case 'confirm':
-      if (typeof value !== 'boolean') return no('is neither true nor false')
+      // An approval may allow edits; its schema says so.
+      if (typeof value !== 'boolean' && !('anyOf' in question.schema)) return no('is neither true nor false')
       break
     case 'ask':
       if (typeof value !== 'string') return no('is not a string')

@@ -7,17 +7,19 @@
  * A4 A run completes only with the text that its model wrote.
  * A5 A delegate runs only what its caller called, as deep as the limit.
  * A6 A generation is owed only to a run at its turn, and while steps are left.
+ * A7 A call that a rule of approval covers returns and delegates only as its human approved it, and is permitted once.
  */
+import { approvalFor, approvedArgs, type Approval } from '../../schema/approval.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
-import type { GenerateParams } from '../../schema/control.ts'
+import type { GenerateParams, PermitParams } from '../../schema/control.ts'
 import type { Place, RunFact } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
-import { canonical } from '../../schema/hash.ts'
+import { canonical, hashOf } from '../../schema/hash.ts'
 import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { textOf, type ToolCallPart } from '../../schema/message.ts'
-import { delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
+import { approvalQuestionOf, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
 
 const DEPTH_MAX = 8
 
@@ -44,7 +46,10 @@ export class Admission {
   readonly #runs = new Map<RunId, RunPlace>()
   readonly #roots: RunId[] = []
   readonly #answers = new Map<QuestionId, Json>()
-  readonly #listed = new Set<string>()
+  /** Names of the tools that a skill said it has, by expert and skill. */
+  readonly #listed = new Map<string, ReadonlySet<string>>()
+  /** Calls that this machine was permitted to make. */
+  readonly #permitted = new Set<string>()
   #wanted: string | undefined
   #steps = 0
   #stepsMax: number | null = null
@@ -70,6 +75,35 @@ export class Admission {
       return `run ${params.runId} is at step ${run.stepNumber} (${run.turn}), not before step ${params.stepNumber}`
     if (this.#stepsMax !== null && this.#steps >= this.#stepsMax) return `the job has used its ${this.#stepsMax} steps`
     return undefined
+  }
+
+  /**
+   * Why a machine may not make a call now; undefined when it may, which it then did: once in its life. The names are
+   * of a call that is open, and the arguments are those that its human approved.
+   */
+  refuseCall({ expertKey, toolName, argsHash }: PermitParams): string | undefined {
+    for (const [runId, run] of this.#runs) {
+      if (run.expertKey !== expertKey || run.turn !== 'calls' || run.finished !== null) continue
+      const expert = this.#lock.experts[run.expertKey as ExpertKey] // its key was looked up when it started
+      if (expert === undefined) continue
+      for (const call of run.calls.values()) {
+        const key = `${runId} ${call.part.callId}`
+        if (call.part.name !== toolName || this.#permitted.has(key)) continue
+        const args = this.#approvedArgs(expert, call)
+        if (args === undefined || hashOf(args) !== argsHash) continue
+        this.#permitted.add(key)
+        return undefined
+      }
+    }
+    return `no open call of ${toolName} by ${expertKey} with these arguments may be made`
+  }
+
+  /** The arguments that a call may be made with; undefined while it may not be made. */
+  #approvedArgs(expert: LockedExpert, { part, questionId }: OpenCall): Json | undefined {
+    const approval = approvalOf(expert, part)
+    if (approval === undefined) return part.args
+    const answer = questionId === undefined ? undefined : this.#answers.get(questionId)
+    return answer === undefined ? undefined : approvedArgs(approval, part.args, answer)
   }
 
   /** Takes a recorded fact, whoever wrote it. Facts that fit nothing change nothing. */
@@ -140,7 +174,7 @@ export class Admission {
   #takeOfRun(run: RunPlace, fact: PlacedFact): void {
     switch (fact.type) {
       case 'toolsListed':
-        this.#listed.add(`${run.expertKey} ${fact.data.skill}`)
+        this.#listed.set(`${run.expertKey} ${fact.data.skill}`, new Set(fact.data.tools.map((tool) => tool.name)))
         return
       case 'generated': {
         this.#steps += 1
@@ -240,11 +274,13 @@ export class Admission {
     const alias = aliasOf(call.part)
     const delegates = this.#lock.experts[caller.expertKey as ExpertKey]?.delegates ?? {} // checked as above
     const key = alias !== undefined && Object.hasOwn(delegates, alias) ? delegates[alias] : undefined
-    const { args } = call.part
+    const locked = this.#lock.experts[caller.expertKey as ExpertKey]
+    const args = locked === undefined ? undefined : this.#approvedArgs(locked, call)
     const fits =
       key !== undefined &&
       expertKey === key &&
       runId === delegateRunId(this.#jobId, parent.runId, parent.callId) &&
+      args !== undefined &&
       isJsonObject(args) &&
       args['query'] === data.query &&
       data.continues === null &&
@@ -260,11 +296,15 @@ export class Admission {
   ): string | undefined {
     const { question } = proposal.data
     const call = run.calls.get(question.callId)
-    const tool = call === undefined ? undefined : interactiveTool(expert, call.part)
-    if (call === undefined || tool === undefined || proposal.runId === null)
-      return `call ${question.callId} asks nobody`
+    if (call === undefined || proposal.runId === null) return `call ${question.callId} asks nobody`
+    const tool = interactiveTool(expert, call.part)
+    const approval = approvalOf(expert, call.part)
+    if (tool === undefined && approval === undefined) return `call ${question.callId} asks nobody`
     if (call.questionId !== undefined) return `question ${question.id} has been asked`
-    const owed = questionOf(this.#jobId, proposal.runId, call.part, tool)
+    const owed =
+      approval === undefined
+        ? tool && questionOf(this.#jobId, proposal.runId, call.part, tool)
+        : approvalQuestionOf(this.#jobId, proposal.runId, call.part, approval)
     if (owed !== undefined && canonical(owed) === canonical(question)) return undefined
     return `question ${question.id} is not what call ${question.callId} asks`
   }
@@ -285,9 +325,34 @@ export class Admission {
       const isIt = canonical(answer) === canonical(result.structured ?? null) && !result.isError
       return isIt ? undefined : `the result of ${result.callId} is not the answer to ${call.questionId}`
     }
+    const mayReturn = result.isError ? this.#mayFail(run, expert, call) : this.#approvedArgs(expert, call) !== undefined
+    if (!mayReturn) return `call ${result.callId} was not approved`
     if (aliasOf(call.part) === undefined || result.isError || proposal.runId === null) return undefined
     const delegate = this.#runs.get(delegateRunId(this.#jobId, proposal.runId, result.callId))
     return delegate?.finished === 'completed' ? undefined : `the delegate of call ${result.callId} has not completed`
+  }
+
+  /** A call fails that was made or denied, or one that aims at nothing, which needs no approval. */
+  #mayFail(run: RunPlace, expert: LockedExpert, call: OpenCall): boolean {
+    if (approvalOf(expert, call.part) === undefined) return true
+    if (call.questionId !== undefined) return this.#answers.has(call.questionId)
+    return !this.#aims(run, expert, call.part)
+  }
+
+  #aims(run: RunPlace, expert: LockedExpert, { name, args }: ToolCallPart): boolean {
+    if (!isJsonObject(args)) return false
+    const slash = name.indexOf('/')
+    const owner = name.slice(0, Math.max(0, slash))
+    const rest = name.slice(slash + 1)
+    if (owner === 'delegate') {
+      const { query } = args
+      const says = typeof query === 'string' && query.trim() !== ''
+      return says && run.depth < DEPTH_MAX && Object.hasOwn(expert.delegates, rest)
+    }
+    const skill = Object.hasOwn(expert.skills, owner) ? expert.skills[owner] : undefined
+    if (skill?.type !== 'mcpStdioSkill') return false
+    const isOffered = (skill.pick?.includes(rest) ?? true) && !skill.omit.includes(rest)
+    return isOffered && (this.#listed.get(`${run.expertKey} ${owner}`)?.has(rest) ?? false)
   }
 }
 
@@ -303,6 +368,13 @@ function faultInEnd(proposal: Extract<Proposal, { type: 'runFinished' }>, run: R
   if (outcome === 'failed') return reason === 'completed' ? 'a failed run has a reason' : undefined
   const isEnd = run.turn === 'end' && reason === 'completed' && result === run.text
   return isEnd ? undefined : 'a run completes with the text that its model wrote last'
+}
+
+/** What the rules of its expert ask of a call; those that ask a human themselves need no approval. */
+function approvalOf(expert: LockedExpert, call: ToolCallPart): Approval | undefined {
+  if (interactiveTool(expert, call) !== undefined) return undefined
+  const approval = approvalFor(expert.approvals, call.name, call.args)
+  return approval === undefined || aliasOf(call) === undefined ? approval : { edits: false }
 }
 
 function isStdio(expert: LockedExpert, skill: string): boolean {

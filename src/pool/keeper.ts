@@ -294,6 +294,15 @@ class Keeper {
         return this.#content.chunk(line.params.hash, line.params.offset)
       case 'secrets':
         return requiredSecrets(secrets, applicationId, lock, line.params)
+      case 'permit': {
+        // What the call follows from is in the log before it is made.
+        await this.#recorder.flush()
+        if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
+        const fault = this.#admission.refuseCall(line.params)
+        if (fault === undefined) return {}
+        this.#breach(`a call was refused: ${fault}`)
+        throw new PlatformError('protocol_breach', fault)
+      }
       default:
         return unreachable(line)
     }

@@ -2,11 +2,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { descendants, findProcess, listProcesses } from '../../src/local/processes.ts'
 import type { MachineHost } from '../../src/pool/machine-host.ts'
-import { sha256 } from '../../schema/hash.ts'
+import { hashOf, sha256 } from '../../schema/hash.ts'
 import { Content, JOB_ID, lockOf, MachineDrive, TESTER } from '../support/machine-drive.ts'
 import type { OpenHost } from '../support/sandbox.ts'
 
-const lock = lockOf({
+const skills = {
   probe: { package: 'probe' },
   second: { package: 'probe' },
   keyed: { package: 'probe', requiredEnv: ['API_KEY', 'OTHER_KEY'] },
@@ -15,7 +15,9 @@ const lock = lockOf({
       (deed) => [deed, { package: 'hostile', args: [deed] }],
     ),
   ),
-})
+}
+const lock = lockOf(skills)
+const guarded = lockOf(skills, [{ tool: 'second/run', args: { code: '*danger*' }, edits: false }])
 const poke = { jsonrpc: '2.0', method: 'notifications/poke' }
 
 export function machineHostContract(name: MachineHost['name'], open: () => Promise<OpenHost>): void {
@@ -203,6 +205,46 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
         drive.say({ type: 'close', expertKey: TESTER, skill: 'probe' })
         expect(await drive.closed('probe')).toMatchObject({ code: 'canceled_by_user' })
         expect(await drive.open('probe')).toMatchObject({ type: 'opened' })
+      })
+
+      it('passes a call that a rule covers only by leave, which is for these arguments and once (P7.10, K5)', async () => {
+        const drive = await machine()
+        drive.start(guarded)
+        for (const skill of ['probe', 'second']) expect(await drive.open(skill)).toMatchObject({ type: 'opened' })
+        const [danger, worse] = [`return 'danger'`, `return 'danger!'`]
+        await expect(drive.run('second', danger)).rejects.toThrow('second/run may not be called')
+        expect(drive.said.findLast((line) => line.type === 'request')).toMatchObject({
+          method: 'permit',
+          params: { expertKey: TESTER, toolName: 'second/run', argsHash: hashOf({ code: danger }) },
+        })
+        drive.permits.push({ expertKey: TESTER, toolName: 'second/run', argsHash: hashOf({ code: danger }) })
+        await expect(drive.run('second', worse)).rejects.toThrow('may not be called')
+        expect(await drive.run('second', danger)).toBe('danger')
+        await expect(drive.run('second', danger)).rejects.toThrow('may not be called')
+        const asked = drive.said.filter((line) => line.type === 'request').length
+        expect(await drive.run('second', 'return 1')).toBe(1)
+        expect(await drive.run('probe', danger)).toBe('danger')
+        expect(drive.said.filter((line) => line.type === 'request')).toHaveLength(asked)
+      })
+
+      it('passes no call of a guarded expert that hides what it calls (P7.10, K5)', async () => {
+        const drive = await machine()
+        drive.start(guarded)
+        await drive.open('second')
+        const code = `globalThis.count = (globalThis.count ?? 0) + 1; return 'danger'`
+        const params = { name: 'run', arguments: { code } }
+        drive.permits.push(
+          ...[1, 2, 3].map(() => ({ expertKey: TESTER, toolName: 'second/run', argsHash: hashOf({ code }) })),
+        )
+        const call = { jsonrpc: '2.0', method: 'tools/call', params }
+        drive.frame('second', call)
+        drive.frame('second', { ...call, id: null })
+        drive.frame('second', { ...call, id: 'a', params: { ...params, arguments: [code] } })
+        drive.frame('second', { ...call, id: 'b', params: { ...params, name: ['run'] } })
+        drive.say({ type: 'frame', expertKey: TESTER, skill: 'second', frame: [{ ...call, id: 'c' }] })
+        await drive.untilHeard((line) => JSON.stringify(line).includes('"id":"b"'))
+        expect(await drive.run('second', 'return globalThis.count ?? 0')).toBe(0)
+        expect(drive.said.filter((line) => line.type === 'request')).toEqual([])
       })
 
       it('answers a frame for a skill that is not open with closed (P7.8)', async () => {

@@ -1,12 +1,15 @@
 /** Machines that are the runner's loop in this process, with skills that are functions: no sandbox, no supervisor. */
-import { sha256 } from '../../schema/hash.ts'
+import { approvalFor } from '../../schema/approval.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import { hashOf, sha256 } from '../../schema/hash.ts'
 import type { HostLine, MachineLine, RunnerLine } from '../../schema/control.ts'
 import type { Clock } from '../../schema/clock.ts'
 import { parseHostLine, parseMachineLine, printLine } from '../../schema/control-line.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { isLineFault } from '../../schema/lines.ts'
 import type { Json } from '../../schema/json.ts'
-import type { ToolDefinition } from '../../schema/message.ts'
+import type { Lock } from '../../schema/lock.ts'
+import type { ToolCallPart, ToolDefinition } from '../../schema/message.ts'
 import type { Skills } from '../../runner/run/perform.ts'
 import { runJob } from '../../runner/run/runner.ts'
 import type { Machine, MachineHost } from '../../src/pool/machine-host.ts'
@@ -87,16 +90,46 @@ function fakeMachine(options: FakeHostOptions, boot: number, machines: Set<(reas
   }
 }
 
+/** Requests of the machine itself are numbered from here, far from the runner's. */
+const OWN_IDS = 1_000_000
+
 async function runReal(
   { clock, tools, call: callTool }: FakeHostOptions,
   lines: AsyncIterator<HostLine>,
   say: (line: MachineLine) => void,
 ): Promise<void> {
+  const heard: { lock: Lock | undefined } = { lock: undefined }
+  const leaves = new Map<number, PromiseWithResolvers<void>>()
+  /** As a supervisor does: keeps the lock, and the replies to its own requests. */
+  const toRunner: AsyncIterator<HostLine> = {
+    async next() {
+      for (;;) {
+        const next = await lines.next()
+        if (next.done === true) return next
+        if (next.value.type === 'start') heard.lock = next.value.lock
+        const leave = next.value.type === 'reply' ? leaves.get(next.value.id) : undefined
+        if (next.value.type !== 'reply' || leave === undefined) return next
+        if (next.value.ok) leave.resolve()
+        else leave.reject(new Error(next.value.error.message))
+      }
+    },
+  }
+  const askLeave = async (expertKey: ExpertKey, call: ToolCallPart): Promise<void> => {
+    const rules = heard.lock?.experts[expertKey]?.approvals
+    if (approvalFor(rules, call.name, call.args) === undefined) return
+    const id = OWN_IDS + leaves.size
+    const leave = Promise.withResolvers<void>()
+    leaves.set(id, leave)
+    const params = { expertKey, toolName: call.name, argsHash: hashOf(call.args as object) }
+    say({ type: 'request', id, method: 'permit', params })
+    await leave.promise
+  }
   const skills: Skills & { receive(): void } = {
     receive() {},
     list: async () => tools,
-    async call(_expertKey, _skill, tool, call) {
+    async call(expertKey, _skill, tool, call) {
       try {
+        await askLeave(expertKey, call)
         const text = await callTool(tool, call.args, `${call.runId} ${call.callId}`, say)
         const { callId, name } = call
         return { type: 'toolResult', callId, name, content: [{ type: 'text', text }], isError: false }
@@ -109,7 +142,7 @@ async function runReal(
     if (line.type === 'open' || line.type === 'close' || line.type === 'frame') throw new Error('no compartments here')
     say(line)
   }
-  await runJob(lines, { send, clock, openSkills: () => skills })
+  await runJob(toRunner, { send, clock, openSkills: () => skills })
 }
 
 /** A workspace of one file, said as a supervisor says it. */

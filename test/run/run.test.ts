@@ -39,11 +39,24 @@ const scripts = fc.record({
   seed: fc.integer(),
   maxSteps: fc.option(fc.integer({ min: 1, max: 12 }), { freq: 2 }),
   ownLimit: fc.option(fc.integer({ min: 1, max: 4 }), { freq: 4 }),
+  isGuarded: fc.boolean(),
 })
 
-function scriptOf(given: { seed: number; maxSteps: number | null; ownLimit: number | null }): Script {
+const RULES = [
+  { tool: 'files/read', args: {}, edits: true },
+  { tool: 'delegate/reader', args: {}, edits: false },
+  { tool: 'human/*', args: {}, edits: false },
+]
+
+function scriptOf(given: {
+  seed: number
+  maxSteps: number | null
+  ownLimit: number | null
+  isGuarded: boolean
+}): Script {
   const { seed, maxSteps, ownLimit } = given
-  return { lock: team({ maxSteps: ownLimit }), maxSteps, turnOf: turnOf(seed) }
+  const approvals = given.isGuarded ? RULES : []
+  return { lock: team({ maxSteps: ownLimit, approvals }), maxSteps, turnOf: turnOf(seed) }
 }
 
 /** Steps run out for whoever comes last, so with a limit on the job the order does change the answers. */
@@ -61,10 +74,11 @@ describe('the runs of a job', () => {
   it('come to an end, whatever the model says, and nothing honest is refused (R7)', () => {
     fc.assert(
       fc.property(scripts, orders, (given, order) => {
-        const { state, refused, differing } = simulate(scriptOf(given), { choose: order(), killAt: null })
+        const { state, refused, differing, unapproved } = simulate(scriptOf(given), { choose: order(), killAt: null })
         expect(standing(state)).toBe('finished')
         expect(refused).toEqual([])
         expect(differing).toEqual([])
+        expect(unapproved).toEqual([])
       }),
       runs,
     )
@@ -96,6 +110,7 @@ describe('the runs of a job', () => {
         expect(answersOf(killed)).toEqual(answersOf(whole))
         expect(killed.repeated).toEqual([])
         expect(killed.refused).toEqual([])
+        expect(killed.unapproved).toEqual([])
         expect(new Set(killed.performed)).toEqual(new Set(whole.performed))
       }),
       runs,

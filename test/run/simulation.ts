@@ -4,7 +4,8 @@ import { replay } from '../../schema/decider.ts'
 import type { JobFact } from '../../schema/event.ts'
 import type { QuestionId, RunId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
-import { sha256 } from '../../schema/hash.ts'
+import { canonical, hashOf, sha256 } from '../../schema/hash.ts'
+import { isJsonObject, type Json } from '../../schema/json.ts'
 import { noUsage } from '../../schema/usage.ts'
 import { effectKey, jobRuns, standing, type Effect, type JobRuns } from '../../runner/run/run.ts'
 import { Admission } from '../../src/pool/admission.ts'
@@ -37,6 +38,8 @@ export interface Outcome {
   /** Tool calls that were performed though their result was in the log. */
   readonly repeated: readonly string[]
   readonly refused: readonly string[]
+  /** Tool calls that were performed though a rule names their tool and no human had approved these arguments. */
+  readonly unapproved: readonly string[]
   /** The most generations that were ever under way beyond the steps that were left. */
   readonly overshoot: number
   /** Where the runner's count of messages and the log's differed. */
@@ -58,7 +61,8 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
   const refused: string[] = []
   const differing: string[] = []
   const conversations = new Conversations()
-  const admission = new Admission(JOB, script.lock)
+  let admission = new Admission(JOB, script.lock)
+  const unapproved: string[] = []
   let overshoot = 0
   let state = core.initial
   let inFlight = new Map<string, Exclude<Effect, { type: 'record' }>>()
@@ -70,6 +74,8 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
     if (log.length === killAt) {
       state = replay(core, log)
       inFlight = new Map()
+      admission = new Admission(JOB, script.lock)
+      for (const one of log) admission.take(one)
     }
   }
   const propose = (fact: PlacedFact): void => {
@@ -122,6 +128,12 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
       if (effect.type === 'callTool') {
         performed.push(`${effect.runId} ${effect.call.callId}`)
         if (log.some((fact) => isResult(fact, effect))) repeated.push(key)
+        const { args, name } = effect.call
+        const rules = script.lock.experts[effect.expertKey]?.approvals ?? []
+        if (rules.some((rule) => rule.tool === name) && !isApproved(log, effect)) unapproved.push(key)
+        const wanted = { expertKey: effect.expertKey, toolName: name, argsHash: hashOf(args as object) }
+        const fault = admission.refuseCall(wanted)
+        if (fault !== undefined) refused.push(fault)
       }
       if (effect.type === 'generate') {
         const fault = admission.refuseGenerate({ ...effect, promptHash: sha256('') })
@@ -145,11 +157,22 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
     const effect = core.pending(state).find((one) => effectKey(one) === key)
     if (effect !== undefined && effect.type !== 'record') perform(script, state, effect, propose, record)
   }
-  return { log, state, performed, repeated, refused, overshoot, differing }
+  return { log, state, performed, repeated, refused, overshoot, differing, unapproved }
 }
 
 function isResult(fact: PlacedFact, effect: Extract<Effect, { type: 'callTool' }>): boolean {
   return fact.type === 'toolReturned' && fact.runId === effect.runId && fact.data.result.callId === effect.call.callId
+}
+
+/** Looks in the log alone: the last answer to the call's question lets these arguments through. */
+function isApproved(log: readonly PlacedFact[], { runId, call }: Extract<Effect, { type: 'callTool' }>): boolean {
+  const asked = log.flatMap((fact) => (fact.type === 'questionAsked' ? [fact.data.question] : []))
+  const question = asked.find((one) => one.runId === runId && one.callId === call.callId)
+  const answer = log.find((fact) => fact.type === 'answered' && fact.data.questionId === question?.id)
+  if (question === undefined || answer?.type !== 'answered') return false
+  const { value } = answer.data
+  const approved = value === true ? question.args : isJsonObject(value) ? value['args'] : undefined
+  return approved !== undefined && canonical(approved) === canonical(call.args)
 }
 
 function perform(
@@ -202,14 +225,13 @@ function perform(
   }
 }
 
-function openQuestions(
-  log: readonly PlacedFact[],
-): readonly { readonly id: QuestionId; readonly value: string | boolean }[] {
+function openQuestions(log: readonly PlacedFact[]): readonly { readonly id: QuestionId; readonly value: Json }[] {
   const answered = new Set(log.flatMap((fact) => (fact.type === 'answered' ? [fact.data.questionId] : [])))
-  return log.flatMap((fact) => {
+  return log.flatMap((fact): { readonly id: QuestionId; readonly value: Json }[] => {
     if (fact.type !== 'questionAsked' || answered.has(fact.data.question.id)) return []
     const { id, kind, schema } = fact.data.question
     const options = schema['enum']
+    if ('anyOf' in schema && drawn(3, id) === 0) return [{ id, value: { approved: true, args: { path: 'edited' } } }]
     const value = kind === 'confirm' ? drawn(2, id) === 0 : String(Array.isArray(options) ? options[0] : 'x')
     return [{ id, value }]
   })

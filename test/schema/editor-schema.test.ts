@@ -47,6 +47,7 @@ const ORIGIN: readonly (readonly [key: string, text: string, words: string | nul
   ['mcpStdioSkill requiredEnv', stdio('requiredEnv = ["TOKEN"]'), null],
   ['mcpStdioSkill allowedDomains', stdio('allowedDomains = ["x.example.com", "*.example.com"]'), null],
   ['mcpStdioSkill lazyInit', stdio('lazyInit = false'), null],
+  ['approvals', `${stdio('')}[[experts."a".approvals]]\ntool = "s/*"\nedits = true\nargs.command = "git *"`, null],
   [
     'a command of its own',
     skill('type = "mcpStdioSkill"\ncommand = "python"\nargs = ["x.py"]'),

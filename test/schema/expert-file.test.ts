@@ -139,7 +139,7 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     'a key that is like none',
     `${head}colour = "red"\n`,
     [
-      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills.',
+      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals.',
     ],
   ],
   [
@@ -217,11 +217,16 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     ['senmon.toml:3:1: delegates in [experts."a"] must be a list; got "b".'],
   ],
   [
-    'approvals',
+    'an approval of a tool that no skill has',
     `${head}[[experts."a".approvals]]\ntool = "shell/exec"\n`,
     [
-      'senmon.toml:3:1: approvals in [experts."a"] is not supported yet: rules of approval are part of the next grammar; remove it.',
+      'senmon.toml:4:1: tool in [experts."a".approvals.0] covers no tool of the skills and delegates of this expert: "shell/exec"; correct or remove it.',
     ],
+  ],
+  [
+    'an approval with a list for a glob',
+    `${head}[[experts."a".approvals]]\ntool = "*"\nargs.command = ["git push"]\n`,
+    ['senmon.toml:5:1: command in [experts."a".approvals.0.args] must be a string; got a list.'],
   ],
   [
     'a budget',
@@ -509,6 +514,14 @@ describe('a malformed expert file', () => {
 })
 
 describe('an expert file', () => {
+  it('reads rules of approval', () => {
+    const skill = '[experts."a".skills."shell"]\ntype = "mcpStdioSkill"\npackageName = "@x/shell"\n'
+    const rules = '[[experts."a".approvals]]\ntool = "sh*/exec"\nedits = true\nargs.command = "git push*"\n'
+    expect(parsed(`${head}${skill}${rules}`)).toMatchObject({
+      experts: { a: { approvals: [{ tool: 'sh*/exec', args: { command: 'git push*' }, edits: true }] } },
+    })
+  })
+
   it('gives absent keys their defaults', () => {
     expect(parsed(head)).toEqual({
       experts: {
@@ -522,6 +535,7 @@ describe('an expert file', () => {
           delegates: [],
           tags: [],
           skills: {},
+          approvals: [],
         },
       },
     })

@@ -1,6 +1,7 @@
 /** Drives a machine whose runner is a puppet: says lines for it, answers its requests, waits for what it hears. */
-import type { FrameLine, HostLine, MachineLine, StartLine } from '../../schema/control.ts'
-import { sha256, type Sha256 } from '../../schema/hash.ts'
+import type { ApprovalRule } from '../../schema/approval.ts'
+import type { FrameLine, HostLine, MachineLine, PermitParams, StartLine } from '../../schema/control.ts'
+import { canonical, sha256, type Sha256 } from '../../schema/hash.ts'
 import { makeId } from '../../schema/id.ts'
 import type { Json, JsonObject } from '../../schema/json.ts'
 import type { Lock, LockedStdioSkill } from '../../schema/lock.ts'
@@ -12,7 +13,10 @@ export const TESTER = 'tester@1.0.0'
 export const JOB_ID = makeId('job', 1, new Uint8Array(16))
 
 /** A lock of one expert with stdio skills of test/fixture/skills. */
-export function lockOf(skills: Readonly<Record<string, { package: string } & Partial<LockedStdioSkill>>>): Lock {
+export function lockOf(
+  skills: Readonly<Record<string, { package: string } & Partial<LockedStdioSkill>>>,
+  approvals: readonly ApprovalRule[] = [],
+): Lock {
   const locked = Object.entries(skills).map(([name, { package: packageName, ...rest }]) => [
     name,
     {
@@ -30,7 +34,13 @@ export function lockOf(skills: Readonly<Record<string, { package: string } & Par
       ...rest,
     },
   ])
-  const expert = { key: TESTER, name: 'tester', version: '1.0.0', skills: Object.fromEntries(locked) as Json }
+  const expert = {
+    key: TESTER,
+    name: 'tester',
+    version: '1.0.0',
+    skills: Object.fromEntries(locked) as Json,
+    approvals,
+  }
   return { version: 1, coordinator: TESTER, experts: { [TESTER]: expert } } as unknown as Lock // what machines read
 }
 
@@ -80,6 +90,8 @@ export class MachineDrive {
   /** Lines that reached the runner. */
   readonly heard: JsonObject[] = []
   readonly secrets: Record<string, string> = {}
+  /** Calls that may be made, each once. */
+  readonly permits: PermitParams[] = []
   /** Why the stream of lines broke, when it did. */
   fault: unknown
   readonly #machine: Machine
@@ -237,6 +249,15 @@ export class MachineDrive {
     if (line.type === 'blob') this.#keep(line)
     if (line.type !== 'request' || line.method === 'generate') return
     if (line.method === 'secrets') return this.send({ type: 'reply', id: line.id, ok: true, value: this.secrets })
+    if (line.method === 'permit') {
+      const at = this.permits.findIndex((permit) => canonical(permit) === canonical(line.params))
+      if (at !== -1) {
+        this.permits.splice(at, 1)
+        return this.send({ type: 'reply', id: line.id, ok: true, value: {} })
+      }
+      const error = { code: 'protocol_breach', message: `${line.params.toolName} may not be called` }
+      return this.send({ type: 'reply', id: line.id, ok: false, error })
+    }
     const bytes = this.content.bytes.get(line.params.hash)
     if (bytes === undefined) {
       const error = { code: 'content_missing', message: `no content ${line.params.hash}` }
