@@ -135,10 +135,17 @@ describe('a line', () => {
 
   it('is refused one level above the depth limit and accepted at it', () => {
     const frame = (levels: number) =>
-      `{"type":"frame","expertKey":"a","skill":"b","frame":${'['.repeat(levels)}${']'.repeat(levels)}}`
-    expect(fault(parseRunnerLine(frame(JSON_DEPTH_MAX - 1)))).toBe('none')
-    expect(fault(parseRunnerLine(frame(JSON_DEPTH_MAX)))).toBe('too_deep')
+      `{"type":"frame","expertKey":"a","skill":"b","frame":{"a":${'['.repeat(levels)}${']'.repeat(levels)}}}`
+    expect(fault(parseRunnerLine(frame(JSON_DEPTH_MAX - 2)))).toBe('none')
+    expect(fault(parseRunnerLine(frame(JSON_DEPTH_MAX - 1)))).toBe('too_deep')
     expect(fault(parseRunnerLine(frame(1_000_000)))).toBe('too_deep')
+  })
+
+  it('holds one MCP message and no batch, which nobody here would look into', () => {
+    const frame = { type: 'frame', expertKey: 'a', skill: 'b' }
+    const call = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'exec' } }
+    expect(fault(parseRunnerLine(JSON.stringify({ ...frame, frame: call })))).toBe('none')
+    expect(fault(parseRunnerLine(JSON.stringify({ ...frame, frame: [call] })))).toBe('invalid')
   })
 
   it('may hold any number of brackets and quotes inside strings', () => {
