@@ -1,6 +1,7 @@
 /** A whole platform in a process of its own, driven from outside as any application would: HTTP, npm, signals. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -93,9 +94,15 @@ export async function startPlatform(
   }
 }
 
-/** Writes files (path → text) into a fresh directory. */
+const written = new Set<string>()
+process.once('exit', () => {
+  for (const directory of written) rmSync(directory, { recursive: true, force: true })
+})
+
+/** Writes files (path → text) into a fresh directory, which goes with this process. */
 export async function writePackage(files: Readonly<Record<string, string>>): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'senmon-package-'))
+  written.add(directory)
   for (const [path, text] of Object.entries(files)) {
     await mkdir(dirname(join(directory, path)), { recursive: true })
     await writeFile(join(directory, path), text)
