@@ -31,10 +31,16 @@ export async function openBenchDatabase(connections: number): Promise<BenchDatab
   if (server === undefined) throw new Error('npm installed no Postgres for this platform')
   const { host, port, user, database } = server.address
   const pool = new Pool({ ...server.address, max: connections })
+  let isClosing = false
+  // A connection that has not quite closed hears the server's last word.
+  pool.on('error', (error) => {
+    if (!isClosing) throw error
+  })
   return {
     pool,
     url: `postgres://${user}@localhost:${port}/${database}?host=${encodeURIComponent(host)}`,
     async close() {
+      isClosing = true
       await pool.end()
       await server.close()
       await rm(directory, { recursive: true, force: true })
