@@ -48,7 +48,8 @@ export function driveSkills(drive: MachineDrive, lock: Lock, deadlines: Partial<
 
 async function hear(drive: MachineDrive, skills: OpenSkills): Promise<never> {
   for (let at = 0; ; at++) {
-    const line = await drive.untilHeard((one) => drive.heard.indexOf(one) >= at)
+    await drive.untilHeard(() => drive.heard.length > at)
+    const line = drive.heard[at] ?? {}
     const { type } = line
     const isCompartments = type === 'opened' || type === 'closed' || type === 'frame'
     if (isCompartments) skills.receive(line as unknown as Extract<SupervisorLine, { type: 'opened' }>) // by its type
