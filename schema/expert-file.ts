@@ -166,6 +166,9 @@ type FileText = z.infer<typeof fileSchema>
 export const LEFT_ASIDE: Readonly<Record<string, string>> = {
   envPath: 'variables come from no file; set them with senmon secret set',
   runtime: 'experts run in the machines of the server',
+  reasoningBudget: 'a model thinks as much as its provider lets it by default',
+  maxRetries: 'the gateway retries by its own rule',
+  timeout: 'the gateway cuts a generation that stalls by its own rule',
 }
 type ExpertText = z.infer<typeof expertSchema>
 

@@ -435,7 +435,10 @@ describe('init and lint', () => {
     const directory = await scratch()
     await senmon(['init', '.', '--name', 'my-expert'], noApi, fakeTerminal(), directory)
     const toml = await readFile(join(directory, 'senmon.toml'), 'utf8')
-    await writeFile(join(directory, 'senmon.toml'), `envPath = [".env"]\n${toml}delegates = ["reader@^1", "gone"]\n`)
+    await writeFile(
+      join(directory, 'senmon.toml'),
+      `envPath = [".env"]\nmaxRetries = 3\n${toml}delegates = ["reader@^1", "gone"]\n`,
+    )
     const reader = {
       key: 'reader@1.0.0',
       skills: [{ requiredEnv: ['TOKEN'], allowedDomains: [], command: 'mcp@1.0.0' }],
@@ -448,7 +451,10 @@ describe('init and lint', () => {
     expect(JSON.parse(online.terminal.written)).toMatchObject({
       file: 'senmon.toml',
       faults: [{ message: 'senmon.toml: "my-expert" delegates to gone, which is neither in the file nor published.' }],
-      warnings: ['senmon.toml: envPath has no effect: variables come from no file; set them with senmon secret set.'],
+      warnings: [
+        'senmon.toml: envPath has no effect: variables come from no file; set them with senmon secret set.',
+        'senmon.toml: maxRetries has no effect: the gateway retries by its own rule.',
+      ],
       experts: [{ reaches: ['reader@1.0.0'], requiredEnv: ['TOKEN'], commands: ['mcp@1.0.0'], unchecked: [] }],
     })
     const down = { ...noApi, fetchFn: () => Promise.reject(new TypeError('refused')) }
