@@ -95,6 +95,28 @@ describe('the job log (Postgres)', () => {
     }
   })
 
+  it('tells other processes of many appends by few NOTIFYs, of the last one too (W3)', async () => {
+    const writer = new PostgresJobLog(database, realClock)
+    const reader = new PostgresJobLog(second, realClock)
+    let told = await running(writer)
+    let heard = 0
+    const { promise: heardAll, resolve } = Promise.withResolvers<void>()
+    const last = told.head.revision + 60
+    const stop = reader.onAppend(told.job.id, () => {
+      heard += 1
+      void reader.read(told.job.id, last - 1, 1).then((events) => events.length > 0 && resolve())
+    })
+    const startedAt = realClock.now()
+    for (let number = 1; number <= 60; number++) {
+      const next = step(told, number)
+      await writer.append(told.head, next.job, next.events.slice(-1), 1)
+      told = next
+    }
+    await heardAll
+    stop()
+    expect(heard).toBeLessThan((realClock.now() - startedAt) / 20 + 3)
+  })
+
   it('loses and doubles nothing while backends are terminated in the middle of appends', async () => {
     const log = new PostgresJobLog(database, realClock)
     let told = await running(log)
