@@ -28,7 +28,7 @@ import { openLocalMachineHost } from './local/local-machine-host.ts'
 import { openUnsafeProcessHost } from './local/unsafe-process-host.ts'
 import { openLog } from './log.ts'
 import { openNpmExpertSource } from './npm/npm-expert-source.ts'
-import { publishDirectory } from './npm/package-publisher.ts'
+import { publishDirectory, readManifest } from './npm/package-publisher.ts'
 import { attemptLimits, openAttempts } from './pool/attempts.ts'
 import type { MachineHost, ProbeResult } from './pool/machine-host.ts'
 import { openDatabase } from './postgres/database.ts'
@@ -267,18 +267,25 @@ async function serve(config: Config, opened: Opened): Promise<void> {
   greet(config, server.url, database.kind, machines)
 }
 
+/** Makes a key only when there is something to publish: a start must not leave one more revoked key each time. */
 async function publishOwn(
   applications: Applications,
   registryUrl: string,
   exists: (name: string, version: string) => Promise<boolean>,
 ): Promise<void> {
+  const all = await Promise.all(
+    OWN_PACKAGES.map(async (directory) => ({ directory, ...(await readManifest(directory)) })),
+  )
+  const known = await Promise.all(all.map(({ name, version }) => exists(name, version)))
+  const missing = all.filter((_, i) => known[i] === false)
+  if (missing.length === 0) return
   const { id } = await applications.ensure(OWN)
   const key = await applications.createKey(id)
   const caller = await applications.authenticate(key.reveal())
   try {
-    for (const directory of OWN_PACKAGES) {
-      const { name, version, published } = await publishDirectory(directory, { registryUrl, key }, exists)
-      if (published) log.info('Published a skill that comes with the platform.', { name, version })
+    for (const { directory, name, version } of missing) {
+      await publishDirectory(directory, { registryUrl, key })
+      log.info('Published a skill that comes with the platform.', { name, version })
     }
   } finally {
     if (caller !== undefined) await applications.revokeKey(id, caller.keyId)

@@ -12,21 +12,18 @@ export interface PublishTarget {
   readonly key: Secret
 }
 
-/** `published` is false when the registry already has this version, whose bytes are then left as they are. */
-export async function publishDirectory(
-  directory: string,
-  target: PublishTarget,
-  exists: (name: string, version: string) => Promise<boolean>,
-): Promise<{ readonly name: string; readonly version: string; readonly published: boolean }> {
-  const manifest = JSON.parse(await readFile(join(directory, 'package.json'), 'utf8'))
-  const { name, version } = manifest as { name: string; version: string }
-  if (await exists(name, version)) return { name, version, published: false }
+/** What a directory of this checkout would be published as. */
+export async function readManifest(directory: string): Promise<{ readonly name: string; readonly version: string }> {
+  // Ours, and the registry's gate reads it again.
+  return JSON.parse(await readFile(join(directory, 'package.json'), 'utf8')) as { name: string; version: string }
+}
+
+export async function publishDirectory(directory: string, { registryUrl, key }: PublishTarget): Promise<void> {
   const tarball = await pacote.tarball(`file:${directory}`, { Arborist, ignoreScripts: true })
-  const { host, pathname } = new URL(target.registryUrl)
-  await publish(manifest, tarball, {
-    registry: target.registryUrl,
+  const { host, pathname } = new URL(registryUrl)
+  await publish(await readManifest(directory), tarball, {
+    registry: registryUrl,
     access: 'public',
-    [`//${host}${pathname}:_authToken`]: target.key.reveal(),
+    [`//${host}${pathname}:_authToken`]: key.reveal(),
   })
-  return { name, version, published: true }
 }
