@@ -1,5 +1,5 @@
 /** The content that one job may read, and what its machine sends to keep: nothing beyond is ever shown to it. */
-import { BLOB_CHUNK_BYTES, type BlobLine } from '../../schema/control.ts'
+import { BLOB_CHUNK_BYTES, type BlobLine, type BlobValue } from '../../schema/control.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import { isJsonObject } from '../../schema/json.ts'
@@ -50,7 +50,7 @@ export class HeldContent {
   }
 
   /** One chunk, as the reply to a `blob` request. Throws `content_missing` for what the job does not hold. */
-  async chunk(hash: string, offset: number): Promise<{ readonly base64: string; readonly last: boolean }> {
+  async chunk(hash: string, offset: number): Promise<BlobValue> {
     await this.#learnRoots()
     if (!this.#known.has(hash)) throw new PlatformError('content_missing', `this job holds no content ${hash}`)
     const bytes = this.#last?.hash === hash ? this.#last.bytes : await this.#content.get(hash as Sha256) // is known

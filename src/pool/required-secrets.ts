@@ -3,7 +3,7 @@ import { PlatformError } from '../../schema/error.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { ApplicationId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
-import type { SecretsParams } from '../../schema/control.ts'
+import type { SecretsParams, SecretsValue } from '../../schema/control.ts'
 import type { Secrets } from '../secret/secrets.ts'
 
 /**
@@ -15,7 +15,7 @@ export async function requiredSecrets(
   applicationId: ApplicationId,
   lock: Lock,
   { expertKey, skill: name }: SecretsParams,
-): Promise<Readonly<Record<string, string>>> {
+): Promise<SecretsValue> {
   const expert = Object.hasOwn(lock.experts, expertKey) ? lock.experts[expertKey as ExpertKey] : undefined // it is one
   const skill = expert !== undefined && Object.hasOwn(expert.skills, name) ? expert.skills[name] : undefined
   if (skill?.type !== 'mcpStdioSkill')
