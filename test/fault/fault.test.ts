@@ -1,0 +1,47 @@
+/** The faults that `npm run faults` plants: that each can be planted, and that only a failing test catches one. */
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { listAreas, readFaults } from './areas.ts'
+import { plant, verdictOf, type Fault } from './fault.ts'
+
+const ROOT = join(import.meta.dirname, '..', '..')
+const fault: Fault = { name: 'it is off', file: 'a.ts', find: 'on', replace: 'off', tests: ['test/a.test.ts'] }
+const faults = await readFaults(await listAreas())
+
+describe('a fault', () => {
+  it('is planted where its text stands once', () => {
+    expect(plant(fault, 'turn it on!')).toBe('turn it off!')
+  })
+  it.each(['nothing here', 'on and on'])('is not planted in "%s"', (source) => {
+    expect(() => plant(fault, source)).toThrow(/stands [02] times in a.ts, not once/)
+  })
+  it('changes something', () => {
+    expect(() => plant({ ...fault, replace: 'on' }, 'on')).toThrow(/changes nothing/)
+  })
+  it('keeps what looks like a pattern of replacement as it is', () => {
+    expect(plant({ ...fault, replace: '$& $1' }, 'on')).toBe('$& $1')
+  })
+})
+
+describe('a verdict', () => {
+  it.each([
+    [{ passed: 3, failed: 1, hung: false }, 'caught'],
+    [{ passed: 0, failed: 0, hung: true }, 'caught'],
+    [{ passed: 4, failed: 0, hung: false }, 'survived'],
+    [{ passed: 0, failed: 0, hung: false }, 'ran no test'],
+  ] as const)('of %o is %s', (outcome, verdict) => {
+    expect(verdictOf(outcome)).toBe(verdict)
+  })
+})
+
+describe('the list of faults', () => {
+  it.each(faults)('can plant that $name', async (fault) => {
+    expect(plant(fault, await readFile(join(ROOT, fault.file), 'utf8'))).toContain(fault.replace)
+    for (const test of fault.tests) expect(existsSync(join(ROOT, test)), `${test} is there`).toBe(true)
+  })
+  it('names each once', () => {
+    expect(new Set(faults.map(({ name }) => name)).size).toBe(faults.length)
+  })
+})

@@ -1,0 +1,105 @@
+/**
+ * `npm run faults [-- area ...]`: plants every fault of `test/fault/<area>.ts` in a copy of the sources, one at a time,
+ * and runs its tests, which must fail. First the same tests run without any fault and must pass. The last line counts.
+ */
+import { spawn } from 'node:child_process'
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { listAreas, readFaults } from './areas.ts'
+import { plant, verdictOf, type Fault, type Outcome } from './fault.ts'
+
+const ROOT = join(import.meta.dirname, '..', '..')
+const FOLDERS = ['schema', 'src', 'runner', 'registry', 'plugins', 'examples', 'test', 'bench', 'docs', 'bin']
+const FILES = ['package.json', 'tsconfig.json', 'vitest.config.ts', 'senmon.schema.json']
+/** Longer than any of the tests takes on a busy machine. */
+const HUNG_MS = 180_000
+
+const scratch = await mkdtemp(join(tmpdir(), 'senmon-faults-'))
+const running = new Set<ReturnType<typeof spawn>>()
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.on(signal, () => {
+    for (const child of running) child.kill('SIGKILL')
+    process.exitCode = 1
+  })
+
+async function copySources(name: string): Promise<string> {
+  const place = join(scratch, name)
+  await mkdir(place)
+  const isOurs = (path: string): boolean => !/\/(?:node_modules|\.senmon)(?:\/|$)/.test(path.slice(ROOT.length))
+  for (const part of [...FOLDERS, ...FILES])
+    await cp(join(ROOT, part), join(place, part), { recursive: true, filter: isOurs })
+  await symlink(join(ROOT, 'node_modules'), join(place, 'node_modules'))
+  return place
+}
+
+/** Runs tests of the suite `core` in a copy. */
+async function runTests(place: string, tests: readonly string[]): Promise<Outcome> {
+  const report = join(place, 'report.json')
+  await rm(report, { force: true })
+  const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs')
+  const args = [vitest, 'run', '--root', place, '--project', 'core', '--bail', '1', ...tests]
+  const child = spawn(process.execPath, [...args, '--reporter=json', `--outputFile=${report}`], {
+    cwd: place,
+    stdio: 'ignore',
+  })
+  running.add(child)
+  const hung = AbortSignal.timeout(HUNG_MS)
+  hung.addEventListener('abort', () => child.kill('SIGKILL'))
+  await new Promise((resolve, reject) => child.once('exit', resolve).once('error', reject))
+  running.delete(child)
+  try {
+    const { numPassedTests, numFailedTests } = JSON.parse(await readFile(report, 'utf8')) as {
+      readonly numPassedTests: number
+      readonly numFailedTests: number
+    }
+    return { passed: numPassedTests, failed: numFailedTests, hung: false }
+  } catch {
+    return { passed: 0, failed: 0, hung: hung.aborted }
+  }
+}
+
+/** The tests that a fault's file names, without any fault, in the order of their first mention. */
+async function controlFails(faults: readonly Fault[]): Promise<boolean> {
+  const place = await copySources('control')
+  const { passed, failed } = await runTests(place, [...new Set(faults.flatMap((fault) => fault.tests))])
+  if (passed > 0 && failed === 0) return false
+  process.stdout.write(`without any fault ${passed} tests pass and ${failed} fail: first mend those\n`)
+  return true
+}
+
+async function work(name: string, queue: Fault[], missed: string[]): Promise<void> {
+  const place = await copySources(name)
+  for (let fault = queue.shift(); fault !== undefined; fault = queue.shift()) {
+    const source = await readFile(join(ROOT, fault.file), 'utf8')
+    await writeFile(join(place, fault.file), plant(fault, source))
+    const verdict = verdictOf(await runTests(place, fault.tests))
+    await writeFile(join(place, fault.file), source)
+    if (verdict !== 'caught') missed.push(fault.name)
+    process.stdout.write(`${verdict.padEnd(12)} ${fault.file}: ${fault.name}\n`)
+  }
+}
+
+async function main(): Promise<number> {
+  const asked = process.argv.slice(2)
+  const areas = await listAreas()
+  const unknown = asked.filter((area) => !areas.includes(area))
+  if (unknown.length > 0) {
+    process.stderr.write(`no faults of ${unknown.join(', ')}; there are ${areas.join(', ')}\n`)
+    return 2
+  }
+  const faults = await readFaults(asked.length > 0 ? asked : areas)
+  if (await controlFails(faults)) return 1
+  const queue = [...faults]
+  const missed: string[] = []
+  const workers = Math.min(availableParallelism(), faults.length)
+  await Promise.all(Array.from({ length: workers }, (_, i) => work(`copy-${i}`, queue, missed)))
+  process.stdout.write(`${faults.length - missed.length} caught, ${missed.length} missed\n`)
+  return missed.length === 0 ? 0 : 1
+}
+
+try {
+  process.exitCode = await main()
+} finally {
+  await rm(scratch, { recursive: true, force: true })
+}
