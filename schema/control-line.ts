@@ -131,7 +131,20 @@ const toolResult = z.object({
   structured: json.exactOptional(),
   isError: z.boolean(),
 })
-const tool = z.object({ name, description: text, inputSchema: jsonObject })
+const annotations = z.object({
+  title: z.string().max(1024).exactOptional(),
+  readOnlyHint: z.boolean().exactOptional(),
+  destructiveHint: z.boolean().exactOptional(),
+  idempotentHint: z.boolean().exactOptional(),
+  openWorldHint: z.boolean().exactOptional(),
+})
+const tool = z.object({
+  name,
+  description: text,
+  inputSchema: jsonObject,
+  outputSchema: jsonObject.exactOptional(),
+  annotations: annotations.exactOptional(),
+})
 const question = z.object({
   id: questionId,
   runId,

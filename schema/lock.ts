@@ -5,6 +5,7 @@
 import type { ApprovalRule } from './approval.ts'
 import type { ExpertKey } from './expert-key.ts'
 import type { InteractiveTool } from './expert.ts'
+import type { ToolDefinition } from './message.ts'
 
 /** Subresource integrity of a package tarball: `sha512-<base64>`. */
 export type Integrity = `sha512-${string}`
@@ -36,6 +37,11 @@ export interface LockedStdioSkill {
   readonly allowedDomains: readonly string[]
   /** Start on first use rather than when the run starts. */
   readonly lazyInit: boolean
+  /**
+   * The tools on offer as they were at publish: a skill that lists others answers nothing. Left out when nobody could
+   * list them then; they are listed when the run starts, and recorded.
+   */
+  readonly tools?: readonly ToolDefinition[]
 }
 
 export interface LockedInteractiveSkill {

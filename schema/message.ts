@@ -55,6 +55,19 @@ export interface ToolDefinition {
   readonly name: string
   readonly description: string
   readonly inputSchema: JsonObject
+  /** JSON Schema of the structured result; left out when the tool promises none. A model is not shown it. */
+  readonly outputSchema?: JsonObject
+  /** What its server says of the tool's effects; left out when it says nothing. A model is not shown it. */
+  readonly annotations?: ToolAnnotations
+}
+
+/** MCP's hints, as the server gave them: words of whoever wrote the skill, to be believed no further than the skill. */
+export interface ToolAnnotations {
+  readonly title?: string
+  readonly readOnlyHint?: boolean
+  readonly destructiveHint?: boolean
+  readonly idempotentHint?: boolean
+  readonly openWorldHint?: boolean
 }
 
 /** What stays the same from step to step of a run: the system prompt and the tools on offer. */

@@ -3,11 +3,12 @@ import { refuse, type Refusal } from '../../schema/error.ts'
 import type { InteractiveTool } from '../../schema/expert.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import { isJsonObject, type JsonObject } from '../../schema/json.ts'
-import type { Lock, LockedExpert, LockedStdioSkill } from '../../schema/lock.ts'
+import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import type { ToolCallPart, ToolDefinition } from '../../schema/message.ts'
+import { onOffer, toolsBeforeStart, type ServedSkill } from '../../schema/tool-pin.ts'
 import { faultIn } from './argument.ts'
 
-/** What each stdio skill of an expert said that it offers, by the skill's name. */
+/** What each skill of an expert said that it offers, by the skill's name. */
 export type Listed = Readonly<Record<string, readonly ToolDefinition[]>>
 
 /** The name that stands before a delegate's alias; no skill may bear it. */
@@ -20,16 +21,16 @@ const DELEGATE_INPUT: JsonObject = {
   additionalProperties: false,
 }
 
-/** The skills whose tools must be listed before the expert's first generation. */
-export function stdioSkills(expert: LockedExpert): readonly (readonly [name: string, skill: LockedStdioSkill])[] {
+/** The skills that must be started, and their tools listed, before the expert's first generation. */
+export function skillsToList(expert: LockedExpert, listed: Listed): readonly string[] {
   return Object.entries(expert.skills).flatMap(([name, skill]) =>
-    skill.type === 'mcpStdioSkill' ? [[name, skill] as const] : [],
+    skill.type === 'interactiveSkill' || knownTools(name, skill, listed) !== undefined ? [] : [name],
   )
 }
 
-/** What of a skill's tools is on offer: `pick` alone, if given, without what `omit` names. */
-export function onOffer(skill: LockedStdioSkill, tools: readonly ToolDefinition[]): readonly ToolDefinition[] {
-  return tools.filter((tool) => (skill.pick?.includes(tool.name) ?? true) && !skill.omit.includes(tool.name))
+/** What a skill offers: as its lock pins it, or else as it listed it; undefined while nobody knows. */
+export function knownTools(name: string, skill: ServedSkill, listed: Listed): readonly ToolDefinition[] | undefined {
+  return toolsBeforeStart(skill) ?? own(listed, name)
 }
 
 /**
@@ -40,9 +41,9 @@ export function catalogOf(lock: Lock, expert: LockedExpert, listed: Listed): rea
   const tools: ToolDefinition[] = []
   for (const [skillName, skill] of Object.entries(expert.skills)) {
     const offered =
-      skill.type === 'mcpStdioSkill'
-        ? onOffer(skill, listed[skillName] ?? [])
-        : Object.entries(skill.tools).map(([name, tool]) => ({ ...tool, name }))
+      skill.type === 'interactiveSkill'
+        ? Object.entries(skill.tools).map(([name, tool]) => ({ ...tool, name }))
+        : onOffer(skill, knownTools(skillName, skill, listed) ?? [])
     for (const { name, description, inputSchema } of offered)
       tools.push({ name: `${skillName}/${name}`, description, inputSchema })
   }
@@ -80,7 +81,7 @@ export function aimOf(lock: Lock, expert: LockedExpert, listed: Listed, call: To
     const fault = faultIn(call.args, tool.inputSchema)
     return fault === undefined ? { at: 'human', tool } : invalid(call, fault)
   }
-  const tool = onOffer(skill, listed[owner] ?? []).find((tool) => tool.name === rest)
+  const tool = onOffer(skill, knownTools(owner, skill, listed) ?? []).find((tool) => tool.name === rest)
   if (tool === undefined) return unknown
   if (!isJsonObject(call.args)) return invalid(call, 'they must be an object')
   return { at: 'skill', skill: owner, tool: rest }

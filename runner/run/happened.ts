@@ -8,7 +8,7 @@ import type { Json } from '../../schema/json.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { textOf, type Message, type ToolCallPart, type ToolResultPart } from '../../schema/message.ts'
 import { approvalQuestionOf, delegateRunId, questionOf } from '../../schema/question.ts'
-import { aimOf } from './catalog.ts'
+import { aimOf, skillsToList } from './catalog.ts'
 import { DEPTH_MAX, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
 
 /** Before a job's first event. */
@@ -57,8 +57,7 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
       return listed(state, run, fact.data)
     case 'skillFailed': {
       const { skill, code, message } = fact.data
-      const isListed = state.listed[run.expertKey]?.[skill] !== undefined
-      return isListed ? state : put(state, { ...run, failure: { code, message } })
+      return isNeeded(lock, state, run, skill) ? put(state, { ...run, failure: { code, message } }) : state
     }
     case 'generated':
       return generated(jobId, lock, state, run, fact)
@@ -175,6 +174,12 @@ function started(lock: Lock, state: JobRuns, fact: Extract<PlacedFact, { type: '
 function unsettled(run: Run): readonly Message[] {
   if (run.turn !== 'calls') return run.newMessages
   return [...run.newMessages, resultsOf(run.calls)]
+}
+
+/** Whether the run cannot go on without the skill: nobody knows what it offers. */
+function isNeeded(lock: Lock, state: JobRuns, run: Run, skill: string): boolean {
+  const expert = lock.experts[run.expertKey]
+  return expert !== undefined && skillsToList(expert, state.listed[run.expertKey] ?? {}).includes(skill)
 }
 
 function listed(state: JobRuns, run: Run, data: Extract<PlacedFact, { type: 'toolsListed' }>['data']): JobRuns {

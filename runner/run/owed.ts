@@ -9,7 +9,7 @@ import type { Json } from '../../schema/json.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { ToolCallPart } from '../../schema/message.ts'
 import { rootRunId } from '../../schema/question.ts'
-import { catalogOf, stdioSkills } from './catalog.ts'
+import { catalogOf, skillsToList } from './catalog.ts'
 import type { Call, JobRuns, Path, Run } from './run-state.ts'
 
 export type PlacedRunFact = PlacedFact & RunFact
@@ -121,8 +121,8 @@ function owedBeforeGeneration(
   if (state.stepsMax !== null && state.steps >= state.stepsMax)
     return [finish(run, 'failed', 'step_limit', `The job may take ${state.stepsMax} steps.`, null)]
   const known = state.listed[expertKey] ?? {}
-  const unlisted = stdioSkills(expert).filter(([skill]) => known[skill] === undefined)
-  if (unlisted.length > 0) return unlisted.map(([skill]) => ({ type: 'listTools', runId, expertKey, skill }) as const)
+  const unlisted = skillsToList(expert, known)
+  if (unlisted.length > 0) return unlisted.map((skill) => ({ type: 'listTools', runId, expertKey, skill }) as const)
   const tools = catalogOf(lock, expert, known)
   if (isRefusal(tools)) return [finish(run, 'failed', tools.refused, tools.message, null)]
   if (!generating(run)) return []

@@ -4,17 +4,18 @@
  * S1 Whatever goes wrong is a fault for every call in flight; no promise stays open.
  * S2 A compartment is started at most STARTS_MAX times without a call answered in between, each time after a longer
  *    wait; then it is shut.
- * S3 A compartment that offers other tools than were recorded answers nothing, ever.
+ * S3 A compartment that offers other tools than its lock pins, or than were recorded, answers nothing, ever.
  * S4 A fault is news once, for whoever hears it first.
  */
 import { Client, ProtocolError, SdkError, SdkErrorCode, type CallToolResult } from '@modelcontextprotocol/client'
 import type { Clock } from '../../schema/clock.ts'
 import type { CompartmentName, RunnerLine } from '../../schema/control.ts'
-import { canonical, hashOf } from '../../schema/hash.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/message.ts'
+import { driftOf } from '../../schema/tool-pin.ts'
 import type { SkillFault } from '../run/perform.ts'
 import { FrameTransport } from './frame-transport.ts'
+import { definitionsOf, faultInListing } from './definition.ts'
 import { toolResultOf } from './result.ts'
 
 /** More starts than this in a row are a skill that cannot be helped. */
@@ -46,7 +47,7 @@ export interface CompartmentPorts {
   readonly send: (line: RunnerLine) => void
   readonly clock: Clock
   readonly deadlines: Deadlines
-  /** The tools that the log held for this skill when the machine began; undefined when it held none. */
+  /** The tools that the lock pins, or that the log held when the machine began; undefined for neither. */
   readonly recorded: () => readonly ToolDefinition[] | undefined
   /** What of a listing counts: the tools on offer. */
   readonly offered: (tools: readonly ToolDefinition[]) => readonly ToolDefinition[]
@@ -158,12 +159,10 @@ export class Compartment {
       this.#ports.send({ type: 'open', ...this.#name })
       await Promise.race([this.#opened.promise, boot.promise])
       await client.connect(transport, { timeout: NEVER_MS, signal: stop })
+      // Asked for tools that it does not have, the client would write to stdout, which is for lines alone.
+      if (client.getServerCapabilities()?.tools === undefined) return []
       const { tools } = await client.listTools({}, { timeout: NEVER_MS, signal: stop })
-      return tools.map(({ name, description, inputSchema }) => ({
-        name,
-        description: description ?? '',
-        inputSchema: inputSchema as JsonObject, // it came as JSON
-      }))
+      return definitionsOf(tools)
     }
     const { initializeMs } = this.#ports.deadlines
     const hung = () => new Fallen('skill_hung', `Skill ${this.#name.skill} did not start within ${initializeMs} ms.`)
@@ -176,13 +175,14 @@ export class Compartment {
 
   #admit(listed: readonly ToolDefinition[]): readonly ToolDefinition[] {
     const { skill } = this.#name
-    const names = new Set(listed.map((tool) => tool.name))
-    if (names.size < listed.length)
-      throw this.#end(new Fallen('skill_garbage', `Skill ${skill} offers two tools of one name.`))
+    const fault = faultInListing(listed)
+    if (fault !== undefined) throw this.#end(new Fallen(fault.code, `Skill ${skill} offers ${fault.message}.`))
     const tools = this.#ports.offered(listed)
     const recorded = this.#tools ?? this.#ports.recorded()
-    if (recorded !== undefined && hashTools(recorded) !== hashTools(tools)) {
-      this.#shut = new Fallen('skill_tools_changed', `Skill ${skill} offers other tools than when this job began.`)
+    const drift = recorded === undefined ? undefined : driftOf(recorded, tools)
+    if (drift !== undefined) {
+      const message = `Skill ${skill} offers other tools than this job is bound to: ${drift}.`
+      this.#shut = new Fallen('skill_tools_changed', message)
       throw this.#end(this.#shut)
     }
     this.#tools = tools
@@ -274,9 +274,4 @@ function fallenFrom(error: unknown, skill: string): Fallen {
   if (error instanceof Fallen) return error
   const message = error instanceof Error ? error.message : String(error)
   return new Fallen('skill_garbage', `Skill ${skill} broke the protocol: ${message}`)
-}
-
-/** One hash for one set of tools, in whatever order they were listed. */
-function hashTools(tools: readonly ToolDefinition[]): string {
-  return hashOf(tools.map((tool) => canonical(tool)).toSorted())
 }

@@ -6,7 +6,7 @@ import { hashOf } from '../../schema/hash.ts'
 import type { JobId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { ToolDefinition } from '../../schema/message.ts'
-import { onOffer } from '../run/catalog.ts'
+import { onOffer, servedSkill } from '../../schema/tool-pin.ts'
 import type { Skills } from '../run/perform.ts'
 import { Compartment, type Deadlines } from './compartment.ts'
 
@@ -31,13 +31,13 @@ export function openSkills(ports: SkillsPorts): OpenSkills {
     const key = JSON.stringify([expertKey, skill])
     let compartment = compartments.get(key)
     if (compartment === undefined) {
-      const locked = ports.lock.experts[expertKey as ExpertKey]?.skills[skill] // unknown keys find nothing
+      const locked = servedSkill(ports.lock, expertKey, skill)
       compartment = new Compartment(
         { expertKey, skill },
         {
           ...ports,
-          recorded: () => ports.recorded(expertKey as ExpertKey, skill),
-          offered: (tools) => (locked?.type === 'mcpStdioSkill' ? onOffer(locked, tools) : []),
+          recorded: () => locked?.tools ?? ports.recorded(expertKey as ExpertKey, skill), // unknown keys find nothing
+          offered: (tools) => (locked === undefined ? [] : onOffer(locked, tools)),
         },
       )
       compartments.set(key, compartment)

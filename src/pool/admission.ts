@@ -8,6 +8,7 @@
  * A5 A delegate runs only what its caller called, as deep as the limit.
  * A6 A generation is owed only to a run at its turn, and while steps are left.
  * A7 A call that a rule of approval covers returns and delegates only as its human approved it, and is permitted once.
+ * A8 Of a skill whose tools the lock pins, a listing is those tools or none.
  */
 import { approvalFor, approvedArgs, type Approval } from '../../schema/approval.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
@@ -20,6 +21,7 @@ import { isJsonObject, type Json } from '../../schema/json.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { textOf, type ToolCallPart } from '../../schema/message.ts'
 import { approvalQuestionOf, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
+import { driftOf, servedSkillOf, toolsBeforeStart } from '../../schema/tool-pin.ts'
 
 const DEPTH_MAX = 8
 
@@ -220,13 +222,12 @@ export class Admission {
     const expert = this.#lock.experts[run.expertKey as ExpertKey] // a run's expert was looked up when it started
     if (expert === undefined) return `expert ${run.expertKey} is not in the lock`
     switch (proposal.type) {
-      case 'toolsListed': {
+      case 'toolsListed':
+        return this.#faultInListing(proposal.data, expert)
+      case 'skillFailed': {
         const { skill } = proposal.data
-        if (!isStdio(expert, skill)) return `expert ${run.expertKey} has no stdio skill ${skill}`
-        return this.#listed.has(`${run.expertKey} ${skill}`) ? `the tools of ${skill} are listed already` : undefined
+        return servedSkillOf(expert, skill) === undefined ? `no server is behind a skill ${skill}` : undefined
       }
-      case 'skillFailed':
-        return isStdio(expert, proposal.data.skill) ? undefined : `there is no stdio skill ${proposal.data.skill}`
       case 'questionAsked':
         return this.#faultInQuestion(proposal, run, expert)
       case 'toolReturned':
@@ -238,6 +239,17 @@ export class Admission {
       default:
         return undefined
     }
+  }
+
+  #faultInListing(
+    { skill, tools }: Extract<Proposal, { type: 'toolsListed' }>['data'],
+    expert: LockedExpert,
+  ): string | undefined {
+    const locked = servedSkillOf(expert, skill)
+    if (locked === undefined) return `expert ${expert.key} has no skill ${skill} with a server`
+    if (this.#listed.has(`${expert.key} ${skill}`)) return `the tools of ${skill} are listed already`
+    const drift = locked.tools === undefined ? undefined : driftOf(locked.tools, tools)
+    return drift === undefined ? undefined : `the tools of ${skill} are not those of the lock: ${drift}`
   }
 
   #faultInStart(proposal: Extract<Proposal, { type: 'runStarted' }>): string | undefined {
@@ -349,10 +361,11 @@ export class Admission {
       const says = typeof query === 'string' && query.trim() !== ''
       return says && run.depth < DEPTH_MAX && Object.hasOwn(expert.delegates, rest)
     }
-    const skill = Object.hasOwn(expert.skills, owner) ? expert.skills[owner] : undefined
-    if (skill?.type !== 'mcpStdioSkill') return false
+    const skill = servedSkillOf(expert, owner)
+    if (skill === undefined) return false
     const isOffered = (skill.pick?.includes(rest) ?? true) && !skill.omit.includes(rest)
-    return isOffered && (this.#listed.get(`${run.expertKey} ${owner}`)?.has(rest) ?? false)
+    const pinned = toolsBeforeStart(skill)?.some((tool) => tool.name === rest)
+    return isOffered && (pinned ?? this.#listed.get(`${run.expertKey} ${owner}`)?.has(rest) ?? false)
   }
 }
 
@@ -375,10 +388,6 @@ function approvalOf(expert: LockedExpert, call: ToolCallPart): Approval | undefi
   if (interactiveTool(expert, call) !== undefined) return undefined
   const approval = approvalFor(expert.approvals, call.name, call.args)
   return approval === undefined || aliasOf(call) === undefined ? approval : { edits: false }
-}
-
-function isStdio(expert: LockedExpert, skill: string): boolean {
-  return Object.hasOwn(expert.skills, skill) && expert.skills[skill]?.type === 'mcpStdioSkill'
 }
 
 function aliasOf(call: ToolCallPart): string | undefined {

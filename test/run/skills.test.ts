@@ -9,10 +9,11 @@ import { rootRunId } from '../../schema/question.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { ToolCallPart, ToolDefinition } from '../../schema/message.ts'
 import { STARTS_MAX } from '../../runner/skill/compartment.ts'
+import { LISTING_BYTES_MAX, TOOLS_MAX } from '../../runner/skill/definition.ts'
 import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
 import { TEXT_BYTES_MAX } from '../../runner/skill/result.ts'
 import { fakeClock } from '../fake/fake-clock.ts'
-import { JOB, LEAD, team } from './team.ts'
+import { files, JOB, LEAD, team } from './team.ts'
 
 const NAME: CompartmentName = { expertKey: LEAD, skill: 'files' }
 const never = new AbortController().signal
@@ -24,14 +25,14 @@ interface Peer {
 }
 type Start = (say: (frame: Json) => void, close: (code: string, message: string) => void, boot: number) => Peer
 
-function begin(start: Start, recorded?: readonly ToolDefinition[]) {
+function begin(start: Start, recorded?: readonly ToolDefinition[], pinned?: readonly ToolDefinition[]) {
   const clock = fakeClock()
   const sent: RunnerLine[] = []
   let boots = 0
   let peer: Peer | undefined
   const skills: OpenSkills = openSkills({
     jobId: JOB,
-    lock: team(),
+    lock: pinned === undefined ? team() : team({ skills: { files: { ...files, tools: pinned } } }),
     clock,
     deadlines: { initializeMs: 10_000, callMs: 120_000 },
     recorded: () => recorded,
@@ -319,6 +320,49 @@ describe('a skill', () => {
       expect(await call('read')).toMatchObject({ code: 'skill_tools_changed' })
       expect(calls).toBe(0)
     }
+  })
+
+  it('that offers other tools than its lock pins answers nothing, ever, and says what differs (S3)', async () => {
+    const pinned = [{ name: 'read', description: '', inputSchema: { type: 'object', title: 'as published' } }]
+    const { call, boots } = begin(puppet({}), undefined, pinned)
+    expect(await call('read')).toMatchObject({
+      code: 'skill_tools_changed',
+      message: expect.stringContaining('read has another input schema') as string,
+    })
+    expect(await call('read')).toMatchObject({ code: 'skill_tools_changed', isNews: false })
+    expect(boots()).toBe(1)
+  })
+
+  it('whose tools are pinned is started by its first call', async () => {
+    const { call, sent } = begin(puppet({ 'tools/call': () => content({ type: 'text', text: 'ok' }) }), undefined, [
+      tool('read') as ToolDefinition,
+    ])
+    expect(sent).toEqual([])
+    expect(await call('read')).toMatchObject({ isError: false })
+  })
+
+  it('that has no tools at all offers none', async () => {
+    const bare = { protocolVersion: '2025-06-18', capabilities: {}, serverInfo: { name: 'p', version: '1' } }
+    const { list } = begin(puppet({ initialize: () => ({ result: bare }), 'tools/list': () => undefined }))
+    expect(await list()).toEqual([])
+  })
+
+  it('that offers more than a line of the log can hold, or a tool without a name, is refused', async () => {
+    const long = { ...tool('read'), inputSchema: { type: 'object', title: 'x'.repeat(LISTING_BYTES_MAX) } }
+    for (const [tools, code] of [
+      [Array.from({ length: TOOLS_MAX + 1 }, (_, i) => tool(`t${i}`)), 'limit_exceeded'],
+      [[long], 'limit_exceeded'],
+      [[tool('')], 'skill_garbage'],
+      [[tool('x'.repeat(257))], 'skill_garbage'],
+    ] as const)
+      expect(await begin(puppet({ 'tools/list': () => ({ result: { tools } }) })).list()).toMatchObject({ code })
+  })
+
+  it('tells of results and effects what its server does', async () => {
+    const annotations = { title: 'Read', readOnlyHint: true, openWorldHint: false }
+    const described = { ...tool('read'), outputSchema: { type: 'object' }, annotations: { ...annotations, extra: 1 } }
+    const { list } = begin(puppet({ 'tools/list': () => ({ result: { tools: [described] } }) }))
+    expect(await list()).toEqual([{ ...tool('read'), outputSchema: { type: 'object' }, annotations }])
   })
 
   it('that lists the same tools in another order is the same', async () => {
