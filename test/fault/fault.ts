@@ -8,8 +8,10 @@ export interface Fault {
   /** Text that stands in the source exactly once. */
   readonly find: string
   readonly replace: string
-  /** Tests of the suite `core`, files or folders, of which at least one must fail. */
+  /** Tests, files or folders, of which at least one must fail. */
   readonly tests: readonly string[]
+  /** The suite of the tests; default `core`, which is quicker. */
+  readonly suite?: 'core' | 'whole'
 }
 
 /** The source with the fault in it. Throws when the text to replace does not stand there once, or nothing changes. */

@@ -23,6 +23,9 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.exitCode = 1
   })
 
+type Suite = NonNullable<Fault['suite']>
+const suiteOf = (fault: Fault): Suite => fault.suite ?? 'core'
+
 async function copySources(name: string): Promise<string> {
   const place = join(scratch, name)
   await mkdir(place)
@@ -33,12 +36,11 @@ async function copySources(name: string): Promise<string> {
   return place
 }
 
-/** Runs tests of the suite `core` in a copy. */
-async function runTests(place: string, tests: readonly string[]): Promise<Outcome> {
+async function runTests(place: string, suite: Suite, tests: readonly string[]): Promise<Outcome> {
   const report = join(place, 'report.json')
   await rm(report, { force: true })
   const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs')
-  const args = [vitest, 'run', '--root', place, '--project', 'core', '--bail', '1', ...tests]
+  const args = [vitest, 'run', '--root', place, '--project', suite, '--bail', '1', ...tests]
   const child = spawn(process.execPath, [...args, '--reporter=json', `--outputFile=${report}`], {
     cwd: place,
     stdio: 'ignore',
@@ -59,13 +61,18 @@ async function runTests(place: string, tests: readonly string[]): Promise<Outcom
   }
 }
 
-/** The tests that a fault's file names, without any fault, in the order of their first mention. */
+/** Whether the tests of the faults fail without any fault. */
 async function controlFails(faults: readonly Fault[]): Promise<boolean> {
   const place = await copySources('control')
-  const { passed, failed } = await runTests(place, [...new Set(faults.flatMap((fault) => fault.tests))])
-  if (passed > 0 && failed === 0) return false
-  process.stdout.write(`without any fault ${passed} tests pass and ${failed} fail: first mend those\n`)
-  return true
+  for (const suite of ['core', 'whole'] as const) {
+    const tests = new Set(faults.filter((fault) => suiteOf(fault) === suite).flatMap((fault) => fault.tests))
+    if (tests.size === 0) continue
+    const { passed, failed } = await runTests(place, suite, [...tests])
+    if (passed > 0 && failed === 0) continue
+    process.stdout.write(`without any fault ${passed} tests pass and ${failed} fail: first mend those\n`)
+    return true
+  }
+  return false
 }
 
 async function work(name: string, queue: Fault[], missed: string[]): Promise<void> {
@@ -73,7 +80,7 @@ async function work(name: string, queue: Fault[], missed: string[]): Promise<voi
   for (let fault = queue.shift(); fault !== undefined; fault = queue.shift()) {
     const source = await readFile(join(ROOT, fault.file), 'utf8')
     await writeFile(join(place, fault.file), plant(fault, source))
-    const verdict = verdictOf(await runTests(place, fault.tests))
+    const verdict = verdictOf(await runTests(place, suiteOf(fault), fault.tests))
     await writeFile(join(place, fault.file), source)
     if (verdict !== 'caught') missed.push(fault.name)
     process.stdout.write(`${verdict.padEnd(12)} ${fault.file}: ${fault.name}\n`)

@@ -7,6 +7,7 @@ import { RUN_FACT_TYPES, type Place, type RunFact } from '../../schema/event.ts'
 import { deriveId } from '../../schema/id.ts'
 import { sha256 } from '../../schema/hash.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
+import { delegateRunId } from '../../schema/question.ts'
 import { Admission } from '../../src/pool/admission.ts'
 import { simulate } from '../run/simulation.ts'
 import { JOB, LEAD, team } from '../run/team.ts'
@@ -116,6 +117,35 @@ describe('the admission', () => {
     const { fact, at } = found
     const result = { ...fact.data.result, name: 'files/write' }
     expect(before(at).admit({ ...fact, data: { ...fact.data, result } })).toContain('is of files/read')
+  })
+
+  it('refuses the result of a delegate that is still at work, or that failed', () => {
+    const found = proposals.find(
+      ({ fact }) => fact.type === 'toolReturned' && fact.data.result.name === 'delegate/reader',
+    )
+    if (found?.fact.type !== 'toolReturned') throw new Error('no such fact')
+    const ended = log.findIndex((fact) => fact.type === 'runFinished' && fact.expertKey !== LEAD)
+    const end = log[ended]
+    if (end?.type !== 'runFinished') throw new Error('no such fact')
+    expect(before(ended).admit(found.fact)).toContain('has not completed')
+    const admission = before(ended)
+    const failed = { ...end.data, outcome: 'failed', reason: 'model_overloaded' } as const
+    admission.take({ ...end, data: failed })
+    expect(admission.admit(found.fact)).toContain('has not completed')
+  })
+
+  it('refuses a delegate below the limit of depth, whose caller is as deep as can be (A5)', () => {
+    const again = { text: 'on', calls: [{ name: 'delegate/again', args: { query: 'again' } }] }
+    const deep = simulate({ lock, maxSteps: null, turnOf: () => again }, { choose: () => 0, killAt: null })
+    const last = deep.log.findLast((fact) => fact.type === 'generated')
+    if (last?.type !== 'generated' || last.runId === null) throw new Error('no such fact')
+    const admission = new Admission(JOB, lock)
+    for (const fact of deep.log.slice(0, deep.log.indexOf(last) + 1)) admission.take(fact)
+    const [call] = last.data.parts.filter((part) => part.type === 'toolCall')
+    if (call === undefined) throw new Error('no such call')
+    const data = { query: 'again', parent: { runId: last.runId, callId: call.callId }, continues: null }
+    const place = { runId: delegateRunId(JOB, last.runId, call.callId), expertKey: LEAD, stepNumber: 0 }
+    expect(admission.admit({ type: 'runStarted', data: { ...data, depth: 9 }, ...place })).toContain('is not what call')
   })
 
   it('refuses an answer that no human gave (A3)', () => {

@@ -295,6 +295,28 @@ describe('a run', () => {
     expect(core.pending(started)).toMatchObject([{ type: 'generate', stepNumber: 2, messageCount: 3 }])
   })
 
+  it('keeps the first result of a call and the first answer to a question, whatever comes later (R2)', () => {
+    const calls = [
+      { name: 'files/read', args: { path: 'a' } },
+      { name: 'human/approve', args: { change: 'x' } },
+    ]
+    const script = scripted({ '0.1': { text: 'on', calls } })
+    const { log } = go(script)
+    const core = jobRuns(JOB, script.lock)
+    const returned = log.findIndex((fact) => fact.type === 'toolReturned' && fact.data.result.name === 'files/read')
+    const result = log[returned]
+    const answer = log.find((fact) => fact.type === 'answered')
+    if (result?.type !== 'toolReturned' || answer?.type !== 'answered') throw new Error('no such facts')
+    const otherResult = { ...result, data: { ...result.data, result: { ...result.data.result, isError: true } } }
+    const otherAnswer = { ...answer, data: { ...answer.data, value: answer.data.value !== true } }
+    // Each is taken while its step is open: what is not yet there is put before.
+    const asked = log.findIndex((fact) => fact.type === 'questionAsked')
+    const open = log.slice(0, Math.max(asked, returned) + 1).filter((fact) => fact !== answer)
+    const whole = [...open, answer]
+    expect(timeless(replay(core, [...open, otherResult, answer, otherAnswer]))).toEqual(timeless(replay(core, whole)))
+    expect(timeless(replay(core, [...open, otherAnswer]))).not.toEqual(timeless(replay(core, whole)))
+  })
+
   it('that the job’s end cut off leaves a conversation that can be gone on with', () => {
     const calls = [
       { name: 'files/read', args: { path: 'a' } },
