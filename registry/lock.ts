@@ -75,6 +75,7 @@ function lockOf(own: LockedPackage, file: ExpertFile, resolved: Resolved, expert
     delegates,
     skills,
     ...(expert.approvals.length === 0 ? {} : { approvals: expert.approvals }),
+    ...(expert.output === null ? {} : { output: expert.output }),
   }
   return { version: 1, coordinator: key, experts: { ...experts, [key]: locked } }
 }

@@ -187,6 +187,7 @@ const runFact = z.discriminatedUnion('type', [
     data: z.object({ result: toolResult, durationMs: z.number().min(0) }),
   }),
   z.object({ ...place, type: z.literal('questionAsked'), data: z.object({ question }) }),
+  z.object({ ...place, type: z.literal('outputRejected'), data: z.object({ message: z.string().max(65_536) }) }),
   z.object({ ...place, type: z.literal('stepFinished'), data: z.object({ stateHash: hash }) }),
   z.object({
     ...place,
@@ -196,6 +197,7 @@ const runFact = z.discriminatedUnion('type', [
       reason: name,
       message: text.nullable(),
       result: text.nullable(),
+      structured: json.exactOptional(),
     }),
   }),
 ]) satisfies z.ZodType<RunFact>

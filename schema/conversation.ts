@@ -43,6 +43,8 @@ export function converse(conversation: Conversation, fact: PlacedFact, before?: 
       const message = resultsMessage(conversation.calls, results)
       return { messages: [...conversation.messages, message], calls: [], results: [] }
     }
+    case 'outputRejected':
+      return { ...conversation, messages: [...conversation.messages, queryMessage(fact.data.message)] }
     default:
       return conversation
   }

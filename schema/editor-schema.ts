@@ -29,6 +29,8 @@ const WORDS: Readonly<Record<string, string>> = {
   'approvals.tool': 'A glob over the tool as the model reads it: "shell/exec", "shell/*", "delegate/reader".',
   'approvals.args': 'A glob for each argument that must match: command = "git push*".',
   'approvals.edits': 'The human may approve other arguments than the model wrote.',
+  outputJsonSchema: "JSON Schema, as text, that the expert's result must fit.",
+  outputRetries: 'How often the model may answer again when its result does not fit; 2 by default.',
   skills: 'Where the tools come from, by the name that prefixes them.',
   type: 'The kind of skill.',
   rule: 'How the expert shall use the skill: part of its system prompt.',

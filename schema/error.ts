@@ -61,6 +61,10 @@ export const CATALOGUE = {
   args_hash_mismatch: { kind: 'failed_precondition', hint: 'Read the question again: what it asks about has changed.' },
   query_missing: { kind: 'invalid_argument', hint: 'Send a query.' },
   canceled_by_user: { kind: 'canceled', hint: 'Nothing to do.' },
+  output_invalid: {
+    kind: 'unprocessable',
+    hint: 'The model gave no JSON that fits outputJsonSchema: take a stronger model, a looser schema, or more outputRetries.',
+  },
   step_limit: { kind: 'failed_precondition', hint: 'Continue the job with a larger maxSteps.' },
   attempts_exhausted: {
     kind: 'unavailable',

@@ -102,6 +102,8 @@ export type JobFact =
         readonly reason: string
         readonly message: string | null
         readonly result: string | null
+        /** The result as data, of an expert that owes one; left out otherwise. */
+        readonly structured?: Json
       }
     }
 
@@ -148,6 +150,8 @@ export type RunFact =
     }
   | { readonly type: 'toolReturned'; readonly data: { readonly result: ToolResultPart; readonly durationMs: number } }
   | { readonly type: 'questionAsked'; readonly data: { readonly question: Question } }
+  /** The text that would have ended the run is not the result that its expert owes; its model reads `message`. */
+  | { readonly type: 'outputRejected'; readonly data: { readonly message: string } }
   /** A step's end: the checkpoint. `stateHash` chains over what the step added to the run. */
   | { readonly type: 'stepFinished'; readonly data: { readonly stateHash: Sha256 } }
   | {
@@ -157,6 +161,8 @@ export type RunFact =
         readonly reason: string
         readonly message: string | null
         readonly result: string | null
+        /** The result as data, of an expert that owes one; left out otherwise. */
+        readonly structured?: Json
       }
     }
 
@@ -191,6 +197,7 @@ export const RUN_FACT_TYPES: ReadonlySet<string> = new Set<RunFact['type']>([
   'skillFailed',
   'toolReturned',
   'questionAsked',
+  'outputRejected',
   'stepFinished',
   'runFinished',
 ])

@@ -8,6 +8,8 @@ import { DOMAIN, domainFault } from './domain.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
 import { isFaults, readToml, valueAt, type Complaint, type Fault } from './toml-file.ts'
+import { OUTPUT_RETRIES } from './output.ts'
+import { parseToolSchema } from './tool-schema.ts'
 import { checkTools, toolShape, toolsSchema, type ToolText, printTools } from './interactive-tool.ts'
 
 export const INSTRUCTION_BYTES_MAX = 20 * 1024
@@ -131,7 +133,9 @@ const expertSchema = z.strictObject({
   skills: z.record(skillName, skillSchema).optional(),
   approvals: z.array(approvalSchema).max(64).optional(),
   budget: later('budgets in the file are part of the next grammar'),
-  outputJsonSchema: later('checked output is part of the next grammar'),
+  /** JSON text: the schema of the expert's result. */
+  outputJsonSchema: z.string().optional(),
+  outputRetries: z.number().int().min(0).max(10).optional(),
 })
 
 const elsewhere = (where: string) => z.never({ error: () => `does not belong into the file: ${where}` }).optional()
@@ -172,7 +176,7 @@ export const LEFT_ASIDE: Readonly<Record<string, string>> = {
 }
 type ExpertText = z.infer<typeof expertSchema>
 
-const REFUSED = new Set(['budget', 'outputJsonSchema', 'headers'])
+const REFUSED = new Set(['budget', 'headers'])
 const FILE_KEYS = Object.keys(fileSchema.shape).filter((key) => !REFUSED.has(key))
 const EXPERT_KEYS = Object.keys(expertSchema.shape).filter((key) => !REFUSED.has(key))
 
@@ -215,7 +219,7 @@ function check(root: unknown): readonly Complaint[] {
     if (expert.model !== undefined && !expert.model.includes('/') && !hasProvider)
       complaints.push({ path: [...path, 'model'], words: orphan })
     complaints.push(...checkDelegates(name, expert, path), ...checkSkills(expert, path))
-    complaints.push(...checkApprovals(expert, path))
+    complaints.push(...checkApprovals(expert, path), ...checkOutput(expert, path))
   }
   return complaints
 }
@@ -276,6 +280,16 @@ function checkApprovals(expert: ExpertText, at: readonly string[]): readonly Com
     const words = `covers no tool of the skills and delegates of this expert: ${brief(tool)}; correct or remove it`
     return isMet ? [] : [{ path: [...at, 'approvals', index, 'tool'], words }]
   })
+}
+
+function checkOutput(expert: ExpertText, at: readonly string[]): readonly Complaint[] {
+  const { outputJsonSchema: text, outputRetries } = expert
+  if (text === undefined) {
+    const words = 'has no effect without an outputJsonSchema; give one or remove it'
+    return outputRetries === undefined ? [] : [{ path: [...at, 'outputRetries'], words }]
+  }
+  const schema = parseToolSchema(text, 'answer')
+  return typeof schema === 'string' ? [{ path: [...at, 'outputJsonSchema'], words: schema }] : []
 }
 
 /** Whether a glob can match a name that begins with `owner`, which ends at its slash. */
@@ -348,9 +362,17 @@ function printFile(file: FileText): ExpertFile {
         Object.entries(expert.skills ?? {}).map(([skill, text]) => [printSkillName(skill), printSkill(text)]),
       ),
       approvals: (expert.approvals ?? []).map(({ tool, args = {}, edits = false }) => ({ tool, args, edits })),
+      output: printOutput(expert),
     },
   ])
   return { experts: Object.fromEntries(experts) }
+}
+
+function printOutput({ outputJsonSchema: text, outputRetries = OUTPUT_RETRIES }: ExpertText): Expert['output'] {
+  if (text === undefined) return null
+  const schema = parseToolSchema(text, 'answer')
+  if (typeof schema === 'string') throw new TypeError(`a checked schema ${schema}`)
+  return { schema, retries: outputRetries }
 }
 
 function printSkill(skill: SkillText): Skill {

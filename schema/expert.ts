@@ -5,6 +5,7 @@
 import type { ApprovalRule } from './approval.ts'
 import type { JsonObject } from './json.ts'
 import type { QuestionKind } from './event.ts'
+import type { OutputRule } from './output.ts'
 
 export interface InteractiveTool {
   readonly kind: QuestionKind
@@ -62,6 +63,7 @@ export interface Expert {
   readonly tags: readonly string[]
   readonly skills: Readonly<Record<string, Skill>>
   readonly approvals: readonly ApprovalRule[]
+  readonly output: OutputRule | null
 }
 
 /** A whole expert file: never empty. */

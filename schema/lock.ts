@@ -6,6 +6,7 @@ import type { ApprovalRule } from './approval.ts'
 import type { ExpertKey } from './expert-key.ts'
 import type { InteractiveTool } from './expert.ts'
 import type { ToolDefinition } from './message.ts'
+import type { OutputRule } from './output.ts'
 
 /** Subresource integrity of a package tarball: `sha512-<base64>`. */
 export type Integrity = `sha512-${string}`
@@ -69,6 +70,8 @@ export interface LockedExpert {
   readonly skills: Readonly<Record<string, LockedSkill>>
   /** Calls of this expert that a human must approve; left out when there are none. */
   readonly approvals?: readonly ApprovalRule[]
+  /** What a run's result must be; left out when any text will do. */
+  readonly output?: OutputRule
 }
 
 export interface Lock {

@@ -73,11 +73,14 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
     }
     case 'toolReturned':
       return returned(state, run, fact.data.result)
+    case 'outputRejected':
+      return rejected(state, run, fact.data.message)
     case 'stepFinished': {
       if (run.turn !== 'stepEnd' || fact.stepNumber !== run.stepNumber) return state
-      const turn = run.calls.length === 0 ? 'end' : 'generate'
+      const turn = run.calls.length === 0 && !run.isRejected ? 'end' : 'generate'
       const { stateHash } = fact.data
-      return put(state, { ...run, turn, turnSince: state.events, stateHash, newMessages: [], calls: [] })
+      const next = { turn, turnSince: state.events, stateHash, newMessages: [], calls: [], isRejected: false } as const
+      return put(state, { ...run, ...next })
     }
     case 'runFinished':
       return { ...put(state, { ...run, finished: fact.data }), active: state.active.filter((id) => id !== run.id) }
@@ -158,6 +161,8 @@ function started(lock: Lock, state: JobRuns, fact: Extract<PlacedFact, { type: '
     stateHash: continued?.stateHash ?? null,
     calls: [],
     text: '',
+    rejections: 0,
+    isRejected: false,
     failure: null,
     finished: null,
   }
@@ -272,6 +277,13 @@ function returned(state: JobRuns, run: Run, result: ToolResultPart): JobRuns {
   if (calls.some((call) => call.result === null)) return put(state, { ...run, calls })
   const newMessages = [...run.newMessages, resultsOf(calls)]
   return put(state, { ...run, turn: 'stepEnd', calls, newMessages, messageCount: run.messageCount + 1 })
+}
+
+function rejected(state: JobRuns, run: Run, message: string): JobRuns {
+  if (run.turn !== 'stepEnd' || run.calls.length > 0 || run.isRejected) return state
+  const newMessages = [...run.newMessages, queryMessage(message)]
+  const count = { messageCount: run.messageCount + 1, rejections: run.rejections + 1 }
+  return put(state, { ...run, ...count, newMessages, isRejected: true })
 }
 
 function resultsOf(calls: readonly Call[]): Message {

@@ -1,5 +1,6 @@
 /** The system prompt of an expert: its instruction, the rules of its skills, and who it may delegate to. */
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
+import { outputInstruction } from '../../schema/output.ts'
 import { DELEGATE } from './catalog.ts'
 
 const WORKSPACE = `Your working directory is the workspace of this job. Files that came with the request are in its \
@@ -24,5 +25,6 @@ export function instructionOf(lock: Lock, expert: LockedExpert): string {
         delegates.join('\n'),
       ].join('\n\n'),
     )
+  if (expert.output !== undefined) sections.push(outputInstruction(expert.output))
   return sections.join('\n\n')
 }

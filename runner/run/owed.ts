@@ -8,6 +8,7 @@ import type { JobId, RunId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { ToolCallPart } from '../../schema/message.ts'
+import { isOutputFault, readOutput, rejectionOwed } from '../../schema/output.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { catalogOf, skillsToList } from './catalog.ts'
 import type { Call, JobRuns, Path, Run } from './run-state.ts'
@@ -96,11 +97,13 @@ function owedBy(lock: Lock, state: JobRuns, run: Run, generating: (run: Run) => 
     case 'calls':
       return run.calls.flatMap((call) => (call.result === null ? owedForCall(state, run, call) : []))
     case 'stepEnd': {
+      const rejection = rejectionOf(lock, run)
+      if (rejection !== undefined) return [record(run, { type: 'outputRejected', data: { message: rejection } })]
       const stateHash = hashState(run.stateHash, run.newMessages)
       return [record(run, { type: 'stepFinished', data: { stateHash } })]
     }
     case 'end':
-      return [finish(run, 'completed', 'completed', null, run.text)]
+      return [complete(lock, run)]
     default:
       return unreachable(run.turn)
   }
@@ -155,8 +158,8 @@ function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
       const delegate = state.runs[path.runId]
       if (delegate === undefined) return [startDelegate(run, part.callId, path)]
       if (delegate.finished === null) return []
-      const { outcome, reason, message, result } = delegate.finished
-      if (outcome === 'completed') return [returns(run, part, result ?? '', false)]
+      const { outcome, reason, message, result, structured } = delegate.finished
+      if (outcome === 'completed') return [returns(run, part, result ?? '', false, structured)]
       return [returns(run, part, `Expert ${path.expertKey} failed: ${message ?? reason} (${reason})`, true)]
     }
     default:
@@ -177,6 +180,24 @@ function returns(run: Run, call: ToolCallPart, text: string, isError: boolean, s
   const result = { type: 'toolResult', callId, name, content, isError } as const
   const data = { result: structured === undefined ? result : { ...result, structured }, durationMs: 0 }
   return record(run, { type: 'toolReturned', data })
+}
+
+/** What the model reads about a last text that is not what its expert owes; undefined when it is, or tries no more. */
+function rejectionOf(lock: Lock, run: Run): string | undefined {
+  if (run.calls.length > 0 || run.isRejected) return undefined
+  return rejectionOwed(lock.experts[run.expertKey]?.output, run.text, run.rejections)
+}
+
+function complete(lock: Lock, run: Run): Effect {
+  const rule = lock.experts[run.expertKey]?.output
+  const { text: result } = run
+  const completed = { outcome: 'completed', reason: 'completed', message: null, result } as const
+  if (rule === undefined) return record(run, { type: 'runFinished', data: completed })
+  const output = readOutput(rule, result)
+  if (!isOutputFault(output))
+    return record(run, { type: 'runFinished', data: { ...completed, structured: output.value } })
+  const message = `Expert ${run.expertKey} owes JSON, and its last of ${run.rejections + 1} answers is none: ${output.fault}.`
+  return finish(run, 'failed', 'output_invalid', message, null)
 }
 
 function finish(run: Run, outcome: Outcome, reason: string, message: string | null, result: string | null): Effect {

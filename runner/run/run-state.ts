@@ -40,6 +40,7 @@ export interface Ending {
   readonly reason: string
   readonly message: string | null
   readonly result: string | null
+  readonly structured?: Json
 }
 
 export interface Run {
@@ -62,6 +63,9 @@ export interface Run {
   readonly calls: readonly Call[]
   /** The text of the last generation: the result, when it called nothing. */
   readonly text: string
+  /** How many results of this run did not fit its expert's rule, and whether this step's is one of them. */
+  readonly rejections: number
+  readonly isRejected: boolean
   readonly failure: { readonly code: string; readonly message: string } | null
   readonly finished: Ending | null
 }

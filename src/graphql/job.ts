@@ -67,6 +67,12 @@ const JobRef = builder.objectRef<JobSummary>('Job').implement({
       resolve: ({ questions }) => [...openFirst(questions)],
     }),
     result: t.exposeString('result', { nullable: true }),
+    resultJson: t.field({
+      type: 'JSON',
+      nullable: true,
+      description: 'The result as data, of an expert with an outputJsonSchema.',
+      resolve: ({ structured }) => structured ?? null,
+    }),
     usage: t.expose('usage', { type: UsageRef }),
     machine: t.expose('machine', { type: MachineRef, nullable: true }),
     workspace: t.field({ type: WorkspaceRef, resolve: (job) => job }),

@@ -24,6 +24,12 @@ export const RunRef = builder.objectRef<RunOfJob>('Run').implement({
     outcome: t.expose('outcome', { type: OutcomeRef, nullable: true }),
     reason: t.exposeString('reason', { nullable: true }),
     result: t.exposeString('result', { nullable: true }),
+    resultJson: t.field({
+      type: 'JSON',
+      nullable: true,
+      description: 'The result as data, of an expert with an outputJsonSchema.',
+      resolve: ({ structured }) => structured ?? null,
+    }),
     steps: t.exposeInt('steps', { description: 'Steps taken so far.' }),
     checkpoints: t.field({
       type: CheckpointConnection,

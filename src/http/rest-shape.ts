@@ -54,6 +54,7 @@ export function printExpertJob(job: JobSummary) {
     model: job.model ?? undefined,
     maxSteps: job.maxSteps ?? undefined,
     result: job.result,
+    ...(job.structured === undefined ? {} : { resultJson: job.structured }),
     currentStep: job.steps,
     totalSteps: job.steps,
     totalDuration: job.updatedAt - job.createdAt,

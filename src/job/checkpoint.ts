@@ -15,7 +15,7 @@ export interface Checkpoint {
   readonly runId: RunId
   readonly expertKey: string
   readonly stepNumber: number
-  /** `proceeding` while the run goes on, `completed` when the step called no tool. */
+  /** `proceeding` while the run goes on, `completed` when the step called no tool and its text was not rejected. */
   readonly status: 'proceeding' | 'completed'
   /** The run's whole conversation up to here. */
   readonly messages: readonly Message[]
@@ -68,7 +68,8 @@ export function openCheckpoints(jobId: JobId): Checkpoints {
         runId,
         expertKey: event.expertKey ?? '',
         stepNumber: event.stepNumber ?? 0,
-        status: toolCalls.length === 0 ? 'completed' : 'proceeding',
+        // A text that was rejected is followed by what its model reads about it.
+        status: toolCalls.length === 0 && newMessages.at(-1)?.role === 'expert' ? 'completed' : 'proceeding',
         messages,
         newMessages,
         toolCalls,

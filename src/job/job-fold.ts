@@ -2,6 +2,7 @@
 import type { NewEvent, Question } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
+import type { Json } from '../../schema/json.ts'
 import { addUsage, noUsage } from '../../schema/usage.ts'
 import type { JobSummary, RunSummary } from './job-summary.ts'
 
@@ -70,7 +71,7 @@ export function evolve(before: Job, event: JobChange): Job {
       const open = { outcome: null, reason: null, message: null, result: null, cancelRequested: false } as const
       // Without a query it is the coordinator's last run that goes on.
       const root = event.data.query === null ? job.runs.findLast((run) => run.parentRunId === null) : undefined
-      const continued = root === undefined ? job : changeRun(job, root.id, reopen)
+      const continued = withoutStructured(root === undefined ? job : changeRun(job, root.id, reopen))
       return { ...continued, ...open, status: 'queued', maxSteps, barrenAttempts: 0, progressed: false }
     }
     case 'cancelRequested':
@@ -91,6 +92,7 @@ export function evolve(before: Job, event: JobChange): Job {
     case 'generationFailed':
     case 'toolsListed':
     case 'skillFailed':
+    case 'outputRejected':
       return job
     case 'workspaceChanged':
       return { ...job, treeHash: event.data.treeHash }
@@ -119,7 +121,7 @@ function forked(job: Job, event: Extract<JobChange, { type: 'jobForked' }>): Job
   const { parentJobId, parentSeq, query, model, maxSteps, lockHash } = event.data
   const over = { outcome: 'canceled', reason: 'forked', result: null } as const
   return {
-    ...job,
+    ...withoutStructured(job),
     status: 'queued',
     outcome: null,
     reason: null,
@@ -185,14 +187,20 @@ function reviveRun(job: Job, event: JobChange): Job {
   return run?.status === 'finished' ? changeRun(job, run.id, reopen) : job
 }
 
-function reopen(run: RunSummary): RunSummary {
-  return { ...run, status: 'running', outcome: null, reason: null, result: null }
+function withoutStructured<Ended extends { readonly structured?: Json }>(ended: Ended): Omit<Ended, 'structured'> {
+  const { structured: _, ...rest } = ended
+  return rest
 }
 
-function endRun(run: RunSummary, ending: Pick<RunSummary, 'outcome' | 'reason' | 'result'>): RunSummary {
+function reopen(run: RunSummary): RunSummary {
+  return { ...withoutStructured(run), status: 'running', outcome: null, reason: null, result: null }
+}
+
+function endRun(run: RunSummary, ending: Pick<RunSummary, 'outcome' | 'reason' | 'result' | 'structured'>): RunSummary {
   if (run.status === 'finished') return run
-  const { outcome, reason, result } = ending
-  return { ...run, status: 'finished', outcome, reason, result }
+  const { outcome, reason, result, structured } = ending
+  const data = structured === undefined ? {} : { structured }
+  return { ...run, status: 'finished', outcome, reason, result, ...data }
 }
 
 function asked(job: Job, question: Question, askedAt: number): Job {

@@ -21,6 +21,8 @@ export interface RunSummary {
   readonly outcome: Outcome | null
   readonly reason: string | null
   readonly result: string | null
+  /** The result as data, of an expert that owes one. */
+  readonly structured?: Json
   readonly steps: number
 }
 
@@ -39,6 +41,8 @@ export interface JobSummary {
   readonly model: string | null
   readonly maxSteps: number | null
   readonly result: string | null
+  /** The result as data, when the coordinator owes one. */
+  readonly structured?: Json
   /** Steps taken by all runs together. */
   readonly steps: number
   readonly usage: Usage

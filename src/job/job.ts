@@ -33,6 +33,7 @@ export interface Ending {
   readonly reason: string
   readonly message: string | null
   readonly result: string | null
+  readonly structured?: Json
 }
 
 /** Every command carries `now`, epoch ms, which stamps its events. */
@@ -194,8 +195,7 @@ function record(job: Job, command: CommandOf<'record'>): readonly JobChange[] | 
     if (event.type === 'questionAsked' && event.data.question.runId !== event.runId)
       return refuse('protocol_breach', `question ${event.data.question.id} names a run other than ${event.runId}`)
     if (event.type === 'runFinished' && event.runId !== null && runs.get(event.runId) === null) {
-      const { outcome, reason, message, result } = event.data
-      end = finished(command.now, { outcome, reason, message, result })
+      end = finished(command.now, event.data)
     }
   }
   const events = command.events.map((event) => ({ ...event, at: command.now }))

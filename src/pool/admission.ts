@@ -4,7 +4,8 @@
  * A1 A machine proposes facts of runs that its job has, in the place where each run is.
  * A2 A call returns once, and only a call that was made.
  * A3 What a human answers comes from the log: no answer can be forged, and no question can say other than the call.
- * A4 A run completes only with the text that its model wrote.
+ * A4 A run completes only with the text that its model wrote, and only when that is what its expert owes; a text that
+ *    is not is rejected as often as the rule says, in the very words.
  * A5 A delegate runs only what its caller called, as deep as the limit.
  * A6 A generation is owed only to a run at its turn, and while steps are left.
  * A7 A call that a rule of approval covers returns and delegates only as its human approved it, and is permitted once.
@@ -20,6 +21,7 @@ import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { textOf, type ToolCallPart } from '../../schema/message.ts'
+import { readOutput, rejectionOwed } from '../../schema/output.ts'
 import { approvalQuestionOf, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
 import { driftOf, servedSkillOf, toolsBeforeStart } from '../../schema/tool-pin.ts'
 
@@ -37,7 +39,10 @@ interface RunPlace {
   turn: 'generate' | 'calls' | 'stepEnd' | 'end'
   readonly calls: Map<string, OpenCall>
   text: string
+  rejections: number
   finished: string | null
+  /** What it completed with, as data. */
+  structured: Json | undefined
 }
 
 type Proposal = RunFact & Place
@@ -166,7 +171,9 @@ export class Admission {
       turn: 'generate',
       calls: new Map(),
       text: '',
+      rejections: 0,
       finished: null,
+      structured: undefined,
     })
     if (data.parent !== null) return
     this.#roots.push(runId)
@@ -200,12 +207,17 @@ export class Admission {
         run.calls.delete(fact.data.result.callId)
         if (run.turn === 'calls' && run.calls.size === 0) run.turn = 'stepEnd'
         return
+      case 'outputRejected':
+        run.rejections += 1
+        run.calls.delete(LAST)
+        return
       case 'stepFinished':
         run.turn = run.calls.has(LAST) ? 'end' : 'generate'
         run.calls.clear()
         return
       case 'runFinished':
         run.finished = fact.data.reason
+        run.structured = fact.data.structured
         return
       default:
     }
@@ -232,10 +244,16 @@ export class Admission {
         return this.#faultInQuestion(proposal, run, expert)
       case 'toolReturned':
         return this.#faultInResult(proposal, run, expert)
+      case 'outputRejected': {
+        const owed = run.turn === 'stepEnd' && run.calls.has(LAST)
+        const message = owed ? rejectionOwed(expert.output, run.text, run.rejections) : undefined
+        const isIt = message !== undefined && message === proposal.data.message
+        return isIt ? undefined : `the text of run ${proposal.runId} is not rejected like this`
+      }
       case 'stepFinished':
         return run.turn === 'stepEnd' ? undefined : `a step cannot end while the run is at ${run.turn}`
       case 'runFinished':
-        return faultInEnd(proposal, run)
+        return faultInEnd(proposal, run, expert)
       default:
         return undefined
     }
@@ -341,7 +359,9 @@ export class Admission {
     if (!mayReturn) return `call ${result.callId} was not approved`
     if (aliasOf(call.part) === undefined || result.isError || proposal.runId === null) return undefined
     const delegate = this.#runs.get(delegateRunId(this.#jobId, proposal.runId, result.callId))
-    return delegate?.finished === 'completed' ? undefined : `the delegate of call ${result.callId} has not completed`
+    if (delegate?.finished !== 'completed') return `the delegate of call ${result.callId} has not completed`
+    const isIt = isSame(delegate.structured, result.structured)
+    return isIt ? undefined : `the result of ${result.callId} is not what its delegate completed with`
   }
 
   /** A call fails that was made or denied, or one that aims at nothing, which needs no approval. */
@@ -375,12 +395,24 @@ type RunOpening = Extract<RunFact, { type: 'runStarted' }>['data']
 const LAST = ''
 const NO_CALL: ToolCallPart = { type: 'toolCall', callId: LAST, name: '', args: null }
 
-function faultInEnd(proposal: Extract<Proposal, { type: 'runFinished' }>, run: RunPlace): string | undefined {
-  const { outcome, reason, result } = proposal.data
+function faultInEnd(
+  proposal: Extract<Proposal, { type: 'runFinished' }>,
+  run: RunPlace,
+  expert: LockedExpert,
+): string | undefined {
+  const { outcome, reason, result, structured } = proposal.data
   if (outcome === 'canceled') return 'only the control plane cancels'
   if (outcome === 'failed') return reason === 'completed' ? 'a failed run has a reason' : undefined
   const isEnd = run.turn === 'end' && reason === 'completed' && result === run.text
-  return isEnd ? undefined : 'a run completes with the text that its model wrote last'
+  if (!isEnd) return 'a run completes with the text that its model wrote last'
+  const output = expert.output === undefined ? { value: undefined } : readOutput(expert.output, run.text)
+  if ('fault' in output) return `a run of ${expert.key} completes with what its expert owes: ${output.fault}`
+  return isSame(output.value, structured) ? undefined : 'a run completes with what its text says, as data'
+}
+
+function isSame(one: Json | undefined, other: Json | undefined): boolean {
+  if (one === undefined || other === undefined) return one === other
+  return canonical(one) === canonical(other)
 }
 
 /** What the rules of its expert ask of a call; those that ask a human themselves need no approval. */

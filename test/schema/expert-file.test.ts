@@ -139,7 +139,7 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     'a key that is like none',
     `${head}colour = "red"\n`,
     [
-      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals.',
+      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, outputJsonSchema, outputRetries.',
     ],
   ],
   [
@@ -236,10 +236,20 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     ],
   ],
   [
-    'an output schema',
-    `${head}outputJsonSchema = "{}"\n`,
+    'an output schema that is none',
+    `${head}outputJsonSchema = "[]"\n`,
+    ['senmon.toml:3:1: outputJsonSchema in [experts."a"] must hold a JSON object: a JSON Schema.'],
+  ],
+  [
+    'an output schema that refers elsewhere',
+    `${head}outputJsonSchema = '{"$ref":"#/x"}'\n`,
+    ['senmon.toml:3:1: outputJsonSchema in [experts."a"] may not use $ref; write the schema out.'],
+  ],
+  [
+    'retries of an output that is not checked',
+    `${head}outputRetries = 1\n`,
     [
-      'senmon.toml:3:1: outputJsonSchema in [experts."a"] is not supported yet: checked output is part of the next grammar; remove it.',
+      'senmon.toml:3:1: outputRetries in [experts."a"] has no effect without an outputJsonSchema; give one or remove it.',
     ],
   ],
   [
@@ -536,9 +546,17 @@ describe('an expert file', () => {
           tags: [],
           skills: {},
           approvals: [],
+          output: null,
         },
       },
     })
+  })
+
+  it('reads what its result must be, with two retries unless it says another number', () => {
+    const schema = { type: 'object', properties: { n: { type: 'integer' } } }
+    const text = `${head}outputJsonSchema = '${JSON.stringify(schema)}'\n`
+    expect(parsed(text)).toMatchObject({ experts: { a: { output: { schema, retries: 2 } } } })
+    expect(parsed(`${text}outputRetries = 0\n`)).toMatchObject({ experts: { a: { output: { retries: 0 } } } })
   })
 
   it('reads a file as the origin writes it', () => {

@@ -1,0 +1,55 @@
+/** Values against JSON Schemas that strangers wrote: what is wrong, in words; a schema that cannot be used fits nothing. */
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import type { Json, JsonObject } from './json.ts'
+
+/** More than this helps nobody to correct a value. */
+const FAULTS_MAX = 8
+
+/** By the schema's own object, so that a lock's schema is compiled once and forgotten with its lock. */
+const compiled = new WeakMap<JsonObject, ValidateFunction | string>()
+
+/** What the schema has against the value, at most a few faults of it; undefined when it fits. */
+export function schemaFault(schema: JsonObject, value: Json): string | undefined {
+  let validate = compiled.get(schema)
+  if (validate === undefined) {
+    validate = compile(schema)
+    compiled.set(schema, validate)
+  }
+  if (typeof validate === 'string') return `cannot be checked, because its schema is ${validate}`
+  if (validate(value)) return undefined
+  const faults = (validate.errors ?? []).slice(0, FAULTS_MAX).map(wordsOf)
+  return `does not fit its schema: ${faults.join('; ') || 'the value is not allowed'}`
+}
+
+function compile(schema: JsonObject): ValidateFunction | string {
+  try {
+    const { $schema: dialect, $id: _, ...checked } = schema
+    // An asynchronous schema would answer later, with a rejection that nobody awaits.
+    if ('$async' in checked) return 'asynchronous'
+    // A fresh instance each time: ajv keeps every schema that it has compiled, and these come from strangers.
+    const options = { strict: false, logger: false, validateFormats: false, allErrors: true } as const
+    const old = typeof dialect === 'string' && /draft-0[4-7]/.test(dialect)
+    return (old ? new Ajv(options) : new Ajv2020(options)).compile(checked)
+  } catch (error) {
+    return `unusable: ${error instanceof Error ? error.message : 'unknown'}`
+  }
+}
+
+function wordsOf({ instancePath, message, keyword, params }: ErrorObject): string {
+  const named = keyword === 'additionalProperties' ? `: ${String(params['additionalProperty'])}` : ''
+  const allowed: unknown = params['allowedValues']
+  const listed = Array.isArray(allowed) ? `: ${JSON.stringify(allowed).slice(0, 400)}` : ''
+  return `${instancePath || 'the value'} ${message ?? 'is not allowed'}${named}${listed}`
+}
+
+/** Whether a value nests deeper than `max`; looks without recursion, since a hostile one may be deeper than the stack. */
+export function isDeeper(value: Json, max: number): boolean {
+  const rest: { readonly value: Json; readonly depth: number }[] = [{ value, depth: 0 }]
+  for (let next = rest.pop(); next !== undefined; next = rest.pop()) {
+    if (next.depth > max) return true
+    if (typeof next.value !== 'object' || next.value === null) continue
+    for (const member of Object.values(next.value)) rest.push({ value: member as Json, depth: next.depth + 1 })
+  }
+  return false
+}
