@@ -21,7 +21,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'a delegate that failed is a result like any other',
     file: 'runner/run/owed.ts',
-    find: "if (outcome === 'completed') return [returns(run, part, result ?? '', false)]",
+    find: "if (outcome === 'completed') return [returns(run, part, result ?? '', false, structured)]",
     replace: "if (outcome !== 'canceled') return [returns(run, part, result ?? message ?? '', false)]",
     tests,
   },
@@ -42,8 +42,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a call of a delegate returns before the delegate has completed',
     file: 'src/pool/admission.ts',
-    find: "return delegate?.finished === 'completed' ? undefined",
-    replace: "return delegate?.finished !== 'failed' ? undefined",
+    find: "if (delegate?.finished !== 'completed') return",
+    replace: "if (delegate?.finished === 'failed') return",
     tests,
   },
   {

@@ -35,8 +35,8 @@ export const faults: readonly Fault[] = [
   {
     name: "a state hash covers a step's messages twice (R3)",
     file: 'runner/run/happened.ts',
-    find: 'stateHash, newMessages: [], calls: [] })',
-    replace: 'stateHash, calls: [] })',
+    find: 'stateHash, newMessages: [], calls: [], isRejected',
+    replace: 'stateHash, calls: [], isRejected',
     tests,
   },
   {
