@@ -2,6 +2,8 @@
  * Makes locks: an expert, its delegates and its skills at exact versions, from a parsed file and what its names
  * were resolved to. Pure: whoever calls it has looked everything up.
  */
+import { chosenOf } from '../schema/base-choice.ts'
+import { BASE, BASE_TOOL_NAMES, type BaseTools } from '../schema/base-tool.ts'
 import { parseExpertKey, printExpertKey, type ExpertKey } from '../schema/expert-key.ts'
 import { refuse, type Refusal } from '../schema/error.ts'
 import { findCycle, localDelegate, wholeName } from '../schema/expert-package.ts'
@@ -76,8 +78,15 @@ function lockOf(own: LockedPackage, file: ExpertFile, resolved: Resolved, expert
     skills,
     ...(expert.approvals.length === 0 ? {} : { approvals: expert.approvals }),
     ...(expert.output === null ? {} : { output: expert.output }),
+    ...baseOf(expert),
   }
   return { version: 1, coordinator: key, experts: { ...experts, [key]: locked } }
+}
+
+function baseOf(expert: Expert): { readonly base?: BaseTools } {
+  const chosen = chosenOf(expert.base, BASE)
+  const tools = BASE_TOOL_NAMES.filter((name) => chosen.includes(name))
+  return tools.length === 0 ? {} : { base: { tools, rule: expert.base.rule } }
 }
 
 function keyOf(own: LockedPackage, expert: Expert): ExpertKey {

@@ -31,6 +31,7 @@ const WORDS: Readonly<Record<string, string>> = {
   'approvals.edits': 'The human may approve other arguments than the model wrote.',
   outputJsonSchema: "JSON Schema, as text, that the expert's result must fit.",
   outputRetries: 'How often the model may answer again when its result does not fit; 2 by default.',
+  base: 'The base tools that it has, by name or glob: "base/todo", "base/*"; [] for none, all without the key.',
   skills: 'Where the tools come from, by the name that prefixes them.',
   type: 'The kind of skill.',
   rule: 'How the expert shall use the skill: part of its system prompt.',

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import { matchesGlob } from './approval.ts'
+import { baseSchema, checkChoice, printChoice } from './base-choice.ts'
 import { DOMAIN, domainFault } from './domain.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
@@ -132,6 +133,7 @@ const expertSchema = z.strictObject({
   tags: z.array(z.string().min(1).max(64)).max(32).optional(),
   skills: z.record(skillName, skillSchema).optional(),
   approvals: z.array(approvalSchema).max(64).optional(),
+  base: baseSchema.optional(),
   budget: later('budgets in the file are part of the next grammar'),
   /** JSON text: the schema of the expert's result. */
   outputJsonSchema: z.string().optional(),
@@ -220,8 +222,14 @@ function check(root: unknown): readonly Complaint[] {
       complaints.push({ path: [...path, 'model'], words: orphan })
     complaints.push(...checkDelegates(name, expert, path), ...checkSkills(expert, path))
     complaints.push(...checkApprovals(expert, path), ...checkOutput(expert, path))
+    complaints.push(...checkChoice(expert.base, declared(expert), path))
   }
   return complaints
+}
+
+/** The names of an expert's own skills, as they prefix their tools. */
+function declared(expert: ExpertText): readonly string[] {
+  return Object.keys(expert.skills ?? {}).map(printSkillName)
 }
 
 function checkDelegates(name: string, expert: ExpertText, at: readonly string[]): readonly Complaint[] {
@@ -363,6 +371,7 @@ function printFile(file: FileText): ExpertFile {
       ),
       approvals: (expert.approvals ?? []).map(({ tool, args = {}, edits = false }) => ({ tool, args, edits })),
       output: printOutput(expert),
+      base: printChoice(expert.base, declared(expert)),
     },
   ])
   return { experts: Object.fromEntries(experts) }

@@ -3,6 +3,7 @@
  * Absent optional keys are given their defaults here, so that nobody downstream asks what absence means.
  */
 import type { ApprovalRule } from './approval.ts'
+import type { BaseChoice } from './base-choice.ts'
 import type { JsonObject } from './json.ts'
 import type { QuestionKind } from './event.ts'
 import type { OutputRule } from './output.ts'
@@ -64,6 +65,8 @@ export interface Expert {
   readonly skills: Readonly<Record<string, Skill>>
   readonly approvals: readonly ApprovalRule[]
   readonly output: OutputRule | null
+  /** What it has of the tools that every expert has. */
+  readonly base: BaseChoice
 }
 
 /** A whole expert file: never empty. */

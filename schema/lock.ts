@@ -3,6 +3,7 @@
  * Made when a version is published, pinned by a job; a machine refuses whatever is not in it.
  */
 import type { ApprovalRule } from './approval.ts'
+import type { BaseTools } from './base-tool.ts'
 import type { ExpertKey } from './expert-key.ts'
 import type { InteractiveTool } from './expert.ts'
 import type { ToolDefinition } from './message.ts'
@@ -72,6 +73,8 @@ export interface LockedExpert {
   readonly approvals?: readonly ApprovalRule[]
   /** What a run's result must be; left out when any text will do. */
   readonly output?: OutputRule
+  /** The tools that it has without a skill; left out when it has none. */
+  readonly base?: BaseTools
 }
 
 export interface Lock {

@@ -1,4 +1,5 @@
 /** The tools that a model sees, and what a call to one of them aims at. */
+import { baseTools } from '../../schema/base-tool.ts'
 import { refuse, type Refusal } from '../../schema/error.ts'
 import type { InteractiveTool } from '../../schema/expert.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
@@ -34,7 +35,7 @@ export function knownTools(name: string, skill: ServedSkill, listed: Listed): re
 }
 
 /**
- * All tools of an expert, in the order of its file: `skill/tool`, then `delegate/<alias>`.
+ * All tools of an expert, in the order of its file: `skill/tool`, then `base/<tool>` and `delegate/<alias>`.
  * Refuses names that collide, since a call must aim at one thing.
  */
 export function catalogOf(lock: Lock, expert: LockedExpert, listed: Listed): readonly ToolDefinition[] | Refusal {
@@ -47,6 +48,7 @@ export function catalogOf(lock: Lock, expert: LockedExpert, listed: Listed): rea
     for (const { name, description, inputSchema } of offered)
       tools.push({ name: `${skillName}/${name}`, description, inputSchema })
   }
+  tools.push(...baseTools(expert))
   for (const [alias, key] of Object.entries(expert.delegates)) {
     const description = lock.experts[key]?.description ?? ''
     tools.push({ name: `${DELEGATE}/${alias}`, description, inputSchema: DELEGATE_INPUT })

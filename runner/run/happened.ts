@@ -1,5 +1,6 @@
 /** How each fact changes the runs of a job. */
 import { approvalFor, approvedArgs } from '../../schema/approval.ts'
+import { baseTurn } from '../../schema/base-tool.ts'
 import { queryMessage, resultsMessage, type PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
@@ -9,7 +10,7 @@ import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { textOf, type Message, type ToolCallPart, type ToolResultPart } from '../../schema/message.ts'
 import { approvalQuestionOf, delegateRunId, questionOf } from '../../schema/question.ts'
 import { aimOf, skillsToList } from './catalog.ts'
-import { DEPTH_MAX, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
+import { DEPTH_MAX, isLast, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
 
 /** Before a job's first event. */
 export const initial: JobRuns = {
@@ -77,7 +78,7 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
       return rejected(state, run, fact.data.message)
     case 'stepFinished': {
       if (run.turn !== 'stepEnd' || fact.stepNumber !== run.stepNumber) return state
-      const turn = run.calls.length === 0 && !run.isRejected ? 'end' : 'generate'
+      const turn = isLast(run) && !run.isRejected ? 'end' : 'generate'
       const { stateHash } = fact.data
       const next = { turn, turnSince: state.events, stateHash, newMessages: [], calls: [], isRejected: false } as const
       return put(state, { ...run, ...next })
@@ -163,6 +164,8 @@ function started(lock: Lock, state: JobRuns, fact: Extract<PlacedFact, { type: '
     text: '',
     rejections: 0,
     isRejected: false,
+    todos: continued?.todos ?? [],
+    isComplete: false,
     failure: null,
     finished: null,
   }
@@ -203,18 +206,26 @@ function generated(
   const { parts } = fact.data
   if (run.turn !== 'generate' || fact.stepNumber !== run.stepNumber + 1) return state
   const expert = lock.experts[run.expertKey]
+  const stepNumber = run.stepNumber + 1
+  const base = expert && baseTurn({ expert, runId: run.id, stepNumber }, run.todos, parts)
   const calls = parts
     .filter((part) => part.type === 'toolCall')
-    .map((part) => callOf(jobId, lock, expert, state, run, part))
+    .map((part): Call => {
+      const answer = base?.answers.get(part.callId)
+      if (answer === undefined) return callOf(jobId, lock, expert, state, run, part)
+      return { part, path: { to: 'base', answer }, approval: null, edited: null, result: null }
+    })
   const next: Run = {
     ...run,
     turn: calls.length === 0 ? 'stepEnd' : 'calls',
-    stepNumber: run.stepNumber + 1,
+    stepNumber,
     steps: run.steps + 1,
     messageCount: run.messageCount + 1,
     newMessages: [...run.newMessages, { role: 'expert', content: parts }],
     calls,
-    text: textOf(parts),
+    text: base?.completion ?? textOf(parts),
+    todos: base?.todos ?? run.todos,
+    isComplete: (base?.completion ?? null) !== null,
   }
   return put({ ...state, steps: state.steps + 1 }, next)
 }
@@ -280,7 +291,7 @@ function returned(state: JobRuns, run: Run, result: ToolResultPart): JobRuns {
 }
 
 function rejected(state: JobRuns, run: Run, message: string): JobRuns {
-  if (run.turn !== 'stepEnd' || run.calls.length > 0 || run.isRejected) return state
+  if (run.turn !== 'stepEnd' || !isLast(run) || run.isRejected) return state
   const newMessages = [...run.newMessages, queryMessage(message)]
   const count = { messageCount: run.messageCount + 1, rejections: run.rejections + 1 }
   return put(state, { ...run, ...count, newMessages, isRejected: true })

@@ -1,4 +1,5 @@
 /** What a job's runs owe to the world. */
+import { baseResult } from '../../schema/base-tool.ts'
 import { hashState, type PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
 import { isRefusal } from '../../schema/error.ts'
@@ -11,7 +12,7 @@ import type { ToolCallPart } from '../../schema/message.ts'
 import { isOutputFault, readOutput, rejectionOwed } from '../../schema/output.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { catalogOf, skillsToList } from './catalog.ts'
-import type { Call, JobRuns, Path, Run } from './run-state.ts'
+import { isLast, type Call, type JobRuns, type Path, type Run } from './run-state.ts'
 
 export type PlacedRunFact = PlacedFact & RunFact
 
@@ -141,6 +142,8 @@ function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
   switch (path.to) {
     case 'nobody':
       return [returns(run, part, path.text, true)]
+    case 'base':
+      return [record(run, { type: 'toolReturned', data: { result: baseResult(part, path.answer), durationMs: 0 } })]
     case 'skill': {
       const { id: runId, expertKey, stepNumber } = run
       const { skill, tool } = path
@@ -184,7 +187,7 @@ function returns(run: Run, call: ToolCallPart, text: string, isError: boolean, s
 
 /** What the model reads about a last text that is not what its expert owes; undefined when it is, or tries no more. */
 function rejectionOf(lock: Lock, run: Run): string | undefined {
-  if (run.calls.length > 0 || run.isRejected) return undefined
+  if (!isLast(run) || run.isRejected) return undefined
   return rejectionOwed(lock.experts[run.expertKey]?.output, run.text, run.rejections)
 }
 

@@ -1,5 +1,6 @@
 /** The state of a job's runs: plain data, so that a replay can be compared with it. */
 import type { Approval } from '../../schema/approval.ts'
+import type { BaseAnswer, Todo } from '../../schema/base-tool.ts'
 import type { Outcome, Question } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { Sha256 } from '../../schema/hash.ts'
@@ -23,6 +24,7 @@ export type Path =
   | { readonly to: 'skill'; readonly skill: string; readonly tool: string }
   | ({ readonly to: 'human' } & Asking)
   | { readonly to: 'delegate'; readonly runId: RunId; readonly expertKey: ExpertKey; readonly query: string }
+  | { readonly to: 'base'; readonly answer: BaseAnswer }
   | { readonly to: 'nobody'; readonly text: string }
 
 export interface Call {
@@ -61,13 +63,21 @@ export interface Run {
   readonly newMessages: readonly Message[]
   readonly stateHash: Sha256 | null
   readonly calls: readonly Call[]
-  /** The text of the last generation: the result, when it called nothing. */
+  /** The text of the last generation: the result, when it called nothing or completed. */
   readonly text: string
   /** How many results of this run did not fit its expert's rule, and whether this step's is one of them. */
   readonly rejections: number
   readonly isRejected: boolean
+  readonly todos: readonly Todo[]
+  /** Whether the step in hand is the last though it called something: its model attempted completion, and may. */
+  readonly isComplete: boolean
   readonly failure: { readonly code: string; readonly message: string } | null
   readonly finished: Ending | null
+}
+
+/** Whether the step in hand ends its run, unless its result is rejected. */
+export function isLast({ calls, isComplete }: Run): boolean {
+  return calls.length === 0 || isComplete
 }
 
 export interface JobRuns {

@@ -1,4 +1,5 @@
 /** The lock that a job pins: exactly which experts and skills it runs, by version and integrity. */
+import { BASE } from '../../schema/base-tool.ts'
 import type { Lock, LockedExpert, LockedSkill, LockedStdioSkill } from '../../schema/lock.ts'
 import { builder } from './builder.ts'
 
@@ -39,6 +40,10 @@ const LockedExpertRef = builder.objectRef<LockedExpert>('LockedExpert').implemen
     model: t.exposeString('model', { nullable: true }),
     maxSteps: t.exposeInt('maxSteps', { nullable: true, description: "A run's own limit." }),
     delegates: t.field({ type: 'JSON', description: 'Alias to exact key.', resolve: ({ delegates }) => delegates }),
+    base: t.stringList({
+      description: 'The tools that it has without a skill.',
+      resolve: ({ base }) => (base?.tools ?? []).map((name) => `${BASE}/${name}`),
+    }),
     skills: t.field({
       type: [LockedSkillRef],
       resolve: ({ skills }) => Object.entries(skills).map(([name, skill]) => ({ name, skill })),

@@ -10,8 +10,10 @@
  * A6 A generation is owed only to a run at its turn, and while steps are left.
  * A7 A call that a rule of approval covers returns and delegates only as its human approved it, and is permitted once.
  * A8 Of a skill whose tools the lock pins, a listing is those tools or none.
+ * A9 A call of a base tool returns what follows from what the model wrote, and nothing else.
  */
 import { approvalFor, approvedArgs, type Approval } from '../../schema/approval.ts'
+import { baseResult, baseTurn, isBaseCall, type BaseTurn, type Todo } from '../../schema/base-tool.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
 import type { GenerateParams, PermitParams } from '../../schema/control.ts'
 import type { Place, RunFact } from '../../schema/event.ts'
@@ -40,6 +42,9 @@ interface RunPlace {
   readonly calls: Map<string, OpenCall>
   text: string
   rejections: number
+  todos: readonly Todo[]
+  /** What the calls of base tools in the step in hand come to. */
+  base: BaseTurn | undefined
   finished: string | null
   /** What it completed with, as data. */
   structured: Json | undefined
@@ -172,6 +177,8 @@ export class Admission {
       calls: new Map(),
       text: '',
       rejections: 0,
+      todos: data.continues === null ? [] : (this.#runs.get(data.continues)?.todos ?? []),
+      base: undefined,
       finished: null,
       structured: undefined,
     })
@@ -188,7 +195,8 @@ export class Admission {
       case 'generated': {
         this.#steps += 1
         run.stepNumber = fact.stepNumber ?? run.stepNumber + 1
-        run.text = textOf(fact.data.parts)
+        this.#takeBase(run, fact)
+        run.text = run.base?.completion ?? textOf(fact.data.parts)
         run.calls.clear()
         for (const part of fact.data.parts)
           if (part.type === 'toolCall') run.calls.set(part.callId, { part, questionId: undefined })
@@ -205,7 +213,9 @@ export class Admission {
       }
       case 'toolReturned':
         run.calls.delete(fact.data.result.callId)
-        if (run.turn === 'calls' && run.calls.size === 0) run.turn = 'stepEnd'
+        if (run.turn !== 'calls' || run.calls.size > 0) return
+        run.turn = 'stepEnd'
+        if ((run.base?.completion ?? null) !== null) run.calls.set(LAST, { part: NO_CALL, questionId: undefined })
         return
       case 'outputRejected':
         run.rejections += 1
@@ -221,6 +231,13 @@ export class Admission {
         return
       default:
     }
+  }
+
+  #takeBase(run: RunPlace, { runId, data }: Extract<PlacedFact, { type: 'generated' }>): void {
+    const expert = this.#lock.experts[run.expertKey as ExpertKey] // its key was looked up when it started
+    if (expert === undefined || runId === null) return
+    run.base = baseTurn({ expert, runId, stepNumber: run.stepNumber }, run.todos, data.parts)
+    run.todos = run.base.todos
   }
 
   #faultIn(proposal: Proposal): string | undefined {
@@ -348,6 +365,11 @@ export class Admission {
     const call = run.turn === 'calls' ? run.calls.get(result.callId) : undefined
     if (call === undefined) return `call ${result.callId} is not open`
     if (call.part.name !== result.name) return `call ${result.callId} is of ${call.part.name}, not ${result.name}`
+    const base = run.base?.answers.get(result.callId)
+    if (base !== undefined) {
+      const isIt = canonical(baseResult(call.part, base)) === canonical(result)
+      return isIt ? undefined : `the result of ${result.callId} is not what ${result.name} answers`
+    }
     if (interactiveTool(expert, call.part) !== undefined) {
       if (call.questionId === undefined) return result.isError ? undefined : `call ${result.callId} has not been asked`
       const answer = this.#answers.get(call.questionId)
@@ -417,7 +439,7 @@ function isSame(one: Json | undefined, other: Json | undefined): boolean {
 
 /** What the rules of its expert ask of a call; those that ask a human themselves need no approval. */
 function approvalOf(expert: LockedExpert, call: ToolCallPart): Approval | undefined {
-  if (interactiveTool(expert, call) !== undefined) return undefined
+  if (interactiveTool(expert, call) !== undefined || isBaseCall(expert, call)) return undefined
   const approval = approvalFor(expert.approvals, call.name, call.args)
   return approval === undefined || aliasOf(call) === undefined ? approval : { edits: false }
 }

@@ -1,5 +1,6 @@
 /** What a machine may propose: everything honest, and of the dishonest nothing that another word would make so. */
 import { describe, expect, it } from 'vitest'
+import { BASE_TOOL_NAMES } from '../../schema/base-tool.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
 import { parseMachineLine } from '../../schema/control-line.ts'
 import { isLineFault } from '../../schema/lines.ts'
@@ -14,14 +15,22 @@ import { JOB, LEAD, team } from '../run/team.ts'
 
 type Proposal = RunFact & Place
 
-const lock = team()
+const lock = team({ base: { tools: BASE_TOOL_NAMES, rule: null } })
 const { log } = simulate(
   {
     lock,
     maxSteps: 20,
     turnOf: (_run, step, depth) => {
       if (depth === 1) return { text: 'looked' }
-      if (step > 1) return { text: 'the end' }
+      if (step === 2) return { text: 'on', calls: [{ name: 'base/todo', args: { newTodos: ['one'] } }] }
+      if (step > 2)
+        return {
+          text: 'not the result',
+          calls: [
+            { name: 'base/todo', args: { completedTodos: [0] } },
+            { name: 'base/attemptCompletion', args: { result: 'the result' } },
+          ],
+        }
       return {
         text: 'on',
         calls: [
@@ -156,6 +165,32 @@ describe('the admission', () => {
     if (found?.fact.type !== 'toolReturned') throw new Error('no such fact')
     expect(before(asked + 1).admit(found.fact)).toContain('has no answer')
     expect(before(asked).admit(found.fact)).toContain('has not been asked')
+  })
+
+  it('lets a base tool return what follows from the model’s words, and nothing else (A9)', () => {
+    const returned = proposals.filter(
+      ({ fact }) => fact.type === 'toolReturned' && fact.data.result.name.startsWith('base/'),
+    )
+    expect(returned).toHaveLength(3)
+    for (const { fact, at } of returned) {
+      if (fact.type !== 'toolReturned') continue
+      const forged = [
+        { ...fact.data.result, content: [{ type: 'text', text: '{"todos":[]}' }] as const },
+        { ...fact.data.result, structured: { todos: [] } },
+        { ...fact.data.result, isError: true },
+      ]
+      for (const result of forged)
+        expect(before(at).admit({ ...fact, data: { ...fact.data, result } })).toContain('is not what base/')
+    }
+  })
+
+  it('lets a run complete with the result that its model attempted, and with no other text (A4)', () => {
+    const found = proposals.find(({ fact }) => fact.type === 'runFinished' && fact.data.result === 'the result')
+    if (found?.fact.type !== 'runFinished') throw new Error('no such fact')
+    const { fact, at } = found
+    const data = { ...fact.data, result: 'not the result' }
+    expect(before(at).admit({ ...fact, data })).toContain('completes with the text')
+    expect(before(at).admit(fact)).toBeUndefined()
   })
 
   it('refuses a generation out of turn, of another expert, or beyond the steps (A6)', () => {

@@ -1,6 +1,7 @@
 /** Experts that owe JSON: tries, ends, delegates, crashes; and a machine that says it is JSON when it is not. */
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { BASE_TOOL_NAMES } from '../../schema/base-tool.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
 import type { Lock } from '../../schema/lock.ts'
 import { readOutput, rejectionOwed, type OutputRule } from '../../schema/output.ts'
@@ -17,8 +18,9 @@ const rule = (retries: number): OutputRule => ({ schema, retries })
 /** Lead and reader owe JSON. */
 function owing(retries: number, readerRetries = retries): Lock {
   const skills = { files, human }
-  const lead = lockedExpert('lead', { skills, delegates: { reader: READER }, output: rule(retries) })
-  const reader = lockedExpert('reader', { skills, output: rule(readerRetries) })
+  const base = { tools: BASE_TOOL_NAMES, rule: null }
+  const lead = lockedExpert('lead', { skills, base, delegates: { reader: READER }, output: rule(retries) })
+  const reader = lockedExpert('reader', { skills, base, output: rule(readerRetries) })
   return lockOf(lead, reader)
 }
 
@@ -31,7 +33,7 @@ const turnOf =
     if (depth < 2 && roll < 25 && stepNumber < 4)
       return {
         text: TEXTS[roll % TEXTS.length] ?? '',
-        calls: Array.from({ length: 1 + (roll % 3) }, (_, i) => callOf(drawn(3, seed, runId, stepNumber, i))),
+        calls: Array.from({ length: 1 + (roll % 3) }, (_, i) => callOf(drawn(6, seed, runId, stepNumber, i))),
       }
     return { text: TEXTS[drawn(TEXTS.length, seed, runId, stepNumber, 'text')] ?? '' }
   }
@@ -39,6 +41,7 @@ const turnOf =
 function callOf(roll: number) {
   if (roll === 0) return { name: 'files/read', args: { path: 'a' } }
   if (roll === 1) return { name: 'human/approve', args: { change: 'c' } }
+  if (roll > 2) return { name: 'base/attemptCompletion', args: { result: TEXTS[roll - 3] ?? '' } }
   return { name: 'delegate/reader', args: { query: 'look' } }
 }
 
@@ -106,6 +109,17 @@ describe('runs that owe JSON', () => {
       { lock, maxSteps: null, turnOf: (_run, step, depth) => turns[`${depth}.${step}`] ?? { text: 'lost' } },
       { choose: inOrder, killAt: null },
     )
+
+  it('that attempt completion are held to it as well, and try again', () => {
+    const attempt = (result: string): Turn => ({
+      text: 'on',
+      calls: [{ name: 'base/attemptCompletion', args: { result } }],
+    })
+    const { log, refused } = scripted({ '0.1': attempt('nothing'), '0.2': attempt('{"found":2}') }, owing(1))
+    expect(refused).toEqual([])
+    expect(ofType(log, 'outputRejected').map(({ stepNumber }) => stepNumber)).toEqual([1])
+    expect(ofType(log, 'runFinished')[0]?.data).toMatchObject({ outcome: 'completed', structured: { found: 2 } })
+  })
 
   it('give their caller the value as data, beside the text', () => {
     const { log } = scripted(

@@ -3,6 +3,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { replay } from '../../schema/decider.ts'
 import { jobRuns, standing } from '../../runner/run/run.ts'
+import { BASE_TOOL_NAMES } from '../../schema/base-tool.ts'
 import { drawn, type ScriptedCall, type Turn } from '../fake/scripted-model.ts'
 import { answersOf, jobFact, recomputedHashes, simulate, type Script, type World } from './simulation.ts'
 import { JOB, team } from './team.ts'
@@ -19,7 +20,8 @@ function turnOf(seed: number): Script['turnOf'] {
 }
 
 function callOf(seed: number, runId: string, stepNumber: number, i: number): ScriptedCall {
-  const roll = drawn(16, seed, runId, stepNumber, i)
+  const roll = drawn(22, seed, runId, stepNumber, i)
+  if (roll >= 16) return baseCallOf(roll - 16, stepNumber, i)
   if (roll < 5) return { name: 'files/read', args: { path: `${stepNumber}/${i}` } }
   if (roll < 8) return { name: 'delegate/reader', args: { query: `look at ${i}` } }
   if (roll < 9) return { name: 'delegate/again', args: { query: `again ${i}` } }
@@ -35,6 +37,20 @@ function callOf(seed: number, runId: string, stepNumber: number, i: number): Scr
   )
 }
 
+/** Lists that grow and are worked off, and ends that are attempted too early, at the right time, and twice. */
+function baseCallOf(roll: number, stepNumber: number, i: number): ScriptedCall {
+  const all = Array.from({ length: 20 }, (_, id) => id)
+  return (
+    [
+      { name: 'base/todo', args: { newTodos: [`${stepNumber}.${i}`] } },
+      { name: 'base/todo', args: { completedTodos: all.slice(0, stepNumber) } },
+      { name: 'base/clearTodo', args: {} },
+      { name: 'base/attemptCompletion', args: { result: `result ${stepNumber}.${i}` } },
+      { name: 'base/attemptCompletion', args: {} },
+    ][roll] ?? { name: 'base/healthCheck', args: {} }
+  )
+}
+
 const scripts = fc.record({
   seed: fc.integer(),
   maxSteps: fc.option(fc.integer({ min: 1, max: 12 }), { freq: 2 }),
@@ -46,6 +62,7 @@ const RULES = [
   { tool: 'files/read', args: {}, edits: true },
   { tool: 'delegate/reader', args: {}, edits: false },
   { tool: 'human/*', args: {}, edits: false },
+  { tool: 'base/*', args: {}, edits: false },
 ]
 
 function scriptOf(given: {
@@ -56,7 +73,8 @@ function scriptOf(given: {
 }): Script {
   const { seed, maxSteps, ownLimit } = given
   const approvals = given.isGuarded ? RULES : []
-  return { lock: team({ maxSteps: ownLimit, approvals }), maxSteps, turnOf: turnOf(seed) }
+  const base = { tools: BASE_TOOL_NAMES, rule: null }
+  return { lock: team({ maxSteps: ownLimit, approvals, base }), maxSteps, turnOf: turnOf(seed) }
 }
 
 /** Steps run out for whoever comes last, so with a limit on the job the order does change the answers. */

@@ -139,7 +139,7 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     'a key that is like none',
     `${head}colour = "red"\n`,
     [
-      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, outputJsonSchema, outputRetries.',
+      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, base, outputJsonSchema, outputRetries.',
     ],
   ],
   [
@@ -547,6 +547,10 @@ describe('an expert file', () => {
           skills: {},
           approvals: [],
           output: null,
+          base: {
+            tools: ['base/todo', 'base/clearTodo', 'base/attemptCompletion', 'base/healthCheck'],
+            rule: null,
+          },
         },
       },
     })

@@ -1,0 +1,61 @@
+/** Which of the tools that every expert has without declaring them an expert has: the key `base` of the expert file. */
+import { z } from 'zod'
+import { matchesGlob } from './approval.ts'
+import { BASE, BASE_TOOL_NAMES } from './base-tool.ts'
+import type { Complaint } from './toml-file.ts'
+
+/** Tools by their whole names, `base/todo`, in the order in which a model reads them. */
+export interface BaseChoice {
+  readonly tools: readonly string[]
+  readonly rule: string | null
+}
+
+/** Every tool that an expert has by itself, by its owner. */
+const OWNED: Readonly<Record<string, readonly string[]>> = { [BASE]: BASE_TOOL_NAMES }
+
+export const baseSchema = z
+  .array(
+    z
+      .string()
+      .max(200)
+      .regex(/^[\w*?/]+$/, 'must be a base tool as the model reads it, such as "base/todo" or "base/*"'),
+  )
+  .max(64)
+
+/** What is wrong with a choice; `declared` are the names of the skills that the file brings itself. */
+export function checkChoice(
+  globs: readonly string[] | undefined,
+  declared: readonly string[],
+  at: readonly string[],
+): readonly Complaint[] {
+  return (globs ?? []).flatMap((glob, index): Complaint[] => {
+    const path = [...at, 'base', index]
+    const met = baseNames([]).filter((name) => matchesGlob(glob, name))
+    if (met.length === 0) {
+      const owners = Object.keys(OWNED).map((owner) => `${owner}/*`)
+      return [{ path, words: `is no base tool: ${JSON.stringify(glob)}; there are ${owners.join(', ')}` }]
+    }
+    const kept = baseNames(declared)
+    if (met.some((name) => kept.includes(name))) return []
+    const owner = glob.split('/')[0] ?? glob
+    return [{ path, words: `names tools of the skill "${owner}" that this expert declares itself; use its pick` }]
+  })
+}
+
+/** The tools that a checked choice leaves an expert; without one, all of them. */
+export function printChoice(globs: readonly string[] | undefined, declared: readonly string[]): BaseChoice {
+  const tools = baseNames(declared).filter((name) => globs?.some((glob) => matchesGlob(glob, name)) ?? true)
+  return { tools, rule: null }
+}
+
+/** All base tools but those of owners whose names the file's own skills bear. */
+function baseNames(declared: readonly string[]): readonly string[] {
+  return Object.entries(OWNED).flatMap(([owner, tools]) =>
+    declared.includes(owner) ? [] : tools.map((tool) => `${owner}/${tool}`),
+  )
+}
+
+/** The names of an owner's tools in a choice, without the owner. */
+export function chosenOf(choice: BaseChoice, owner: string): readonly string[] {
+  return choice.tools.filter((name) => name.startsWith(`${owner}/`)).map((name) => name.slice(owner.length + 1))
+}
