@@ -11,6 +11,10 @@ export interface BenchDatabase {
   readonly pool: Pool
   /** For DATABASE_URL. */
   readonly url: string
+  /** The server's first process. */
+  readonly pid: number
+  /** Another, empty database of the same server; its pool ends with this one. */
+  another(name: string): Promise<{ readonly pool: Pool; readonly url: string }>
   close(): Promise<void>
 }
 
@@ -30,18 +34,28 @@ export async function openBenchDatabase(connections: number): Promise<BenchDatab
   })
   if (server === undefined) throw new Error('npm installed no Postgres for this platform')
   const { host, port, user, database } = server.address
-  const pool = new Pool({ ...server.address, max: connections })
   let isClosing = false
-  // A connection that has not quite closed hears the server's last word.
-  pool.on('error', (error) => {
-    if (!isClosing) throw error
-  })
+  const pools: Pool[] = []
+  const open = (name: string) => {
+    const pool = new Pool({ ...server.address, database: name, max: connections })
+    // A connection that has not quite closed hears the server's last word.
+    pool.on('error', (error) => {
+      if (!isClosing) throw error
+    })
+    pools.push(pool)
+    return { pool, url: `postgres://${user}@localhost:${port}/${name}?host=${encodeURIComponent(host)}` }
+  }
+  const first = open(database)
   return {
-    pool,
-    url: `postgres://${user}@localhost:${port}/${database}?host=${encodeURIComponent(host)}`,
+    ...first,
+    pid: server.pid,
+    async another(name) {
+      await first.pool.query(`create database ${name}`)
+      return open(name)
+    },
     async close() {
       isClosing = true
-      await pool.end()
+      await Promise.all(pools.map((pool) => pool.end()))
       await server.close()
       await rm(directory, { recursive: true, force: true })
     },

@@ -10,10 +10,10 @@ export async function* benchStart(): AsyncGenerator<string> {
   const platform = await startPlatform()
   try {
     await publishRehearsed(platform, 'bench-start', 1)
-    await runRehearsed(platform, 'bench-start', 'warm')
+    await runRehearsed(platform, 'bench-start', ['warm'])
     const waits: number[] = []
     for (let i = 0; i < JOBS; i++) {
-      const { createdAt, events } = await runRehearsed(platform, 'bench-start', `page ${i}`)
+      const { createdAt, events } = await runRehearsed(platform, 'bench-start', [`page ${i}`])
       const first = events.find((event) => event.type === 'runStarted')
       if (first === undefined) throw new Error('the runner never started a run')
       waits.push(Date.parse(first.at) - createdAt)
