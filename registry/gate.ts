@@ -10,6 +10,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { CATALOGUE, isRefusal, KINDS, refuse, type ErrorCode, type Refusal } from '../schema/error.ts'
 import { isJsonObject, type Json, type JsonObject } from '../schema/json.ts'
+import type { Publication } from '../schema/package-store.ts'
 import { isPackageName } from './package-manifest.ts'
 import type { Publisher, RegistryLog } from './ports.ts'
 import { isTag, judgePublication, parsePublishBody, type PublishGround } from './publication.ts'
@@ -23,7 +24,8 @@ export interface GateRequest {
 }
 
 export type GateAnswer =
-  | { readonly kind: 'done'; readonly status: number; readonly body: JsonObject }
+  /** npm shows `notice` to whoever published. */
+  | { readonly kind: 'done'; readonly status: number; readonly body: JsonObject; readonly notice?: string }
   | { readonly kind: 'refused'; readonly refusal: Refusal; readonly status?: number }
 
 const done = (status: number, body: JsonObject = { ok: true }): GateAnswer => ({ kind: 'done', status, body })
@@ -115,7 +117,22 @@ async function answerPackage(
   if (isRefusal(judged)) return no(judged)
   const { version, integrity } = judged.version
   log.info('published', { package: name, version, integrity, application: publisher.applicationId, result: published })
-  return done(201, { ok: true, success: true })
+  const notice = unpinnedIn(judged)
+  return { kind: 'done', status: 201, body: { ok: true, success: true }, ...(notice === undefined ? {} : { notice }) }
+}
+
+/** Which skills of the publication's own experts are unpinned, and why, in one line. */
+function unpinnedIn({ version, locks }: Publication): string | undefined {
+  const own = Object.values(locks).flatMap((lock) => lock.experts[lock.coordinator] ?? [])
+  const unpinned = own.flatMap(({ name, skills }) =>
+    Object.entries(skills).flatMap(([skill, locked]) =>
+      locked.type !== 'interactiveSkill' && locked.unpinned !== undefined
+        ? [`The tools of "${skill}" of ${name}@${version.version} are not pinned: ${locked.unpinned}.`]
+        : [],
+    ),
+  )
+  if (unpinned.length === 0) return undefined
+  return `${unpinned.join(' ')} They are listed at a job's start.`
 }
 
 async function deprecate(
@@ -186,7 +203,16 @@ function decode(part: string): string | undefined {
 export function sendAnswer(res: ServerResponse, answer: GateAnswer): void {
   const status = answer.kind === 'done' ? answer.status : (answer.status ?? statusOf(answer.refusal.refused))
   const body = answer.kind === 'done' ? answer.body : printRefusal(answer.refusal)
-  res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+  const notice =
+    answer.kind === 'done' && answer.notice !== undefined ? { 'npm-notice': headerText(answer.notice) } : {}
+  res.writeHead(status, { 'content-type': 'application/json', ...notice }).end(JSON.stringify(body))
+}
+
+const HEADER_CHARS_MAX = 2000
+
+/** Words that a skill may have had a part in, as one header may hold them. */
+function headerText(text: string): string {
+  return text.replace(/[^\x20-\x7e]+/g, ' ').slice(0, HEADER_CHARS_MAX)
 }
 
 /** The HTTP status of a code. */

@@ -27,11 +27,13 @@ import {
 } from './package-manifest.ts'
 import type { Content } from './ports.ts'
 import { openTarball, type OpenedTarball } from './tarball.ts'
+import type { Pinnable, ToolPins } from './tool-pins.ts'
 
 export interface PublishGround {
   readonly packages: PackageStore
   readonly content: Content
   readonly closures: Closures
+  readonly pins: ToolPins
   readonly clock: Clock
 }
 
@@ -242,13 +244,17 @@ async function resolveSkills(
   ground: PublishGround,
   file: ExpertFile,
 ): Promise<ReadonlyMap<string, LockedSkill> | Refusal> {
-  const skills = new Map<string, LockedSkill>()
+  const places: string[] = []
+  const resolved: Pinnable[] = []
   for (const { expert, name, skill } of skillsOf(file)) {
-    const locked = await resolveSkill(ground, `The skill "${name}" of "${expert}"`, skill)
+    const subject = `The skill "${name}" of "${expert}"`
+    const locked = await resolveSkill(ground, subject, skill)
     if ('refused' in locked) return locked
-    skills.set(skillPlace(expert, name), locked)
+    places.push(skillPlace(expert, name))
+    resolved.push({ subject, skill: locked, pin: skill.type === 'mcpStdioSkill' && skill.pin })
   }
-  return skills
+  const pinned = await ground.pins.pin(resolved)
+  return 'refused' in pinned ? pinned : new Map(pinned.map((skill, at) => [places[at] ?? '', skill]))
 }
 
 async function resolveSkill(ground: PublishGround, subject: string, skill: Skill): Promise<LockedSkill | Refusal> {
@@ -316,7 +322,7 @@ async function lockStdio(
     ? await ground.closures.resolve(name, version)
     : lonePackage(name, version, integrity)
   if ('refused' in packages) return packages
-  const { args, pick, omit, rule, requiredEnv, allowedDomains, lazyInit } = skill
+  const { args, pick, omit, rule, requiredEnv, allowedDomains, lazyInit, required } = skill
   return {
     type: 'mcpStdioSkill',
     installHash: hashInstallation(packages),
@@ -329,6 +335,7 @@ async function lockStdio(
     requiredEnv,
     allowedDomains,
     lazyInit,
+    ...(required ? { required } : {}),
   }
 }
 

@@ -17,9 +17,10 @@ import { openClosures } from './closure.ts'
 import { answerWrite, printRefusal, readRequest, sendAnswer, statusOf } from './gate.ts'
 import { printPackument, versionOfTarball } from './packument.ts'
 import { PLUGIN_NAMES, type PluginName, type RegistryServices } from './plugin.ts'
-import type { Content, Publisher, RegistryLog } from './ports.ts'
+import type { Content, Publisher, RegistryLog, SkillLister } from './ports.ts'
 import type { PublishGround } from './publication.ts'
 import { TARBALL_BYTES_MAX } from './tarball.ts'
+import { openToolPins } from './tool-pins.ts'
 
 export interface RegistryOptions {
   /** For what npm's resolver and verdaccio write while they run; nothing of value is in it. */
@@ -28,6 +29,8 @@ export interface RegistryOptions {
   readonly content: Content
   /** The application that a key stands for; undefined for anything else. */
   authenticate(token: string): Promise<Publisher | undefined>
+  /** Asks skills for their tools. */
+  readonly lister: SkillLister
   /** What callers' URLs begin with, `/npm/` included; the listener cuts it off. */
   readonly prefix: string
   readonly log: RegistryLog
@@ -56,7 +59,8 @@ export async function openRegistry(options: RegistryOptions): Promise<Registry> 
   const closures = await openClosures(packages, directory, secret)
   try {
     const publishers = new WeakMap<IncomingMessage, Publisher>()
-    const ground: PublishGround = { packages, content, closures, clock }
+    const pins = openToolPins(options.lister, clock)
+    const ground: PublishGround = { packages, content, closures, pins, clock }
     const services = openServices(ground, log, publishers)
     const app = await startVerdaccio(options, services)
     const door = new Door(options, publishers, app)

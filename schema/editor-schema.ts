@@ -43,6 +43,8 @@ const WORDS: Readonly<Record<string, string>> = {
   requiredEnv: 'Secrets of the application that the skill gets as variables, and no others.',
   allowedDomains: 'Hosts that the skill may reach: "api.example.com", "*.example.com".',
   lazyInit: 'Start on first use (the default), or when the run starts.',
+  pin: 'Freeze the tools that it offers at publish (the default); false for one whose tools depend on its environment.',
+  required: 'A run fails when this skill does; by default the model is told and goes on.',
   endpoint: 'The https URL of the MCP server.',
   tools: 'The questions that the expert may put to its human, by name.',
   kind: 'confirm, ask, choose, or the JSON Schema of the answer as text.',

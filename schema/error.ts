@@ -96,6 +96,7 @@ export const CATALOGUE = {
   delegate_not_found: { kind: 'unprocessable', hint: 'Publish the delegate first, or correct its name or range.' },
   delegate_cycle: { kind: 'unprocessable', hint: 'Break the cycle that the message names.' },
   skill_not_found: { kind: 'unprocessable', hint: 'Publish the skill package first, or correct its name or range.' },
+  tool_not_found: { kind: 'unprocessable', hint: 'Correct pick or omit: name tools that the skill offers.' },
   skill_unsupported: { kind: 'unprocessable', hint: 'Use an mcpStdioSkill or an interactiveSkill.' },
   registry_plugin_failed: {
     kind: 'internal',

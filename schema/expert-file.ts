@@ -72,6 +72,8 @@ const stdioSkill = z.strictObject({
   requiredEnv: z.array(envName).max(32).optional(),
   allowedDomains: z.array(domain).max(64).optional(),
   lazyInit: z.boolean().optional(),
+  pin: z.boolean().optional(),
+  required: z.boolean().optional(),
 })
 const endpoint = z
   .string()
@@ -397,6 +399,6 @@ function printSkill(skill: SkillText): Skill {
   if (skill.type !== 'mcpStdioSkill') return { type: skill.type, endpoint: skill.endpoint, ...tools, rule }
   const command = commandOf(skill)
   if (typeof command === 'string') throw new TypeError(`a checked skill has no package: ${command}`)
-  const { requiredEnv = [], allowedDomains = [], lazyInit = true } = skill
-  return { type: skill.type, ...command, ...tools, rule, requiredEnv, allowedDomains, lazyInit }
+  const { requiredEnv = [], allowedDomains = [], lazyInit = true, pin = true, required = false } = skill
+  return { type: skill.type, ...command, ...tools, rule, requiredEnv, allowedDomains, lazyInit, pin, required }
 }

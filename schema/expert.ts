@@ -29,6 +29,10 @@ export interface StdioSkill {
   readonly requiredEnv: readonly string[]
   readonly allowedDomains: readonly string[]
   readonly lazyInit: boolean
+  /** Whether the lock pins the tools that the program offers at publish. */
+  readonly pin: boolean
+  /** Whether a run fails when the skill does. */
+  readonly required: boolean
 }
 
 /** A skill on the network: part of the grammar; refused at publish until a gateway can reach it. */

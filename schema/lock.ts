@@ -44,6 +44,10 @@ export interface LockedStdioSkill {
    * list them then; they are listed when the run starts, and recorded.
    */
   readonly tools?: readonly ToolDefinition[]
+  /** Why the tools are not pinned, as half a sentence, for people. */
+  readonly unpinned?: string
+  /** A run of the expert fails when this skill does; left out when the model is told and goes on. */
+  readonly required?: true
 }
 
 export interface LockedInteractiveSkill {

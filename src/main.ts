@@ -31,6 +31,7 @@ import { openNpmExpertSource } from './npm/npm-expert-source.ts'
 import { publishDirectory, readManifest } from './npm/package-publisher.ts'
 import { attemptLimits, openAttempts } from './pool/attempts.ts'
 import type { MachineHost, ProbeResult } from './pool/machine-host.ts'
+import { listingLimits, openToolListings, type ToolListings } from './pool/tool-listings.ts'
 import { openDatabase } from './postgres/database.ts'
 import { postgresApplicationStore } from './postgres/postgres-application-store.ts'
 import { PostgresJobLog } from './postgres/postgres-job-log.ts'
@@ -183,6 +184,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
     log,
   })
   let hostMissing: string | null = 'this process has not yet looked for a sandbox; try again in a moment'
+  let listSkill: ToolListings['list'] = async () => ({ unlisted: hostMissing ?? 'this server runs no machines' })
   const jobLog = new PostgresJobLog(database, clock)
   const stores = { log: jobLog, content, models: gateway, clock, chance, limits: LIMITS }
   const { jobs, forks } = guardVerbs(openJobs({ ...stores, experts }), openForks(stores), () => hostMissing)
@@ -197,6 +199,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
         const { id, name } = caller.application
         return { applicationId: id, name, scopes: caller.scopes }
       },
+      lister: { list: (skill) => listSkill(skill) },
       prefix: '/npm/',
       log,
       clock,
@@ -242,6 +245,8 @@ async function serve(config: Config, opened: Opened): Promise<void> {
     if (probe.ok) {
       hostMissing = null
       machines = host.name
+      const listings = openToolListings({ host, clock, chance, log, limits: listingLimits })
+      listSkill = (skill) => listings.list(skill)
       opened.keep(
         openAttempts({
           jobs,

@@ -9,6 +9,7 @@ import type { Json } from '../../schema/json.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { textOf, type Message, type ToolCallPart, type ToolResultPart } from '../../schema/message.ts'
 import { approvalQuestionOf, delegateRunId, questionOf } from '../../schema/question.ts'
+import { servedSkillOf } from '../../schema/tool-pin.ts'
 import { aimOf, skillsToList } from './catalog.ts'
 import { DEPTH_MAX, isLast, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
 
@@ -184,10 +185,12 @@ function unsettled(run: Run): readonly Message[] {
   return [...run.newMessages, resultsOf(run.calls)]
 }
 
-/** Whether the run cannot go on without the skill: nobody knows what it offers. */
+/** Whether the run cannot go on without the skill: its expert says so, or nobody knows what it offers. */
 function isNeeded(lock: Lock, state: JobRuns, run: Run, skill: string): boolean {
   const expert = lock.experts[run.expertKey]
-  return expert !== undefined && skillsToList(expert, state.listed[run.expertKey] ?? {}).includes(skill)
+  if (expert === undefined) return false
+  if (servedSkillOf(expert, skill)?.required === true) return true
+  return skillsToList(expert, state.listed[run.expertKey] ?? {}).includes(skill)
 }
 
 function listed(state: JobRuns, run: Run, data: Extract<PlacedFact, { type: 'toolsListed' }>['data']): JobRuns {

@@ -9,6 +9,7 @@ import { hashOf, type Sha256 } from '../../schema/hash.ts'
 import type { RunId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { Prompt, TextPart, ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/message.ts'
+import { servedSkill } from '../../schema/tool-pin.ts'
 import { catalogOf } from './catalog.ts'
 import { instructionOf } from './instruction.ts'
 import type { LoopPorts, Owed, Performed } from './loop.ts'
@@ -94,7 +95,7 @@ export function performer(ports: PerformPorts): LoopPorts['perform'] {
 }
 
 async function callTool(
-  { skills, clock }: PerformPorts,
+  { lock, skills, clock }: PerformPorts,
   effect: Extract<Owed, { type: 'callTool' }>,
   signal: AbortSignal,
 ): Promise<Performed> {
@@ -113,7 +114,9 @@ async function callTool(
   const result = { type: 'toolResult', callId, name, content, isError: true } as const
   const failed = { type: 'skillFailed', data: { skill, code, message }, ...place } as const
   const returned = { type: 'toolReturned', data: { result, durationMs }, ...place } as const
-  return { proposed: isNews ? [failed, returned] : [returned], recorded: [] }
+  // Of a required skill it is news to every run, since each fails by it.
+  const isSaid = isNews || servedSkill(lock, expertKey, skill)?.required === true
+  return { proposed: isSaid ? [failed, returned] : [returned], recorded: [] }
 }
 
 /** The model wrote other arguments than the tool was called with: it is told. */

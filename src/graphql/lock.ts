@@ -22,6 +22,17 @@ const LockedSkillRef = builder
         description: 'The package that is started, at its version, and its arguments; null for an interactive skill.',
         resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? printCommand(skill) : null),
       }),
+      tools: t.field({
+        type: 'JSON',
+        nullable: true,
+        description: 'The tools that the lock pins, as their server described them; null when they are not pinned.',
+        resolve: ({ skill }) => (skill.type === 'interactiveSkill' ? null : (skill.tools ?? null)),
+      }),
+      unpinned: t.string({
+        nullable: true,
+        description: "Why the tools are not pinned; they are then listed at a job's start.",
+        resolve: ({ skill }) => (skill.type === 'interactiveSkill' ? null : (skill.unpinned ?? null)),
+      }),
       requiredEnv: t.stringList({ resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.requiredEnv : []) }),
       allowedDomains: t.stringList({
         resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.allowedDomains : []),

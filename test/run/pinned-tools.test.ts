@@ -65,6 +65,19 @@ describe('a skill whose tools are pinned', () => {
     }
   })
 
+  it('that its expert requires fails every run that meets its failure, with its code', () => {
+    const script = scriptOf({ seed: 1, isGuarded: false }, { tools: TOOLS, required: true })
+    const { log } = simulate(script, world)
+    const core = jobRuns(JOB, script.lock)
+    const begun = log.slice(0, 2).reduce((state, fact) => core.evolve(state, fact), core.initial)
+    const place = { runId: rootRunId(JOB, 0), expertKey: LEAD, stepNumber: 0 }
+    const data = { skill: 'files', code: 'skill_hung', message: 'said nothing' }
+    const state = core.evolve(begun, { type: 'skillFailed', data, ...place })
+    expect(core.pending(state)).toMatchObject([
+      { fact: { type: 'runFinished', data: { outcome: 'failed', reason: 'skill_hung', message: 'said nothing' } } },
+    ])
+  })
+
   it('may be listed as pinned and not otherwise, whatever a machine says (A8)', () => {
     const { lock } = scriptOf({ seed: 1, isGuarded: false }, { tools: TOOLS, lazyInit: false })
     const place = { runId: rootRunId(JOB, 0), expertKey: LEAD, stepNumber: 0 }

@@ -613,6 +613,8 @@ allowedDomains = ["api.exa.ai", "*.exa.ai"]
         requiredEnv: [],
         allowedDomains: [],
         lazyInit: false,
+        pin: true,
+        required: false,
       },
       web: {
         type: 'mcpStdioSkill',
@@ -625,6 +627,8 @@ allowedDomains = ["api.exa.ai", "*.exa.ai"]
         requiredEnv: ['EXA_API_KEY'],
         allowedDomains: ['api.exa.ai', '*.exa.ai'],
         lazyInit: true,
+        pin: true,
+        required: false,
       },
     })
   })

@@ -94,6 +94,7 @@ export async function startRegistry(options: Partial<RegistryOptions> = {}): Pro
     packages,
     content,
     authenticate: async (token) => publishers[token],
+    lister: { list: async () => ({ unlisted: 'this registry asks no skill' }) },
     prefix: '/npm/',
     log: { info: log, warn: log, error: log },
     clock: { now: () => clock.at, sleep: async () => undefined },

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRegistry, type TestRegistry } from '../support/npm-registry.ts'
 import { publishInstalled } from '../support/installed-packages.ts'
+import { readEvents } from '../support/platform-job.ts'
 import { expertPackage, npmPublish, startPlatform, type Platform } from '../support/platform.ts'
 import { runProgram, type Finished } from '../support/program.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
@@ -68,6 +69,25 @@ describe.skipIf(missing !== undefined)('a server from npm', () => {
     expect((await senmon('secret', 'set', 'MEMORY_FILE_PATH')).code).toBe(0)
     const ran = await senmon('run', 'keeper', 'Senmon runs experts.')
     expect(ran.stdout, ran.stderr).toContain('Kept.')
+
+    // Its tools are in the lock: nothing was listed when the job ran, and the model saw them all the same.
+    const query = '{ expert(key: "keeper") { lock { experts { skills { tools unpinned } } } } jobs { nodes { id } } }'
+    const { expert, jobs } = await platform.graphql<{
+      expert: { lock: { experts: [{ skills: [{ tools: readonly { name: string }[]; unpinned: null }] }] } }
+      jobs: { nodes: [{ id: string }] }
+    }>(query)
+    const [skill] = expert.lock.experts[0].skills
+    expect(skill.tools.map(({ name }) => name)).toEqual(expect.arrayContaining(['create_entities', 'read_graph']))
+    expect(skill.unpinned).toBeNull()
+    const types = (await readEvents(platform, jobs.nodes[0].id)).map(({ type }) => type)
+    expect(types).toContain('toolReturned')
+    expect(types).not.toContain('toolsListed')
+  })
+
+  it('is held to the tools that an author picks', async () => {
+    const picking = toml.replaceAll('keeper', 'picker').replace('requiredEnv', 'pick = ["read_grapf"]\nrequiredEnv')
+    const refused = npmPublish(platform, await expertPackage('picker', picking))
+    await expect(refused).rejects.toThrow('picks the tool "read_grapf", which is not there; it offers create_entities')
   })
 
   it('is refused in a sentence when npm does not find it, or the name is none', async () => {
