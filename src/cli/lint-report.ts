@@ -11,6 +11,8 @@ export interface PublishedReach {
   readonly requiredEnv: readonly string[]
   readonly allowedDomains: readonly string[]
   readonly commands: readonly string[]
+  /** Sentences about skills whose tools its lock does not pin. */
+  readonly unpinned: readonly string[]
 }
 
 /** By delegate key as written: what the registry has, null for nothing; an absent key has not been looked up. */
@@ -54,6 +56,8 @@ export function reportOn(
     faults: experts.flatMap((expert) => deadDelegates(file, own, published, expert)),
     warnings: [
       ...unreachable(file, own.name),
+      ...experts.flatMap((expert) => unpinnedSkills(expert)),
+      ...new Set([...published.values()].flatMap((reach) => reach?.unpinned ?? [])),
       ...experts.flatMap((expert) => [...uselessSkills(expert), ...(expert.model === null ? [modelless(expert)] : [])]),
     ],
     experts: experts.map((expert) => reportOnExpert(file, own.name, published, expert)),
@@ -100,6 +104,17 @@ function uselessSkills(expert: Expert): readonly string[] {
       : [],
   )
 }
+
+function unpinnedSkills(expert: Expert): readonly string[] {
+  return Object.entries(expert.skills).flatMap(([name, skill]) =>
+    skill.type === 'mcpStdioSkill' && !skill.pin
+      ? [`The skill "${name}" of "${expert.name}" is unpinned, because its pin is false: ${LISTED}.`]
+      : [],
+  )
+}
+
+/** What comes of a skill that is not pinned. */
+export const LISTED = "its tools are listed at a job's start"
 
 function modelless(expert: Expert): string {
   return `"${expert.name}" names no model: every job of it must.`

@@ -10,7 +10,7 @@ import { isJsonObject, type Json } from '../../schema/json.ts'
 import { isFaults, type Fault } from '../../schema/toml-file.ts'
 import type { Api } from './api.ts'
 import { exitCodeOf, type Call, type Command } from './command.ts'
-import { reportOn, type LintReport, type PublishedReach } from './lint-report.ts'
+import { LISTED, reportOn, type LintReport, type PublishedReach } from './lint-report.ts'
 import { shown, styled, type Terminal } from './terminal.ts'
 
 export const lint: Command = {
@@ -63,7 +63,7 @@ async function examine(
 }
 
 const REACH = `query ($key: String!) { expert(key: $key) { key lock { experts { key skills {
-  requiredEnv allowedDomains command } } } } }`
+  name unpinned requiredEnv allowedDomains command } } } } }`
 
 /** What the server's registry has of the delegates; nothing when no server answers or no key is there. */
 async function lookUp(call: Call, keys: readonly string[]): Promise<ReadonlyMap<string, PublishedReach | null>> {
@@ -91,6 +91,13 @@ async function reachOf(api: Api, key: string): Promise<PublishedReach | null> {
     keys,
     requiredEnv: skills.flatMap((skill) => texts(skill['requiredEnv'])),
     allowedDomains: skills.flatMap((skill) => texts(skill['allowedDomains'])),
+    unpinned: experts.flatMap((one) =>
+      objects(one['skills']).flatMap(({ name, unpinned }) =>
+        typeof unpinned === 'string'
+          ? [`The skill "${String(name)}" of ${String(one['key'])} is unpinned (${unpinned}): ${LISTED}.`]
+          : [],
+      ),
+    ),
     commands: skills.flatMap((skill) => (typeof skill['command'] === 'string' ? [skill['command']] : [])),
   }
 }

@@ -441,7 +441,7 @@ describe('init and lint', () => {
     )
     const reader = {
       key: 'reader@1.0.0',
-      skills: [{ requiredEnv: ['TOKEN'], allowedDomains: [], command: 'mcp@1.0.0' }],
+      skills: [{ name: 'mcp', unpinned: 'it hung', requiredEnv: ['TOKEN'], allowedDomains: [], command: 'mcp@1.0.0' }],
     }
     const api = fakeApi({
       answer: (_query, { key }) => ({ expert: key === 'gone' ? null : { lock: { experts: [reader] } } }),
@@ -454,6 +454,7 @@ describe('init and lint', () => {
       warnings: [
         'senmon.toml: envPath has no effect: variables come from no file; set them with senmon secret set.',
         'senmon.toml: maxRetries has no effect: the gateway retries by its own rule.',
+        'The skill "mcp" of reader@1.0.0 is unpinned (it hung): its tools are listed at a job\'s start.',
       ],
       experts: [{ reaches: ['reader@1.0.0'], requiredEnv: ['TOKEN'], commands: ['mcp@1.0.0'], unchecked: [] }],
     })

@@ -28,7 +28,13 @@ describe('the report on a file', () => {
     const published = new Map([
       [
         '@other/x@^2',
-        { keys: ['@other/x@2.1.0'], requiredEnv: ['C'], allowedDomains: ['*.c.example.com'], commands: ['c@1.0.0'] },
+        {
+          keys: ['@other/x@2.1.0'],
+          requiredEnv: ['C'],
+          allowedDomains: ['*.c.example.com'],
+          commands: ['c@1.0.0'],
+          unpinned: [],
+        },
       ],
     ])
     expect(report(text, published)).toEqual({
@@ -66,6 +72,15 @@ describe('the report on a file', () => {
   it('does not call a delegate dead that nobody has looked up', () => {
     const { faults, experts } = report(expert('team', ['gone']))
     expect([faults, experts[0]?.unchecked]).toEqual([[], ['gone']])
+  })
+
+  it('warns of skills that are unpinned, here and in what it delegates to', () => {
+    const far = { keys: [], requiredEnv: [], allowedDomains: [], commands: [], unpinned: ['far is unpinned'] }
+    const text = expert('team', ['far']) + skill('team', 'pin = false')
+    expect(report(text, new Map([['far', far]])).warnings).toEqual([
+      'The skill "s" of "team" is unpinned, because its pin is false: its tools are listed at a job\'s start.',
+      'far is unpinned',
+    ])
   })
 
   it('warns of experts and skills that nothing leads to', () => {
