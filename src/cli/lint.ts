@@ -94,7 +94,9 @@ async function reachOf(api: Api, key: string): Promise<PublishedReach | null> {
     unpinned: experts.flatMap((one) =>
       objects(one['skills']).flatMap(({ name, unpinned }) =>
         typeof unpinned === 'string'
-          ? [`The skill "${String(name)}" of ${String(one['key'])} is unpinned (${unpinned}): ${LISTED}.`]
+          ? [
+              `The skill ${JSON.stringify(name)} of ${texts([one['key'] ?? null]).join('')} is unpinned (${unpinned}): ${LISTED}.`,
+            ]
           : [],
       ),
     ),
