@@ -12,21 +12,30 @@ export interface ApprovalRule {
   readonly args: Readonly<Record<string, string>>
   /** The human may approve other arguments than the model wrote. */
   readonly edits: boolean
+  /** How long the human may take; after that it is a no. Left out for no limit. */
+  readonly timeoutSeconds?: number
 }
 
 /** What the rules ask of one call. */
 export interface Approval {
   readonly edits: boolean
+  readonly timeoutSeconds?: number
 }
 
-/** What a call of these rules' expert needs; undefined when no rule covers it. Edits must be allowed by all that do. */
+/**
+ * What a call of these rules' expert needs; undefined when no rule covers it. Edits must be allowed by all that do, and
+ * the shortest of their times counts.
+ */
 export function approvalFor(
   rules: readonly ApprovalRule[] | undefined,
   toolName: string,
   args: Json,
 ): Approval | undefined {
   const covering = (rules ?? []).filter((rule) => covers(rule, toolName, args))
-  return covering.length === 0 ? undefined : { edits: covering.every((rule) => rule.edits) }
+  if (covering.length === 0) return undefined
+  const times = covering.flatMap(({ timeoutSeconds }) => timeoutSeconds ?? [])
+  const timeout = times.length === 0 ? {} : { timeoutSeconds: Math.min(...times) }
+  return { edits: covering.every((rule) => rule.edits), ...timeout }
 }
 
 /** An argument that is missing, or is no plain value, is covered: nobody can say what the tool makes of it. */

@@ -155,6 +155,7 @@ const question = z.object({
   toolName: name,
   args: json,
   argsHash: hash,
+  timeoutSeconds: z.int().min(1).exactOptional(),
 }) satisfies z.ZodType<Question>
 
 // ---- facts that a machine may propose

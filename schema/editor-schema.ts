@@ -32,6 +32,8 @@ const WORDS: Readonly<Record<string, string>> = {
   outputJsonSchema: "JSON Schema, as text, that the expert's result must fit.",
   outputRetries: 'How often the model may answer again when its result does not fit; 2 by default.',
   base: 'The base tools that it has, by name or glob: "base/todo", "base/*"; [] for none, all without the key.',
+  'approvals.timeout': 'Seconds that the human may take; after that the call is denied.',
+  timeout: 'Seconds that the human may take; after that the model reads that no answer came.',
   skills: 'Where the tools come from, by the name that prefixes them.',
   type: 'The kind of skill.',
   rule: 'How the expert shall use the skill: part of its system prompt.',

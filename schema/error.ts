@@ -57,6 +57,10 @@ export const CATALOGUE = {
   nothing_to_continue: { kind: 'invalid_argument', hint: 'Send a query, an answer, or a raised maxSteps.' },
   question_not_found: { kind: 'not_found', hint: 'List the questions of the job: job(id) { questions { id } }.' },
   question_answered: { kind: 'failed_precondition', hint: 'An answer is given once; the job has it.' },
+  question_expired: {
+    kind: 'failed_precondition',
+    hint: 'The time for the answer is over, and the job has gone on without it.',
+  },
   answer_invalid: { kind: 'invalid_argument', hint: "Send a value that the question's schema allows." },
   args_hash_mismatch: { kind: 'failed_precondition', hint: 'Read the question again: what it asks about has changed.' },
   query_missing: { kind: 'invalid_argument', hint: 'Send a query.' },

@@ -42,6 +42,8 @@ export interface Question {
   readonly toolName: string
   readonly args: Json
   readonly argsHash: Sha256
+  /** How long after it was asked it may be answered; left out for no limit. */
+  readonly timeoutSeconds?: number
 }
 
 /** What happens to a job as a whole. */
@@ -63,6 +65,8 @@ export type JobFact =
   | { readonly type: 'machineStarted'; readonly data: MachineFacts }
   | { readonly type: 'leaseExpired'; readonly data: { readonly fence: number; readonly reason: string } }
   | { readonly type: 'answered'; readonly data: { readonly questionId: QuestionId; readonly value: Json } }
+  /** The time for an answer is over: an approval is denied, a question of a tool stays without an answer. */
+  | { readonly type: 'questionExpired'; readonly data: { readonly questionId: QuestionId } }
   /** A finished job goes on: with a further query, or with more steps than it had. */
   | {
       readonly type: 'jobContinued'

@@ -11,7 +11,7 @@ import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
 import { isFaults, readToml, valueAt, type Complaint, type Fault } from './toml-file.ts'
 import { OUTPUT_RETRIES } from './output.ts'
 import { parseToolSchema } from './tool-schema.ts'
-import { checkTools, toolShape, toolsSchema, type ToolText, printTools } from './interactive-tool.ts'
+import { checkTools, timeoutSchema, toolShape, toolsSchema, type ToolText, printTools } from './interactive-tool.ts'
 
 export const INSTRUCTION_BYTES_MAX = 20 * 1024
 export const DESCRIPTION_CHARACTERS_MAX = 2048
@@ -110,6 +110,7 @@ const approvalShape = {
     .regex(/^[\w.@*?/-]+$/, 'must be a tool as the model reads it, such as "shell/exec" or "shell/*"'),
   args: z.record(z.string().min(1).max(128), glob, { error: () => 'must give a glob for each argument' }).optional(),
   edits: z.boolean().optional(),
+  timeout: timeoutSchema.optional(),
 }
 const approvalSchema = z.strictObject(approvalShape)
 
@@ -371,7 +372,12 @@ function printFile(file: FileText): ExpertFile {
       skills: Object.fromEntries(
         Object.entries(expert.skills ?? {}).map(([skill, text]) => [printSkillName(skill), printSkill(text)]),
       ),
-      approvals: (expert.approvals ?? []).map(({ tool, args = {}, edits = false }) => ({ tool, args, edits })),
+      approvals: (expert.approvals ?? []).map(({ tool, args = {}, edits = false, timeout }) => ({
+        tool,
+        args,
+        edits,
+        ...(timeout === undefined ? {} : { timeoutSeconds: timeout }),
+      })),
       output: printOutput(expert),
       base: printChoice(expert.base, declared(expert)),
     },

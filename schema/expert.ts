@@ -15,6 +15,8 @@ export interface InteractiveTool {
   readonly inputSchema: JsonObject
   /** JSON Schema of the answer, where the kind does not fix it (`schema`). */
   readonly answerSchema: JsonObject | null
+  /** How long the human may take; after that the model reads that no answer came. Left out for no limit. */
+  readonly timeoutSeconds?: number
 }
 
 export interface StdioSkill {

@@ -8,6 +8,9 @@ import { parseToolSchema } from './tool-schema.ts'
 
 const KINDS: readonly QuestionKind[] = ['confirm', 'ask', 'choose', 'schema']
 
+/** Seconds that a human may take; at most a year. */
+export const timeoutSchema = z.number().int().min(1).max(31_536_000)
+
 export const toolShape = {
   kind: z
     .string()
@@ -22,6 +25,7 @@ export const toolShape = {
   answerJsonSchema: z.string().optional(),
   /** What a `choose` offers; without it, the model names the options. */
   options: z.array(z.string().min(1).max(256)).min(2).max(64).optional(),
+  timeout: timeoutSchema.optional(),
 }
 const toolSchema = z.strictObject(toolShape)
 export type ToolText = z.infer<typeof toolSchema>
@@ -75,6 +79,7 @@ function printTool(tool: ToolText): InteractiveTool {
         ? inputOf(kind, offered !== null)
         : accepted(tool.inputJsonSchema, 'arguments'),
     answerSchema: answer === undefined ? offered : accepted(answer, 'answer'),
+    ...(tool.timeout === undefined ? {} : { timeoutSeconds: tool.timeout }),
   }
 }
 

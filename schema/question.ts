@@ -46,7 +46,12 @@ export function questionOf(
     toolName: call.name,
     args: call.args,
     argsHash,
+    ...timeoutOf(tool),
   }
+}
+
+function timeoutOf({ timeoutSeconds }: { readonly timeoutSeconds?: number }): Pick<Question, 'timeoutSeconds'> {
+  return timeoutSeconds === undefined ? {} : { timeoutSeconds }
 }
 
 /** The question whether a call that a rule of approval covers may be made. */
@@ -62,6 +67,7 @@ export function approvalQuestionOf(jobId: JobId, runId: RunId, call: ToolCallPar
     toolName: call.name,
     args: call.args,
     argsHash,
+    ...timeoutOf(approval),
   }
 }
 

@@ -23,6 +23,7 @@ import { openGateway } from './gateway/models.ts'
 import { schema } from './graphql/schema.ts'
 import { openServer } from './http/server.ts'
 import { openForks, type Forks } from './job/forks.ts'
+import { openDeadlines } from './job/deadlines.ts'
 import { openJobs, type Jobs } from './job/jobs.ts'
 import { openLocalMachineHost } from './local/local-machine-host.ts'
 import { openUnsafeProcessHost } from './local/unsafe-process-host.ts'
@@ -228,6 +229,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
       allowedHosts: config.publicUrl === null ? [] : [new URL(config.publicUrl).hostname],
     }),
   )
+  opened.keep(openDeadlines({ jobs, clock, log }))
   await openDevKey(applications, dataDirectory)
   await publishOwn(
     applications,

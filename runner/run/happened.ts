@@ -37,6 +37,8 @@ export function evolve(jobId: JobId, lock: Lock, before: JobRuns, fact: PlacedFa
       return proceed(state, fact.data)
     case 'answered':
       return answered(state, fact.data)
+    case 'questionExpired':
+      return changeAsked(state, fact.data.questionId, expires)
     case 'cancelRequested':
       return { ...state, canceled: true }
     case 'jobFinished':
@@ -103,9 +105,20 @@ function proceed(state: JobRuns, data: { readonly query: string | null; readonly
 }
 
 function answered(state: JobRuns, data: { readonly questionId: QuestionId; readonly value: Json }): JobRuns {
-  const place = state.asked[data.questionId]
-  if (place === undefined) return state
-  return changeCall(state, place.runId, place.callId, (call) => hears(call, data.value))
+  return changeAsked(state, data.questionId, (call) => hears(call, data.value))
+}
+
+/** Alters the call that put the question. */
+function changeAsked(state: JobRuns, questionId: QuestionId, alter: (call: Call) => Call): JobRuns {
+  const place = state.asked[questionId]
+  return place === undefined ? state : changeCall(state, place.runId, place.callId, alter)
+}
+
+function expires(call: Call): Call {
+  const { approval, path } = call
+  if (approval !== null)
+    return approval.answer === null ? { ...call, approval: { ...approval, isExpired: true } } : call
+  return path.to === 'human' && path.answer === null ? { ...call, path: { ...path, isExpired: true } } : call
 }
 
 function asks(call: Call): Call {
@@ -116,12 +129,13 @@ function asks(call: Call): Call {
 function hears(call: Call, value: Json): Call {
   const { approval, path, part } = call
   if (approval !== null) {
-    if (approval.answer !== null) return call
+    if (approval.answer !== null || approval.isExpired) return call
     const args = approvedArgs(approval, part.args, value)
     if (args === undefined) return { ...call, approval: { ...approval, answer: { value } } }
     return { ...call, approval: null, edited: args === part.args ? null : args }
   }
-  return path.to === 'human' && path.answer === null ? { ...call, path: { ...path, answer: { value } } } : call
+  const waits = path.to === 'human' && path.answer === null && !path.isExpired
+  return waits ? { ...call, path: { ...path, answer: { value } } } : call
 }
 
 /** A fork goes on where its parent stood, or asks the coordinator anew over the heads of the runs that were open. */
@@ -247,8 +261,9 @@ function callOf(
   if (rule === undefined) return { part, path, approval: null, edited: null, result: null }
   // A delegate's query is its caller's word: it is approved as it is, or not at all.
   const edits = rule.edits && path.to === 'skill'
-  const question = approvalQuestionOf(jobId, run.id, part, { edits })
-  return { part, path, approval: { question, edits, asked: false, answer: null }, edited: null, result: null }
+  const question = approvalQuestionOf(jobId, run.id, part, { ...rule, edits })
+  const approval = { question, edits, asked: false, answer: null, isExpired: false }
+  return { part, path, approval, edited: null, result: null }
 }
 
 function pathOf(
@@ -276,7 +291,7 @@ function pathOf(
       const question = questionOf(jobId, run.id, part, aim.tool)
       return question === undefined
         ? { to: 'nobody', text: `${part.name} offers a choice: pass options, a list of at least one text.` }
-        : { to: 'human', question, asked: false, answer: null }
+        : { to: 'human', question, asked: false, answer: null, isExpired: false }
     }
     default:
       return unreachable(aim)

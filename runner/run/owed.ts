@@ -19,6 +19,11 @@ export type PlacedRunFact = PlacedFact & RunFact
 /** What a model reads of a call that its human did not approve. */
 export const DENIED = 'The human did not approve this call, so it was not made. Do not make it again; find another way.'
 
+/** What a model reads of a call whose approval did not come in time, and of a question whose answer did not. */
+export const EXPIRED_APPROVAL =
+  'No human approved this call in time, so it was not made. Do not make it again; find another way.'
+export const EXPIRED_QUESTION = 'No answer came in time. Go on without it, or say what is missing.'
+
 /** `record` is a fact that follows from what is known; the others are asked of the world. */
 export type Effect =
   | { readonly type: 'record'; readonly fact: PlacedRunFact }
@@ -137,6 +142,7 @@ function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
   const { part, path, approval } = call
   if (approval !== null) {
     if (!approval.asked) return [record(run, { type: 'questionAsked', data: { question: approval.question } })]
+    if (approval.isExpired) return [returns(run, part, EXPIRED_APPROVAL, true)]
     return approval.answer === null ? [] : [returns(run, part, DENIED, true)]
   }
   switch (path.to) {
@@ -153,6 +159,7 @@ function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
     }
     case 'human': {
       if (!path.asked) return [record(run, { type: 'questionAsked', data: { question: path.question } })]
+      if (path.isExpired) return [returns(run, part, EXPIRED_QUESTION, true)]
       if (path.answer === null) return []
       const { value } = path.answer
       return [returns(run, part, typeof value === 'string' ? value : JSON.stringify(value), false, value)]

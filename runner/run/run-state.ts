@@ -17,6 +17,8 @@ export interface Asking {
   readonly question: Question
   readonly asked: boolean
   readonly answer: { readonly value: Json } | null
+  /** The time for an answer is over, and none came. */
+  readonly isExpired: boolean
 }
 
 /** Where a call of the current step leads, and how far it has come. */

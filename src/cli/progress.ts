@@ -64,6 +64,8 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
     }
     case 'answered':
       return say('event', `${margin}! answered: ${shownLine(JSON.stringify(data['value']))}`)
+    case 'questionExpired':
+      return say('warning', `${margin}! no answer came in time`)
     case 'skillFailed':
       return say('warning', `${margin}! skill ${shownLine(text(data['skill']))}: ${shown(text(data['message']))}`)
     case 'generationFailed':

@@ -19,6 +19,16 @@ export const QuestionRef = builder.objectRef<QuestionSummary>('Question').implem
     askedAt: t.expose('askedAt', { type: 'DateTime' }),
     answeredAt: t.expose('answeredAt', { type: 'DateTime', nullable: true }),
     answer: t.expose('answer', { type: 'JSON', nullable: true }),
+    dueAt: t.field({
+      type: 'DateTime',
+      nullable: true,
+      description: 'From then on it takes no answer; null when it has all the time in the world.',
+      resolve: ({ dueAt }) => dueAt ?? null,
+    }),
+    expired: t.boolean({
+      description: 'Its time was over before an answer came: an approval was denied, a tool got no answer.',
+      resolve: ({ expired }) => expired === true,
+    }),
   }),
 })
 

@@ -61,7 +61,7 @@ export function printExpertJob(job: JobSummary) {
     usage: printUsage(job.usage),
     questions: job.questions
       .filter(({ answeredAt }) => answeredAt === null)
-      .map(({ id, runId, kind, title, schema, toolName, args, argsHash }) => ({
+      .map(({ id, runId, kind, title, schema, toolName, args, argsHash, dueAt }) => ({
         id,
         runId,
         kind,
@@ -70,6 +70,7 @@ export function printExpertJob(job: JobSummary) {
         toolName,
         args,
         argsHash,
+        ...(dueAt === undefined ? {} : { dueAt: printMoment(dueAt) }),
       })),
     createdAt: printMoment(job.createdAt),
     updatedAt: printMoment(job.updatedAt),

@@ -4,7 +4,7 @@ import type { Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import { addUsage, noUsage } from '../../schema/usage.ts'
-import type { JobSummary, RunSummary } from './job-summary.ts'
+import type { JobSummary, QuestionSummary, RunSummary } from './job-summary.ts'
 
 /** The decider's state: what a list shows, and what decisions need besides. */
 export interface Job extends Omit<JobSummary, 'revision'> {
@@ -66,6 +66,8 @@ export function evolve(before: Job, event: JobChange): Job {
       return { ...job, status: 'queued', barrenAttempts: barrenNext(job, event.data.reason), progressed: false }
     case 'answered':
       return answered(job, event.data.questionId, event)
+    case 'questionExpired':
+      return expired(job, event.data.questionId, event.at)
     case 'jobContinued': {
       const maxSteps = event.data.maxSteps ?? job.maxSteps
       const open = { outcome: null, reason: null, message: null, result: null, cancelRequested: false } as const
@@ -131,7 +133,10 @@ function forked(job: Job, event: Extract<JobChange, { type: 'jobForked' }>): Job
     maxSteps: maxSteps ?? job.maxSteps,
     lockHash,
     runs: query === null ? job.runs : job.runs.map((run) => endRun(run, over)),
-    questions: query === null ? job.questions : job.questions.filter((question) => question.answeredAt !== null),
+    questions:
+      query === null
+        ? job.questions.map((question) => askedAnew(question, event.at))
+        : job.questions.filter((question) => question.answeredAt !== null),
     machine: null,
     createdAt: event.at,
     barrenAttempts: 0,
@@ -139,6 +144,11 @@ function forked(job: Job, event: Extract<JobChange, { type: 'jobForked' }>): Job
     cancelRequested: false,
     forkedFrom: { jobId: parentJobId, seq: parentSeq },
   }
+}
+
+/** A fork's human has the whole time for what the parent left open. */
+function askedAnew(question: QuestionSummary, at: number): QuestionSummary {
+  return question.answeredAt === null ? { ...question, ...dueOf(question, at) } : question
 }
 
 /** What a bundle brought goes on no more, wherever it stood. */
@@ -205,15 +215,35 @@ function endRun(run: RunSummary, ending: Pick<RunSummary, 'outcome' | 'reason' |
 
 function asked(job: Job, question: Question, askedAt: number): Job {
   if (job.questions.some((other) => other.id === question.id)) return job
-  const questions = [...job.questions, { ...question, askedAt, answeredAt: null, answer: null }]
+  const asked = { ...question, askedAt, answeredAt: null, answer: null, ...dueOf(question, askedAt) }
+  const questions = [...job.questions, asked]
   return changeRun({ ...job, questions }, question.runId, (run) => ({ ...run, status: 'waiting' }))
 }
 
+function dueOf({ timeoutSeconds }: Question, from: number): { readonly dueAt?: number } {
+  return timeoutSeconds === undefined ? {} : { dueAt: from + timeoutSeconds * 1000 }
+}
+
+/** When the first of the open questions is due, epoch ms; null for never. */
+export function nextDueAt(job: Job): number | null {
+  if (job.status === 'finished' || job.cancelRequested) return null
+  const due = job.questions.flatMap(({ answeredAt, dueAt }) => (answeredAt === null ? (dueAt ?? []) : []))
+  return due.length === 0 ? null : Math.min(...due)
+}
+
 function answered(job: Job, id: string, event: Extract<JobChange, { type: 'answered' }>): Job {
+  return closeQuestion(job, id, { answeredAt: event.at, answer: event.data.value })
+}
+
+function expired(job: Job, id: string, at: number): Job {
+  return closeQuestion(job, id, { answeredAt: at, answer: null, expired: true })
+}
+
+function closeQuestion(job: Job, id: string, closing: Partial<QuestionSummary>): Job {
   const index = job.questions.findIndex((question) => question.id === id)
   const question = job.questions[index]
-  if (question === undefined) return job
-  const questions = job.questions.with(index, { ...question, answeredAt: event.at, answer: event.data.value })
+  if (question === undefined || question.answeredAt !== null) return job
+  const questions = job.questions.with(index, { ...question, ...closing })
   const status = job.status === 'waiting' ? 'queued' : job.status
   const stillWaits = questions.some((other) => other.runId === question.runId && other.answeredAt === null)
   return changeRun({ ...job, questions, status }, question.runId, (run) =>

@@ -93,6 +93,8 @@ export interface JobLog {
 
   /** Jobs that want a machine, oldest first: queued, or running under a lease that has ended by `now` (until <= now). */
   claimable(now: number, limit: number): Promise<readonly StoredJob[]>
+  /** Jobs with an open question whose time is over at `now`, the longest over first. */
+  due(now: number, limit: number): Promise<readonly StoredJob[]>
   /** Extends a lease; false when the row's lease has another fence or is gone. Not an event: heartbeats would flood the log. */
   renew(jobId: JobId, fence: number, until: number): Promise<boolean>
 

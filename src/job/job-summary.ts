@@ -10,6 +10,10 @@ export interface QuestionSummary extends Question {
   readonly askedAt: number
   readonly answeredAt: number | null
   readonly answer: Json | null
+  /** When its time is over, epoch ms; left out when it has none. */
+  readonly dueAt?: number
+  /** Its time is over and no answer came; `answeredAt` is then when that was. */
+  readonly expired?: true
 }
 
 export interface RunSummary {

@@ -12,6 +12,7 @@
  * J9 A job fails after `barrenAttemptsMax` leases in a row that brought nothing, those of stopped servers not counted.
  * J10 The summary (steps, usage, runs, questions, tree, machine) is what the events say, each counted once.
  * J11 An imported job is history: nobody answers, continues, cancels or runs it.
+ * J12 A question with a time for its answer expires when that is over: once, whoever says so, and takes no answer then.
  */
 import type { Decider } from '../../schema/decider.ts'
 import { unreachable } from '../../schema/decider.ts'
@@ -22,6 +23,7 @@ import type { ApplicationId, JobId, QuestionId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import { refuseAnswer } from './answer.ts'
 import { barrenNext, blankJob, evolve, type Job, type JobChange } from './job-fold.ts'
+import type { QuestionSummary } from './job-summary.ts'
 import { isLive, type Lease } from './lease.ts'
 
 export { blankJob, evolve }
@@ -66,6 +68,8 @@ export type JobCommand = { readonly now: number } & (
       readonly value: Json
       readonly argsHash: Sha256 | null
     }
+  /** Anyone says that time has passed. */
+  | { readonly type: 'expireQuestions' }
   | { readonly type: 'continue'; readonly query: string | null; readonly maxSteps: number | null }
   | { readonly type: 'cancel' }
 )
@@ -102,6 +106,8 @@ export function decide(job: Job, command: JobCommand): readonly JobChange[] | Re
     }
     case 'answer':
       return answer(job, command)
+    case 'expireQuestions':
+      return expireQuestions(job, now)
     case 'continue':
       return proceed(job, command)
     case 'cancel':
@@ -175,6 +181,7 @@ const KEEPER_ONLY: ReadonlySet<string> = new Set<JobFact['type']>([
   'leaseGranted',
   'leaseExpired',
   'answered',
+  'questionExpired',
   'jobContinued',
   'cancelRequested',
   'jobRested',
@@ -217,12 +224,30 @@ function answer(job: Job, command: CommandOf<'answer'>): readonly JobChange[] | 
   const { now, questionId, value, argsHash } = command
   const question = job.questions.find((question) => question.id === questionId)
   if (question === undefined) return refuse('question_not_found', `job ${job.id} has no question ${questionId}`)
+  if (question.expired === true || isDue(question, now))
+    return refuse('question_expired', `question ${questionId} was to be answered by ${momentOf(question.dueAt)}`)
   if (question.answeredAt !== null) return refuse('question_answered', `question ${questionId} has been answered`)
   if (job.status === 'finished') return refuse('job_finished', `job ${job.id} has finished`)
   if (job.cancelRequested) return refuse('job_canceled', `job ${job.id} is being canceled`)
   if (argsHash !== null && argsHash !== question.argsHash)
     return refuse('args_hash_mismatch', `question ${questionId} asks about ${question.argsHash}, not ${argsHash}`)
   return refuseAnswer(question, value) ?? [change(now, { type: 'answered', data: { questionId, value } })]
+}
+
+/** What is due in a job that has ended or is being canceled is over with it. */
+function expireQuestions(job: Job, now: number): readonly JobChange[] {
+  if (job.status === 'finished' || job.cancelRequested) return []
+  return job.questions
+    .filter((question) => isDue(question, now))
+    .map(({ id }) => change(now, { type: 'questionExpired', data: { questionId: id } }))
+}
+
+function isDue({ answeredAt, dueAt }: QuestionSummary, now: number): boolean {
+  return answeredAt === null && dueAt !== undefined && dueAt <= now
+}
+
+function momentOf(at: number | undefined): string {
+  return at === undefined ? 'a time that has passed' : new Date(at).toISOString()
 }
 
 function proceed(job: Job, command: CommandOf<'continue'>): readonly JobChange[] | Refusal {

@@ -63,6 +63,9 @@ export interface Jobs {
    */
   watch(applicationId: ApplicationId, jobId: JobId, after: number, signal: AbortSignal): AsyncIterable<JobEvent | Delta>
 
+  /** Closes the questions whose time is over, of some jobs at most; gives how many jobs it changed. */
+  expireQuestions(): Promise<number>
+
   // -- for whoever drives machines
   /** Grants a lease on the oldest job that wants a machine; undefined when there is none. */
   claim(holder: string): Promise<Attempt | undefined>
@@ -229,6 +232,26 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     }
   }
 
+  async function expireQuestions(): Promise<number> {
+    const due = await log.due(clock.now(), CANDIDATES)
+    let changed = 0
+    for (const stored of due) {
+      const now = clock.now()
+      const changes = decide(stored.job, { type: 'expireQuestions', now })
+      if (isRefusal(changes) || changes.length === 0) continue
+      const { id } = stored.job
+      const events = chain(id, stored.head.revision, stored.head.hash, now, changes)
+      try {
+        await log.append(stored.head, replay({ initial: stored.job, evolve }, events), events, null)
+        changed += 1
+      } catch (error) {
+        // Somebody else was faster: an answer, the machine, or another process that saw the same time pass.
+        if (!(error instanceof PlatformError) || error.code !== 'revision_conflict') throw error
+      }
+    }
+    return changed
+  }
+
   async function claim(holder: string): Promise<Attempt | undefined> {
     for (let retries = 0; retries <= limits.conflictRetriesMax; retries++) {
       const candidates = await log.claimable(clock.now(), CANDIDATES)
@@ -270,6 +293,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     },
     watch: (applicationId, jobId, after, signal) => watchJob({ log, hub }, applicationId, jobId, after, signal),
 
+    expireQuestions,
     claim,
     async record(attempt, events) {
       const held = ours(attempt)

@@ -3,7 +3,8 @@
  *
  * A1 A machine proposes facts of runs that its job has, in the place where each run is.
  * A2 A call returns once, and only a call that was made.
- * A3 What a human answers comes from the log: no answer can be forged, and no question can say other than the call.
+ * A3 What a human answers comes from the log: no answer can be forged, none can be said not to have come, and no
+ *    question can say other than the call.
  * A4 A run completes only with the text that its model wrote, and only when that is what its expert owes; a text that
  *    is not is rejected as often as the rule says, in the very words.
  * A5 A delegate runs only what its caller called, as deep as the limit.
@@ -58,6 +59,7 @@ export class Admission {
   readonly #runs = new Map<RunId, RunPlace>()
   readonly #roots: RunId[] = []
   readonly #answers = new Map<QuestionId, Json>()
+  readonly #expired = new Set<QuestionId>()
   /** Names of the tools that a skill said it has, by expert and skill. */
   readonly #listed = new Map<string, ReadonlySet<string>>()
   /** Calls that this machine was permitted to make. */
@@ -129,6 +131,9 @@ export class Admission {
         return this.#continue(fact.data.query, fact.data.maxSteps)
       case 'answered':
         this.#answers.set(fact.data.questionId, fact.data.value)
+        return
+      case 'questionExpired':
+        this.#expired.add(fact.data.questionId)
         return
       case 'jobForked':
         return this.#fork(fact.data.query, fact.data.maxSteps)
@@ -373,6 +378,7 @@ export class Admission {
     if (interactiveTool(expert, call.part) !== undefined) {
       if (call.questionId === undefined) return result.isError ? undefined : `call ${result.callId} has not been asked`
       const answer = this.#answers.get(call.questionId)
+      if (answer === undefined && this.#expired.has(call.questionId) && result.isError) return undefined
       if (answer === undefined) return `question ${call.questionId} has no answer`
       const isIt = canonical(answer) === canonical(result.structured ?? null) && !result.isError
       return isIt ? undefined : `the result of ${result.callId} is not the answer to ${call.questionId}`
@@ -389,7 +395,8 @@ export class Admission {
   /** A call fails that was made or denied, or one that aims at nothing, which needs no approval. */
   #mayFail(run: RunPlace, expert: LockedExpert, call: OpenCall): boolean {
     if (approvalOf(expert, call.part) === undefined) return true
-    if (call.questionId !== undefined) return this.#answers.has(call.questionId)
+    const { questionId } = call
+    if (questionId !== undefined) return this.#answers.has(questionId) || this.#expired.has(questionId)
     return !this.#aims(run, expert, call.part)
   }
 
@@ -441,7 +448,7 @@ function isSame(one: Json | undefined, other: Json | undefined): boolean {
 function approvalOf(expert: LockedExpert, call: ToolCallPart): Approval | undefined {
   if (interactiveTool(expert, call) !== undefined || isBaseCall(expert, call)) return undefined
   const approval = approvalFor(expert.approvals, call.name, call.args)
-  return approval === undefined || aliasOf(call) === undefined ? approval : { edits: false }
+  return approval === undefined || aliasOf(call) === undefined ? approval : { ...approval, edits: false }
 }
 
 function aliasOf(call: ToolCallPart): string | undefined {

@@ -311,7 +311,7 @@ class Keeper {
   /** Every event that is in the log now, own and others'. */
   #see(event: JobEvent): void {
     this.#generations.see(event)
-    if (event.type === 'answered') {
+    if (event.type === 'answered' || event.type === 'questionExpired') {
       this.#admission.take(event)
       this.#machine.send({ type: 'recorded', event })
     } else if (event.type === 'generated') this.#admission.take(event)

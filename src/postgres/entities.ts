@@ -47,8 +47,13 @@ export const JobEntity = defineEntity({
     leaseHolder: p.text().nullable(),
     leaseFence: p.integer().nullable(),
     leaseUntil: moment().nullable(),
+    dueAt: moment().nullable(),
   },
   indexes: [
+    {
+      name: 'jobs_due',
+      expression: `create index "jobs_due" on "jobs" ("due_at") where due_at is not null`,
+    },
     { name: 'jobs_newest', properties: ['applicationId', 'id'] },
     {
       name: 'jobs_claimable',

@@ -11,6 +11,7 @@ import type { JobEvent } from '../../schema/event.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Idempotency, JobFilter, JobLog, LogHead, StoredJob } from '../job/job-log.ts'
+import { nextDueAt } from '../job/job-fold.ts'
 import type { Job } from '../job/job.ts'
 import type { Lease } from '../job/lease.ts'
 import { brokenConstraint, retrying, type Sql } from './sql.ts'
@@ -32,8 +33,8 @@ const CREATE = `
     select $2, decode($9, 'hex'), decode($10, 'hex'), $1 where $9::text is not null
     on conflict do nothing returning 1
   ), job as (
-    insert into jobs (id, application_id, user_id, status, expert_name, state, revision, head_hash, lock_hash)
-    select $1, $2, $3, $4, $5, $6::json, $7, decode($8, 'hex'), decode($11, 'hex')
+    insert into jobs (id, application_id, user_id, status, expert_name, state, revision, head_hash, lock_hash, due_at)
+    select $1, $2, $3, $4, $5, $6::json, $7, decode($8, 'hex'), decode($11, 'hex'), $22::bigint
     where $9::text is null or exists (select from idempotency) returning id
   )
   insert into job_events (${EVENT_COLUMNS})
@@ -41,7 +42,7 @@ const CREATE = `
 
 const APPEND = `
   with job as (
-    update jobs set status = $4, state = $5::json, revision = $6, head_hash = decode($7, 'hex'),
+    update jobs set status = $4, state = $5::json, revision = $6, head_hash = decode($7, 'hex'), due_at = $26::bigint,
       lease_holder = case when $8::boolean then $9 else lease_holder end,
       lease_fence = case when $8::boolean then $10 else lease_fence end,
       lease_until = case when $8::boolean then $11 else lease_until end
@@ -68,6 +69,7 @@ const CLAIMABLE = `
   select ${JOB_COLUMNS} from jobs
   where status in ('queued', 'running') and (status = 'queued' or lease_until is null or lease_until <= $1)
   order by id limit $2`
+const DUE = `select ${JOB_COLUMNS} from jobs where due_at <= $1 order by due_at limit $2`
 const RENEW = 'update jobs set lease_until = $3 where id = $1 and lease_fence = $2 returning id'
 const READ = `
   select job_id, seq, v, type, run_id, expert_key, step_number, at::float8 as at, data,
@@ -168,7 +170,7 @@ export class PostgresJobLog implements JobLog {
     const request = idempotency === null ? [null, null] : [sha256(idempotency.key), idempotency.requestHash]
     const { id, applicationId, userId, status, expertKey } = job
     const facts = [id, applicationId, textOf(userId), status, nameOf(expertKey), JSON.stringify(job), revision, hash]
-    const values = [...facts, ...request, lockHash, ...columnsOf(events)]
+    const values = [...facts, ...request, lockHash, ...columnsOf(events), nextDueAt(job)]
     const written = await retrying(this.#clock, async (attempt) => {
       try {
         return (await this.#sql.query(CREATE, values)).length > 0
@@ -199,7 +201,7 @@ export class PostgresJobLog implements JobLog {
     const leased = [lease !== undefined, lease?.holder ?? null, lease?.fence ?? null, lease?.until ?? null, fence, at]
     const request = idempotency ? [sha256(idempotency.key), idempotency.requestHash] : [null, null]
     const facts = [job.id, expected.revision, expected.hash, job.status, JSON.stringify(job), revision, hash]
-    const values = [...facts, ...leased, ...request, ...columnsOf(events)]
+    const values = [...facts, ...leased, ...request, ...columnsOf(events), nextDueAt(job)]
     await retrying(this.#clock, async (attempt) => {
       try {
         if ((await this.#sql.query(APPEND, values)).length > 0) return
@@ -261,6 +263,10 @@ export class PostgresJobLog implements JobLog {
 
   async claimable(now: number, limit: number): Promise<readonly StoredJob[]> {
     return (await this.#rows<JobRow>(CLAIMABLE, [now, limit])).map(storedOf)
+  }
+
+  async due(now: number, limit: number): Promise<readonly StoredJob[]> {
+    return (await this.#rows<JobRow>(DUE, [now, limit])).map(storedOf)
   }
 
   async renew(jobId: JobId, fence: number, until: number): Promise<boolean> {

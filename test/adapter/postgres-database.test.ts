@@ -6,6 +6,7 @@ import { Secret } from '../../schema/secret.ts'
 import { openLog } from '../../src/log.ts'
 import { connect, openDatabase, openPglite, type Database } from '../../src/postgres/database.ts'
 import { ENTITIES } from '../../src/postgres/entities.ts'
+import { MIGRATIONS } from '../../src/postgres/migrations/list.ts'
 import { openTestDatabase, quietLog, realClock, type TestDatabase } from '../support/database.ts'
 
 const options = { log: quietLog, clock: realClock }
@@ -48,7 +49,7 @@ describe('a database', () => {
     await admin.sql.query('create schema public')
     const all = await Promise.all(Array.from({ length: 4 }, async () => connect('server', config, options)))
     all.forEach(keep)
-    expect(await admin.sql.query('select name from migrations')).toEqual([{ name: '0001-first-tables' }])
+    expect(await admin.sql.query('select name from migrations')).toEqual(MIGRATIONS.map(({ name }) => ({ name })))
   })
 
   it('outlives connections that are cut while idle and while busy', async () => {

@@ -359,6 +359,36 @@ export function jobLogContract(subject: string, open: () => Promise<JobLogSubjec
       })
     })
 
+    describe('deadlines', () => {
+      const asking = async (n: number, timeoutSeconds: number | null) => {
+        const queued = await put(n)
+        const grant = { type: 'grant', now: 2000, holder: HOLDER, lease: null, barrenAttemptsMax: 5 } as const
+        const held = tell(queued, grant)
+        const root = runIdOf(jobIdOf(n))
+        const question = aQuestion(jobIdOf(n), root, 'q', timeoutSeconds === null ? {} : { timeoutSeconds })
+        const events = [runStarted(root), questionAsked(question)]
+        const asked = tell(held, { type: 'record', now: 3000, fence: 1, events })
+        const rested = tell(asked, { type: 'rest', now: 3000, fence: 1, barrenAttemptsMax: 5 })
+        await log.append(queued.head, rested.job, rested.events.slice(queued.events.length), null)
+        return rested
+      }
+      const dueAt = async (now: number) => (await log.due(now, 10)).map(({ job }) => job.id)
+
+      it('offer the jobs whose question is due, the longest due first, until it is closed', async () => {
+        const late = await asking(1, 20)
+        await asking(2, 10)
+        await asking(3, null)
+        await put(4)
+        expect(await dueAt(12_999)).toEqual([])
+        expect(await dueAt(13_000)).toEqual([jobIdOf(2)])
+        expect(await dueAt(23_000)).toEqual([jobIdOf(2), jobIdOf(1)])
+        expect((await log.due(23_000, 1)).map(({ job }) => job.id)).toEqual([jobIdOf(2)])
+        const closed = tell(late, { type: 'expireQuestions', now: 23_000 })
+        await log.append(late.head, closed.job, closed.events.slice(late.events.length), null)
+        expect(await dueAt(23_000)).toEqual([jobIdOf(2)])
+      })
+    })
+
     describe('wake-ups', () => {
       it('wake a watcher after an append, by this process or another, until it stops', async () => {
         for (const [n, writer] of [log, opened.other].entries()) {

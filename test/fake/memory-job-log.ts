@@ -3,6 +3,7 @@ import { PlatformError } from '../../schema/error.ts'
 import type { JobEvent } from '../../schema/event.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Idempotency, JobFilter, JobLog, StoredJob } from '../../src/job/job-log.ts'
+import { nextDueAt } from '../../src/job/job-fold.ts'
 import { isLive } from '../../src/job/lease.ts'
 
 export interface MemoryJobLog extends JobLog {
@@ -124,6 +125,16 @@ export function memoryJobLog(): MemoryJobLog {
         .toSorted((a, b) => (a.job.id < b.job.id ? -1 : 1))
         .slice(0, limit)
         .map((stored) => structuredClone(stored))
+    },
+
+    async due(now, limit) {
+      await enter('due')
+      return [...rows.values()]
+        .flatMap((stored) => ({ stored, dueAt: nextDueAt(stored.job) }))
+        .filter(({ dueAt }) => dueAt !== null && dueAt <= now)
+        .toSorted((a, b) => (a.dueAt ?? 0) - (b.dueAt ?? 0))
+        .slice(0, limit)
+        .map(({ stored }) => structuredClone(stored))
     },
 
     async renew(jobId, fence, until) {

@@ -3,6 +3,8 @@ import type { Fault } from './fault.ts'
 
 const output = ['test/run/output.test.ts', 'test/schema/output.test.ts']
 
+const expiry = ['test/job/expire-questions.test.ts', 'test/pool/expiry.test.ts', 'test/run/run.test.ts']
+
 export const faults: readonly Fault[] = [
   {
     name: 'a machine may complete a run with what its expert does not owe',
@@ -45,5 +47,55 @@ export const faults: readonly Fault[] = [
     find: 'block?.[1] === undefined || others.length > 0',
     replace: 'block?.[1] === undefined',
     tests: output,
+  },
+  {
+    name: 'an answer counts that came when its time was over',
+    file: 'src/job/job.ts',
+    find: 'if (question.expired === true || isDue(question, now))',
+    replace: 'if (question.expired === true)',
+    tests: expiry,
+  },
+  {
+    name: 'a question expires a moment too late',
+    file: 'src/job/job.ts',
+    find: 'dueAt !== undefined && dueAt <= now',
+    replace: 'dueAt !== undefined && dueAt < now',
+    tests: expiry,
+  },
+  {
+    name: 'one question that is due takes the others along',
+    file: 'src/job/job.ts',
+    find: '.filter((question) => isDue(question, now))',
+    replace: '.filter((question) => question.answeredAt === null)',
+    tests: expiry,
+  },
+  {
+    name: 'a job whose question expired stays waiting',
+    file: 'src/job/job-fold.ts',
+    find: 'return closeQuestion(job, id, { answeredAt: at, answer: null, expired: true })',
+    replace:
+      'return { ...closeQuestion(job, id, { answeredAt: at, answer: null, expired: true }), status: job.status }',
+    tests: expiry,
+  },
+  {
+    name: 'a machine may say that a question has expired',
+    file: 'src/pool/admission.ts',
+    find: 'answer === undefined && this.#expired.has(call.questionId) && result.isError',
+    replace: 'answer === undefined && result.isError',
+    tests: expiry,
+  },
+  {
+    name: 'an approval that nobody gave in time is a yes',
+    file: 'runner/run/happened.ts',
+    find: '? { ...call, approval: { ...approval, isExpired: true } } : call',
+    replace: '? { ...call, approval: null } : call',
+    tests: expiry,
+  },
+  {
+    name: 'a machine that works on does not hear that a question expired',
+    file: 'src/pool/keeper.ts',
+    find: "event.type === 'answered' || event.type === 'questionExpired'",
+    replace: "event.type === 'answered'",
+    tests: expiry,
   },
 ]

@@ -59,7 +59,7 @@ const scripts = fc.record({
 })
 
 const RULES = [
-  { tool: 'files/read', args: {}, edits: true },
+  { tool: 'files/read', args: {}, edits: true, timeoutSeconds: 60 },
   { tool: 'delegate/reader', args: {}, edits: false },
   { tool: 'human/*', args: {}, edits: false },
   { tool: 'base/*', args: {}, edits: false },

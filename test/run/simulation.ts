@@ -148,7 +148,9 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
       const open = openQuestions(log.slice(log.findLastIndex((fact) => fact.type === 'jobFinished') + 1))
       const question = open[choose(open.length)]
       if (standing(state) !== 'rested' || question === undefined) break
-      record(jobFact({ type: 'answered', data: { questionId: question.id, value: question.value } }))
+      const { id: questionId, value, expires } = question
+      if (expires) record(jobFact({ type: 'questionExpired', data: { questionId } }))
+      else record(jobFact({ type: 'answered', data: { questionId, value } }))
       continue
     }
     const keys = [...inFlight.keys()]
@@ -225,15 +227,26 @@ function perform(
   }
 }
 
-function openQuestions(log: readonly PlacedFact[]): readonly { readonly id: QuestionId; readonly value: Json }[] {
-  const answered = new Set(log.flatMap((fact) => (fact.type === 'answered' ? [fact.data.questionId] : [])))
-  return log.flatMap((fact): { readonly id: QuestionId; readonly value: Json }[] => {
+interface OpenQuestion {
+  readonly id: QuestionId
+  readonly value: Json
+  readonly expires: boolean
+}
+
+/** A question that may expire does so as often as not. */
+function openQuestions(log: readonly PlacedFact[]): readonly OpenQuestion[] {
+  const answered = new Set(
+    log.flatMap((fact) => (fact.type === 'answered' || fact.type === 'questionExpired' ? [fact.data.questionId] : [])),
+  )
+  return log.flatMap((fact): readonly OpenQuestion[] => {
     if (fact.type !== 'questionAsked' || answered.has(fact.data.question.id)) return []
-    const { id, kind, schema } = fact.data.question
+    const { id, kind, schema, timeoutSeconds } = fact.data.question
+    const expires = timeoutSeconds !== undefined && drawn(2, id, 'late') === 0
     const options = schema['enum']
-    if ('anyOf' in schema && drawn(3, id) === 0) return [{ id, value: { approved: true, args: { path: 'edited' } } }]
+    if ('anyOf' in schema && drawn(3, id) === 0)
+      return [{ id, value: { approved: true, args: { path: 'edited' } }, expires }]
     const value = kind === 'confirm' ? drawn(2, id) === 0 : String(Array.isArray(options) ? options[0] : 'x')
-    return [{ id, value }]
+    return [{ id, value, expires }]
   })
 }
 

@@ -31,7 +31,13 @@ export const human: LockedSkill & { readonly tools: Readonly<Record<string, Inte
   rule: null,
   tools: {
     approve: { kind: 'confirm', description: 'May I change this?', inputSchema: input, answerSchema: null },
-    choose: { kind: 'choose', description: 'Which one?', inputSchema: { type: 'object' }, answerSchema: null },
+    choose: {
+      kind: 'choose',
+      description: 'Which one?',
+      inputSchema: { type: 'object' },
+      answerSchema: null,
+      timeoutSeconds: 60,
+    },
   },
 }
 

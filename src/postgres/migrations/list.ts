@@ -1,4 +1,8 @@
 /** The migrations in order. A name is what the database remembers: never rename, edit or reorder one that was released. */
 import { FirstTables } from './0001-first-tables.ts'
+import { DueQuestions } from './0002-due-questions.ts'
 
-export const MIGRATIONS = [{ name: '0001-first-tables', class: FirstTables }]
+export const MIGRATIONS = [
+  { name: '0001-first-tables', class: FirstTables },
+  { name: '0002-due-questions', class: DueQuestions },
+]
