@@ -322,7 +322,7 @@ async function lockStdio(
     ? await ground.closures.resolve(name, version)
     : lonePackage(name, version, integrity)
   if ('refused' in packages) return packages
-  const { args, pick, omit, rule, requiredEnv, allowedDomains, lazyInit, required } = skill
+  const { args, pick, omit, rule, requiredEnv, allowedDomains, lazyInit, required, effects } = skill
   return {
     type: 'mcpStdioSkill',
     installHash: hashInstallation(packages),
@@ -336,6 +336,7 @@ async function lockStdio(
     allowedDomains,
     lazyInit,
     ...(required ? { required } : {}),
+    ...(Object.keys(effects).length === 0 ? {} : { effects }),
   }
 }
 

@@ -156,6 +156,7 @@ const question = z.object({
   args: json,
   argsHash: hash,
   timeoutSeconds: z.int().min(1).exactOptional(),
+  purpose: z.enum(['outcome']).exactOptional(),
 }) satisfies z.ZodType<Question>
 
 // ---- facts that a machine may propose
@@ -242,7 +243,7 @@ const otherRequest = z.discriminatedUnion('method', [
     type: z.literal('request'),
     id: count,
     method: z.literal('permit'),
-    params: z.object({ expertKey: name, toolName: name, argsHash: hash }),
+    params: z.object({ expertKey: name, toolName: name, argsHash: hash, callKey: hash.exactOptional() }),
   }),
 ])
 const request = z.discriminatedUnion('method', [generate, otherRequest])

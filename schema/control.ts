@@ -116,12 +116,14 @@ export interface SecretsParams {
   readonly skill: string
 }
 
-/** A call that waits for leave. From the supervisor only, when a rule of approval covers the call. */
+/** A call that waits for leave. From the supervisor only, when a rule of approval covers the call, or it may be made once. */
 export interface PermitParams {
   readonly expertKey: string
   /** `skill/tool`. */
   readonly toolName: string
   readonly argsHash: Sha256
+  /** Which of its calls it is (schema/effect.ts); a call that may be made once is not permitted without. */
+  readonly callKey?: Sha256
 }
 
 export type RequestLine =

@@ -2,7 +2,7 @@
  * What happened in a job: facts in the past tense, never changed, each with a version (`v`) so that old logs stay readable.
  *
  * Who writes what. The control plane alone writes the events of JobFact and `generated`, `generationFailed`,
- * `workspaceChanged`; a machine may propose only those of RunFact. A line from a machine with any other type is dropped.
+ * `workspaceChanged`, `callStarted`; a machine may propose only those of RunFact. A line from a machine with any other type is dropped.
  */
 import { canonical, sha256, type Sha256 } from './hash.ts'
 import type { JobId, QuestionId, RunId } from './id.ts'
@@ -29,6 +29,8 @@ export interface MachineFacts {
 }
 
 export type QuestionKind = 'confirm' | 'ask' | 'choose' | 'schema'
+/** Why a job asks, where it is not a tool's own question: `outcome` asks what came of a call. */
+export type QuestionPurpose = 'outcome'
 
 /** A question put to the job's human. Its id follows from job, run, call and arguments: asked again, it is the same. */
 export interface Question {
@@ -44,6 +46,8 @@ export interface Question {
   readonly argsHash: Sha256
   /** How long after it was asked it may be answered; left out for no limit. */
   readonly timeoutSeconds?: number
+  /** Left out for the question of an interactive tool, and for an approval. */
+  readonly purpose?: QuestionPurpose
 }
 
 /** What happens to a job as a whole. */
@@ -130,6 +134,11 @@ export type HostFact =
       readonly data: { readonly code: string; readonly message: string; readonly model: string }
     }
   | { readonly type: 'workspaceChanged'; readonly data: { readonly treeHash: Sha256 } }
+  /** A call that may be made once is about to be: what comes of it is unknown until it returns. */
+  | {
+      readonly type: 'callStarted'
+      readonly data: { readonly callId: string; readonly effect: 'once'; readonly argsHash: Sha256 }
+    }
 
 /** What a machine may propose. */
 export type RunFact =

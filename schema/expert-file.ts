@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { matchesGlob } from './approval.ts'
 import { baseSchema, checkChoice, printChoice } from './base-choice.ts'
 import { DOMAIN, domainFault } from './domain.ts'
+import { CALL_EFFECTS } from './effect.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
 import { isFaults, readToml, valueAt, type Complaint, type Fault } from './toml-file.ts'
@@ -56,6 +57,13 @@ const skillParts = {
   description: z.string().max(DESCRIPTION_CHARACTERS_MAX).optional(),
   rule: z.string().max(INSTRUCTION_BYTES_MAX).optional(),
 }
+const effects = z.record(
+  z
+    .string()
+    .regex(/^[\w.*?-]{1,64}$/, 'must be a tool of the skill or a glob over them, such as "send_mail" or "read_*"'),
+  z.enum(CALL_EFFECTS, { error: () => 'must be "pure", "idempotent" or "once"' }),
+  { error: () => 'must be a table of tools, such as send_mail = "once"' },
+)
 const toolParts = { pick: z.array(toolName).max(256).optional(), omit: z.array(toolName).max(256).optional() }
 
 const stdioSkill = z.strictObject({
@@ -74,6 +82,7 @@ const stdioSkill = z.strictObject({
   lazyInit: z.boolean().optional(),
   pin: z.boolean().optional(),
   required: z.boolean().optional(),
+  effects: effects.optional(),
 })
 const endpoint = z
   .string()
@@ -319,7 +328,15 @@ function checkStdioSkill(skill: StdioText, path: readonly string[]): readonly Co
   const both = (skill.pick ?? []).filter((tool) => skill.omit?.includes(tool))
   for (const tool of both)
     complaints.push({ path: [...path, 'omit'], words: `omits ${brief(tool)}, which pick asks for; decide` })
+  for (const tool of Object.keys(skill.effects ?? {}).filter((name) => !isOffered(skill, name)))
+    complaints.push({ path: [...path, 'effects', tool], words: 'names no tool that is on offer; correct or remove it' })
   return complaints
+}
+
+/** Whether a name or a glob may mean a tool that `pick` and `omit` leave. */
+function isOffered({ pick, omit = [] }: StdioText, tool: string): boolean {
+  if (pick !== undefined) return pick.some((picked) => matchesGlob(tool, picked))
+  return !omit.includes(tool)
 }
 
 /** Package, spec and arguments as meant, or what is wrong: the origin also writes `npx` with the package in args. */
@@ -405,6 +422,6 @@ function printSkill(skill: SkillText): Skill {
   if (skill.type !== 'mcpStdioSkill') return { type: skill.type, endpoint: skill.endpoint, ...tools, rule }
   const command = commandOf(skill)
   if (typeof command === 'string') throw new TypeError(`a checked skill has no package: ${command}`)
-  const { requiredEnv = [], allowedDomains = [], lazyInit = true, pin = true, required = false } = skill
-  return { type: skill.type, ...command, ...tools, rule, requiredEnv, allowedDomains, lazyInit, pin, required }
+  const { requiredEnv = [], allowedDomains = [], lazyInit = true, pin = true, required = false, effects = {} } = skill
+  return { type: skill.type, ...command, ...tools, rule, requiredEnv, allowedDomains, lazyInit, pin, required, effects }
 }

@@ -4,6 +4,7 @@
  */
 import type { ApprovalRule } from './approval.ts'
 import type { BaseChoice } from './base-choice.ts'
+import type { EffectTable } from './effect.ts'
 import type { JsonObject } from './json.ts'
 import type { QuestionKind } from './event.ts'
 import type { OutputRule } from './output.ts'
@@ -35,6 +36,8 @@ export interface StdioSkill {
   readonly pin: boolean
   /** Whether a run fails when the skill does. */
   readonly required: boolean
+  /** What may happen when a call of each tool is made again; {} says nothing of any. */
+  readonly effects: EffectTable
 }
 
 /** A skill on the network: part of the grammar; refused at publish until a gateway can reach it. */

@@ -4,6 +4,7 @@
  */
 import type { ApprovalRule } from './approval.ts'
 import type { BaseTools } from './base-tool.ts'
+import type { EffectTable } from './effect.ts'
 import type { ExpertKey } from './expert-key.ts'
 import type { InteractiveTool } from './expert.ts'
 import type { ToolDefinition } from './message.ts'
@@ -48,6 +49,8 @@ export interface LockedStdioSkill {
   readonly unpinned?: string
   /** A run of the expert fails when this skill does; left out when the model is told and goes on. */
   readonly required?: true
+  /** What may happen when a call of each tool is made again; left out when the author says nothing. */
+  readonly effects?: EffectTable
 }
 
 export interface LockedInteractiveSkill {

@@ -114,7 +114,7 @@ function strings(value: Json | undefined): readonly string[] | undefined {
 }
 
 /** Plain text: the tool's description, then its arguments, one a line. */
-function titleOf(description: string, args: Json): string {
+export function titleOf(description: string, args: Json): string {
   const named = isJsonObject(args) ? Object.entries(args) : args === null ? [] : [['value', args] as const]
   const lines = named
     .filter(([name]) => name !== 'options')

@@ -4,6 +4,7 @@ import { baseTurn } from '../../schema/base-tool.ts'
 import { queryMessage, resultsMessage, type PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
+import type { Question } from '../../schema/event.ts'
 import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
@@ -12,6 +13,7 @@ import { approvalQuestionOf, delegateRunId, questionOf } from '../../schema/ques
 import { servedSkillOf } from '../../schema/tool-pin.ts'
 import { aimOf, skillsToList } from './catalog.ts'
 import { DEPTH_MAX, isLast, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
+import { begins, hearsOutcome, isDoubted, losesMachine, onceOf } from './once.ts'
 
 /** Before a job's first event. */
 export const initial: JobRuns = {
@@ -41,6 +43,8 @@ export function evolve(jobId: JobId, lock: Lock, before: JobRuns, fact: PlacedFa
       return changeAsked(state, fact.data.questionId, expires)
     case 'cancelRequested':
       return { ...state, canceled: true }
+    case 'leaseGranted':
+      return losesMachine(jobId, state)
     case 'jobFinished':
       return endAll(state, fact.data)
     case 'jobForked':
@@ -73,8 +77,10 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
     case 'questionAsked': {
       const { question } = fact.data
       const asked = { ...state.asked, [question.id]: { runId: run.id, callId: question.callId } }
-      return changeCall({ ...state, asked }, run.id, question.callId, asks)
+      return changeCall({ ...state, asked }, run.id, question.callId, (call) => asks(call, question))
     }
+    case 'callStarted':
+      return changeCall(state, run.id, fact.data.callId, begins)
     case 'toolReturned':
       return returned(state, run, fact.data.result)
     case 'outputRejected':
@@ -121,13 +127,15 @@ function expires(call: Call): Call {
   return path.to === 'human' && path.answer === null ? { ...call, path: { ...path, isExpired: true } } : call
 }
 
-function asks(call: Call): Call {
+function asks(call: Call, question: Question): Call {
+  if (question.purpose === 'outcome') return isDoubted(call, question)
   if (call.approval !== null) return { ...call, approval: { ...call.approval, asked: true } }
   return call.path.to === 'human' ? { ...call, path: { ...call.path, asked: true } } : call
 }
 
 function hears(call: Call, value: Json): Call {
   const { approval, path, part } = call
+  if (call.once !== null && call.once.asking !== null) return hearsOutcome(call, value)
   if (approval !== null) {
     if (approval.answer !== null || approval.isExpired) return call
     const args = approvedArgs(approval, part.args, value)
@@ -230,7 +238,7 @@ function generated(
     .map((part): Call => {
       const answer = base?.answers.get(part.callId)
       if (answer === undefined) return callOf(jobId, lock, expert, state, run, part)
-      return { part, path: { to: 'base', answer }, approval: null, edited: null, result: null }
+      return { part, path: { to: 'base', answer }, approval: null, once: null, edited: null, result: null }
     })
   const next: Run = {
     ...run,
@@ -258,12 +266,13 @@ function callOf(
   const path = pathOf(jobId, lock, expert, state, run, part)
   const acts = path.to === 'skill' || path.to === 'delegate'
   const rule = acts ? approvalFor(expert?.approvals, part.name, part.args) : undefined
-  if (rule === undefined) return { part, path, approval: null, edited: null, result: null }
+  const once = onceOf(expert, path)
+  if (rule === undefined) return { part, path, approval: null, once, edited: null, result: null }
   // A delegate's query is its caller's word: it is approved as it is, or not at all.
   const edits = rule.edits && path.to === 'skill'
   const question = approvalQuestionOf(jobId, run.id, part, { ...rule, edits })
   const approval = { question, edits, asked: false, answer: null, isExpired: false }
-  return { part, path, approval, edited: null, result: null }
+  return { part, path, approval, once, edited: null, result: null }
 }
 
 function pathOf(

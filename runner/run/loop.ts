@@ -5,7 +5,8 @@ import { effectKey, standing, type Effect, type JobRuns, type PlacedRunFact } fr
 
 /** What performing an effect brought: facts to propose, and facts that the control plane has recorded already. */
 export interface Performed {
-  readonly proposed: readonly PlacedRunFact[]
+  /** As a function, of the state once it is performed. */
+  readonly proposed: readonly PlacedRunFact[] | ((state: JobRuns) => readonly PlacedRunFact[])
   readonly recorded: readonly PlacedFact[]
 }
 
@@ -59,7 +60,8 @@ export function openLoop(core: Process<JobRuns, PlacedFact, Effect>, state: JobR
         if (effect.type !== 'listTools') performed.add(key)
         const owed = core.pending(now).find((one) => effectKey(one) === key)
         for (const fact of recorded) now = core.evolve(now, fact)
-        for (const fact of proposed) if (owed !== undefined) propose(placed(fact, owed, now))
+        const facts = typeof proposed === 'function' ? proposed(now) : proposed
+        for (const fact of facts) if (owed !== undefined) propose(placed(fact, owed, now))
         advance()
       },
       (error: unknown) => end(() => reject(error)),

@@ -13,6 +13,7 @@ import { isOutputFault, readOutput, rejectionOwed } from '../../schema/output.ts
 import { rootRunId } from '../../schema/question.ts'
 import { catalogOf, skillsToList } from './catalog.ts'
 import { isLast, type Call, type JobRuns, type Path, type Run } from './run-state.ts'
+import { owedInDoubt } from './once.ts'
 
 export type PlacedRunFact = PlacedFact & RunFact
 
@@ -46,6 +47,8 @@ export type Effect =
       readonly call: ToolCallPart
       /** The arguments are a human's, not the model's. */
       readonly isEdited: boolean
+      /** How often a human had it made again. */
+      readonly retries: number
     }
 
 /** Names what is asked of the world, so that it is not asked twice at once; undefined for `record`. */
@@ -58,7 +61,7 @@ export function effectKey(effect: Effect): string | undefined {
     case 'generate':
       return `generate ${effect.runId} ${effect.stepNumber}`
     case 'callTool':
-      return `callTool ${effect.runId} ${effect.call.callId}`
+      return `callTool ${effect.runId} ${effect.call.callId}${effect.retries === 0 ? '' : ` again ${effect.retries}`}`
     default:
       return unreachable(effect)
   }
@@ -140,6 +143,10 @@ function owedBeforeGeneration(
 
 function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
   const { part, path, approval } = call
+  const inDoubt = owedInDoubt(call)
+  if (inDoubt === 'nothing') return []
+  if (inDoubt !== undefined && 'question' in inDoubt) return [record(run, { type: 'questionAsked', data: inDoubt })]
+  if (inDoubt !== undefined) return [record(run, { type: 'toolReturned', data: { ...inDoubt, durationMs: 0 } })]
   if (approval !== null) {
     if (!approval.asked) return [record(run, { type: 'questionAsked', data: { question: approval.question } })]
     if (approval.isExpired) return [returns(run, part, EXPIRED_APPROVAL, true)]
@@ -155,7 +162,9 @@ function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
       const { skill, tool } = path
       const args = call.edited ?? part.args
       const isEdited = call.edited !== null
-      return [{ type: 'callTool', runId, expertKey, stepNumber, skill, tool, call: { ...part, args }, isEdited }]
+      const made = { ...part, args }
+      const retries = call.once?.retries ?? 0
+      return [{ type: 'callTool', runId, expertKey, stepNumber, skill, tool, call: made, isEdited, retries }]
     }
     case 'human': {
       if (!path.asked) return [record(run, { type: 'questionAsked', data: { question: path.question } })]

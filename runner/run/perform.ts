@@ -6,14 +6,15 @@ import { unreachable } from '../../schema/decider.ts'
 import { isRefusal, refusalError, PlatformError } from '../../schema/error.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import { hashOf, type Sha256 } from '../../schema/hash.ts'
-import type { RunId } from '../../schema/id.ts'
+import type { JobId, RunId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { Prompt, TextPart, ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/message.ts'
 import { servedSkill } from '../../schema/tool-pin.ts'
 import { catalogOf } from './catalog.ts'
 import { instructionOf } from './instruction.ts'
 import type { LoopPorts, Owed, Performed } from './loop.ts'
-import type { JobRuns } from './run.ts'
+import { doubtOf } from './once.ts'
+import type { JobRuns, PlacedRunFact } from './run.ts'
 
 /** Why a skill could not list or call; `isNews` for whoever hears it first, so that it is said once. */
 export interface SkillFault {
@@ -38,6 +39,8 @@ export interface Skills {
 export type Generate = (params: GenerateParams, signal: AbortSignal) => Promise<PlacedFact>
 
 export interface PerformPorts {
+  /** What ids in this job derive from. */
+  readonly originJobId: JobId
   readonly lock: Lock
   readonly generate: Generate
   readonly skills: Skills
@@ -95,7 +98,7 @@ export function performer(ports: PerformPorts): LoopPorts['perform'] {
 }
 
 async function callTool(
-  { lock, skills, clock }: PerformPorts,
+  { lock, skills, clock, originJobId }: PerformPorts,
   effect: Extract<Owed, { type: 'callTool' }>,
   signal: AbortSignal,
 ): Promise<Performed> {
@@ -115,8 +118,15 @@ async function callTool(
   const failed = { type: 'skillFailed', data: { skill, code, message }, ...place } as const
   const returned = { type: 'toolReturned', data: { result, durationMs }, ...place } as const
   // Of a required skill it is news to every run, since each fails by it.
-  const isSaid = isNews || servedSkill(lock, expertKey, skill)?.required === true
-  return { proposed: isSaid ? [failed, returned] : [returned], recorded: [] }
+  const isRequired = servedSkill(lock, expertKey, skill)?.required === true
+  const proposed = (state: JobRuns): readonly PlacedRunFact[] => {
+    // Whoever should have answered is gone: a call that was started may have taken effect all the same.
+    const made = state.runs[runId]?.calls.find(({ part }) => part.callId === callId)
+    const question = made === undefined || isRequired ? undefined : doubtOf(originJobId, runId, made)
+    const end = question === undefined ? returned : ({ type: 'questionAsked', data: { question }, ...place } as const)
+    return isNews || isRequired ? [failed, end] : [end]
+  }
+  return { proposed, recorded: [] }
 }
 
 /** The model wrote other arguments than the tool was called with: it is told. */

@@ -21,6 +21,15 @@ export interface Asking {
   readonly isExpired: boolean
 }
 
+export interface Once {
+  /** It may have taken effect. */
+  readonly isStarted: boolean
+  /** How often a human had it made again. */
+  readonly retries: number
+  /** What a human is asked once nobody can know what came of it. */
+  readonly asking: Asking | null
+}
+
 /** Where a call of the current step leads, and how far it has come. */
 export type Path =
   | { readonly to: 'skill'; readonly skill: string; readonly tool: string }
@@ -34,6 +43,8 @@ export interface Call {
   readonly path: Path
   /** What must be approved before the path is taken; null when nothing must, or when it was. An answer here is a no. */
   readonly approval: (Asking & Approval) | null
+  /** What the log says of a call that is made once unless a human has it made again; null for any other. */
+  readonly once: Once | null
   /** The arguments that a human approved in place of the model's; null for the model's own. */
   readonly edited: Json | null
   readonly result: ToolResultPart | null

@@ -39,11 +39,13 @@ export async function runJob(lines: AsyncIterator<SupervisorLine>, ports: Runner
   if (history.length !== start.historyCount)
     throw new PlatformError('protocol_breach', `${history.length} events came, ${start.historyCount} were announced`)
 
-  const core = jobRuns(originOf(start.jobId, history), start.lock)
+  const originJobId = originOf(start.jobId, history)
+  const core = jobRuns(originJobId, start.lock)
   const state = replay(core, history)
   const skills = ports.openSkills(start, state)
   const requests = openRequests(ports.send)
   const perform = performer({
+    originJobId,
     lock: start.lock,
     clock: ports.clock,
     skills,

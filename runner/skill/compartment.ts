@@ -10,6 +10,7 @@
 import { Client, ProtocolError, SdkError, SdkErrorCode, type CallToolResult } from '@modelcontextprotocol/client'
 import type { Clock } from '../../schema/clock.ts'
 import type { CompartmentName, RunnerLine } from '../../schema/control.ts'
+import { CALL_KEY } from '../../schema/effect.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/message.ts'
 import { driftOf } from '../../schema/tool-pin.ts'
@@ -85,11 +86,11 @@ export class Compartment {
     return this.#guarded(signal, async ({ tools }) => tools)
   }
 
-  /** The tool's own answer; one that breaks the protocol has isError. `callKey` names the call for ever. */
+  /** The tool's own answer; one that breaks the protocol has isError. `callKey` names the call for ever, if at all. */
   async call(
     tool: string,
     call: ToolCallPart,
-    callKey: string,
+    callKey: string | null,
     signal: AbortSignal,
   ): Promise<ToolResultPart | SkillFault> {
     return this.#guarded(signal, async ({ client }) => {
@@ -193,7 +194,7 @@ export class Compartment {
     client: Client,
     tool: string,
     args: JsonObject,
-    callKey: string,
+    callKey: string | null,
     signal: AbortSignal,
   ): Promise<CallToolResult> {
     const { callMs } = this.#ports.deadlines
@@ -201,7 +202,8 @@ export class Compartment {
     try {
       const result = await this.#within(callMs, hung, signal, (stop, progress) => {
         // The key lets a tool that keeps books recognise a call whose result was lost in a crash.
-        const params = { name: tool, arguments: args, _meta: { 'senmon.dev/call-key': callKey } }
+        const meta = callKey === null ? {} : { _meta: { [CALL_KEY]: callKey } }
+        const params = { name: tool, arguments: args, ...meta }
         return client.callTool(params, { timeout: NEVER_MS, signal: stop, onprogress: progress })
       })
       this.#starts = 0

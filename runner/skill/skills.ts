@@ -2,7 +2,7 @@
 import type { Clock } from '../../schema/clock.ts'
 import type { CompartmentName, RunnerLine, SupervisorLine } from '../../schema/control.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
-import { hashOf } from '../../schema/hash.ts'
+import { callKeyOf, effectOf } from '../../schema/effect.ts'
 import type { JobId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { ToolDefinition } from '../../schema/message.ts'
@@ -48,7 +48,10 @@ export function openSkills(ports: SkillsPorts): OpenSkills {
   return {
     list: (expertKey, skill, signal) => of(expertKey, skill).list(signal),
     call(expertKey, skill, tool, call, signal) {
-      const callKey = hashOf([ports.jobId, call.runId, call.callId])
+      const locked = ports.lock.experts[expertKey]?.skills[skill]
+      const effect = locked?.type === 'mcpStdioSkill' ? effectOf(locked.effects, tool) : null
+      // What changes nothing has nothing to recognise.
+      const callKey = effect === 'pure' ? null : callKeyOf(ports.jobId, call.runId, call.callId)
       return of(expertKey, skill).call(tool, call, callKey, signal)
     },
     receive(line) {

@@ -1,7 +1,8 @@
 /** What a supervisor looks at in the MCP frames that it relays; it reads no further. */
 import { approvalFor, type ApprovalRule } from '../../schema/approval.ts'
+import { CALL_KEY, effectOf, type EffectTable } from '../../schema/effect.ts'
 import type { CompartmentName, PermitParams } from '../../schema/control.ts'
-import { hashOf } from '../../schema/hash.ts'
+import { hashOf, type Sha256 } from '../../schema/hash.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 
 /** The id of a `tools/call` request, as text that tells 1 from "1"; undefined for any other frame. */
@@ -10,23 +11,40 @@ export function toolCallOf(frame: Json): string | undefined {
   return idOf(frame['id'])
 }
 
+/** What calls of a skill are held back for. */
+export interface Guard {
+  readonly rules: readonly ApprovalRule[]
+  readonly effects: EffectTable | undefined
+}
+
 /**
- * The leave that a frame needs under an expert's rules: undefined for none, `never` when it is a call of which nobody
- * can say whether a rule covers it.
+ * The leave that a frame needs: undefined for none, `never` when it is a call of which nobody can say whether a rule
+ * covers it, or which of the calls that may be made once it is.
  */
 export function leaveFor(
-  rules: readonly ApprovalRule[],
+  { rules, effects }: Guard,
   { expertKey, skill }: CompartmentName,
   frame: Json,
 ): PermitParams | 'never' | undefined {
-  if (rules.length === 0 || !isJsonObject(frame) || frame['method'] !== 'tools/call') return undefined
+  const hasOnce = Object.values(effects ?? {}).includes('once')
+  if (rules.length === 0 && !hasOnce) return undefined
+  if (!isJsonObject(frame) || frame['method'] !== 'tools/call') return undefined
   const params = frame['params']
   const tool = isJsonObject(params) ? params['name'] : undefined
   const args = isJsonObject(params) ? (params['arguments'] ?? {}) : undefined
   if (typeof tool !== 'string' || !isJsonObject(args)) return 'never'
   const toolName = `${skill}/${tool}`
-  if (approvalFor(rules, toolName, args) === undefined) return undefined
-  return idOf(frame['id']) === undefined ? 'never' : { expertKey, toolName, argsHash: hashOf(args) }
+  const isOnce = effectOf(effects, tool) === 'once'
+  if (!isOnce && approvalFor(rules, toolName, args) === undefined) return undefined
+  const callKey = callKeyIn(params)
+  if (idOf(frame['id']) === undefined || (isOnce && callKey === undefined)) return 'never'
+  return { expertKey, toolName, argsHash: hashOf(args), ...(callKey === undefined ? {} : { callKey }) }
+}
+
+function callKeyIn(params: Json | undefined): Sha256 | undefined {
+  const meta = isJsonObject(params) ? params['_meta'] : undefined
+  const key = isJsonObject(meta) ? meta[CALL_KEY] : undefined
+  return typeof key === 'string' && /^[0-9a-f]{64}$/.test(key) ? (key as Sha256) : undefined
 }
 
 /** The id of the request that the frame answers; undefined when it answers none. */

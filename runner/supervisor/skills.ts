@@ -5,9 +5,9 @@
  * K2 Secrets are asked for at the start of the compartment that needs them, and given to nothing else (P7.2).
  * K3 The answer to a tool call passes only after the workspace has been looked at (P6.2).
  * K4 A skill that is slow to read delays nobody else: what it is owed is bounded, and above that it is ended.
- * K5 A tool call that a rule of approval covers, or that hides what it is, passes only by leave of the control plane (P7.10).
+ * K5 A tool call that a rule of approval covers, that may be made once, or that hides what it is, passes only by leave
+ *    of the control plane (P7.10, P7.11).
  */
-import type { ApprovalRule } from '../../schema/approval.ts'
 import type { Clock } from '../../schema/clock.ts'
 import {
   FRAME_BYTES_MAX,
@@ -25,7 +25,7 @@ import { isLineFault, linesOf, type LineFault } from '../../schema/lines.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { SkillLaunch } from '../../schema/machine-plan.ts'
 import { startCompartment, type Compartment } from './compartment.ts'
-import { answeredBy, leaveFor, Rate, refusalFrame, toolCallOf } from './skill-line.ts'
+import { answeredBy, leaveFor, type Guard, Rate, refusalFrame, toolCallOf } from './skill-line.ts'
 
 const UNREAD_BYTES_MAX = 4 * FRAME_BYTES_MAX
 const FRAMES_PER_SECOND = 1000
@@ -108,7 +108,7 @@ export class Skills {
   /** Hands a frame to the skill; without one, says `closed`. */
   async frame({ expertKey, skill: skillName, frame }: FrameLine): Promise<void> {
     const name = { expertKey, skill: skillName }
-    const leave = leaveFor(this.#rulesOf(expertKey), name, frame)
+    const leave = leaveFor(this.#guardOf(name), name, frame)
     const refused = leave === undefined ? undefined : await this.#refuse(leave)
     if (refused !== undefined) {
       this.#options.report('supervisor', `A call of ${titleOf(name)} was not passed on: ${refused}`)
@@ -143,9 +143,14 @@ export class Skills {
     }
   }
 
-  #rulesOf(expertKey: string): readonly ApprovalRule[] {
+  #guardOf({ expertKey, skill }: CompartmentName): Guard {
     const experts: Readonly<Record<string, Lock['experts'][keyof Lock['experts']]>> = this.#lock?.experts ?? {}
-    return Object.hasOwn(experts, expertKey) ? (experts[expertKey]?.approvals ?? []) : []
+    const expert = Object.hasOwn(experts, expertKey) ? experts[expertKey] : undefined
+    const locked = expert !== undefined && Object.hasOwn(expert.skills, skill) ? expert.skills[skill] : undefined
+    return {
+      rules: expert?.approvals ?? [],
+      effects: locked?.type === 'mcpStdioSkill' ? locked.effects : undefined,
+    }
   }
 
   /** Ends every compartment, for good; resolves when they are gone. */

@@ -12,19 +12,23 @@
  * A7 A call that a rule of approval covers returns and delegates only as its human approved it, and is permitted once.
  * A8 Of a skill whose tools the lock pins, a listing is those tools or none.
  * A9 A call of a base tool returns what follows from what the model wrote, and nothing else.
+ * A10 A call that may be made once starts once, and again only when its human says so; in doubt, it returns what its
+ *    human says.
  */
 import { approvalFor, approvedArgs, type Approval } from '../../schema/approval.ts'
 import { baseResult, baseTurn, isBaseCall, type BaseTurn, type Todo } from '../../schema/base-tool.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
 import type { GenerateParams, PermitParams } from '../../schema/control.ts'
-import type { Place, RunFact } from '../../schema/event.ts'
+import { callKeyOf, effectOf } from '../../schema/effect.ts'
+import type { HostFact, Place, Question, RunFact } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import { canonical, hashOf } from '../../schema/hash.ts'
 import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
-import { textOf, type ToolCallPart } from '../../schema/message.ts'
 import { readOutput, rejectionOwed } from '../../schema/output.ts'
+import { textOf, type ToolCallPart, type ToolResultPart } from '../../schema/message.ts'
+import { outcomeQuestionOf, outcomeResult } from '../../schema/outcome.ts'
 import { approvalQuestionOf, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
 import { driftOf, servedSkillOf, toolsBeforeStart } from '../../schema/tool-pin.ts'
 
@@ -33,7 +37,15 @@ const DEPTH_MAX = 8
 interface OpenCall {
   readonly part: ToolCallPart
   readonly questionId: QuestionId | undefined
+  /** Of a call that may be made once: whether it has been, and by a machine that is gone. */
+  readonly isStarted?: boolean
+  readonly isLost?: boolean
+  /** What its human was asked about its outcome, and how often they had it made again. */
+  readonly outcomeId?: QuestionId
+  readonly retries?: number
 }
+
+export type CallStarted = Extract<HostFact, { type: 'callStarted' }> & Place
 
 interface RunPlace {
   readonly expertKey: string
@@ -54,7 +66,10 @@ interface RunPlace {
 type Proposal = RunFact & Place
 
 export class Admission {
+  /** What ids derive from. */
   readonly #jobId: JobId
+  /** What the keys of calls derive from: the job itself, also when it is a fork. */
+  readonly #ownJobId: JobId
   readonly #lock: Lock
   readonly #runs = new Map<RunId, RunPlace>()
   readonly #roots: RunId[] = []
@@ -68,8 +83,9 @@ export class Admission {
   #steps = 0
   #stepsMax: number | null = null
 
-  constructor(jobId: JobId, lock: Lock) {
-    this.#jobId = jobId
+  constructor(originJobId: JobId, lock: Lock, ownJobId: JobId = originJobId) {
+    this.#jobId = originJobId
+    this.#ownJobId = ownJobId
     this.#lock = lock
   }
 
@@ -93,9 +109,13 @@ export class Admission {
 
   /**
    * Why a machine may not make a call now; undefined when it may, which it then did: once in its life. The names are
-   * of a call that is open, and the arguments are those that its human approved.
+   * of a call that is open, and the arguments are those that its human approved. `start` hears what must be in the
+   * log before a call is made that may be made once.
    */
-  refuseCall({ expertKey, toolName, argsHash }: PermitParams): string | undefined {
+  refuseCall(
+    { expertKey, toolName, argsHash, callKey }: PermitParams,
+    start: (fact: CallStarted) => void = () => {},
+  ): string | undefined {
     for (const [runId, run] of this.#runs) {
       if (run.expertKey !== expertKey || run.turn !== 'calls' || run.finished !== null) continue
       const expert = this.#lock.experts[run.expertKey as ExpertKey] // its key was looked up when it started
@@ -105,6 +125,16 @@ export class Admission {
         if (call.part.name !== toolName || this.#permitted.has(key)) continue
         const args = this.#approvedArgs(expert, call)
         if (args === undefined || hashOf(args) !== argsHash) continue
+        if (callKey !== undefined && callKey !== callKeyOf(this.#ownJobId, runId, call.part.callId)) continue
+        if (isOnce(expert, call.part)) {
+          if (callKey === undefined || call.isStarted === true) continue
+          const place = { runId, expertKey: run.expertKey, stepNumber: run.stepNumber }
+          const data = { callId: call.part.callId, effect: 'once', argsHash } as const
+          const fact: CallStarted = { type: 'callStarted', data, ...place }
+          this.take(fact)
+          start(fact)
+          return undefined
+        }
         this.#permitted.add(key)
         return undefined
       }
@@ -131,10 +161,13 @@ export class Admission {
         return this.#continue(fact.data.query, fact.data.maxSteps)
       case 'answered':
         this.#answers.set(fact.data.questionId, fact.data.value)
+        if (fact.data.value === 'retry') this.#retry(fact.data.questionId)
         return
       case 'questionExpired':
         this.#expired.add(fact.data.questionId)
         return
+      case 'leaseGranted':
+        return this.#changeCalls((call) => (call.isStarted === true ? { ...call, isLost: true } : call))
       case 'jobForked':
         return this.#fork(fact.data.query, fact.data.maxSteps)
       case 'jobFinished':
@@ -148,6 +181,18 @@ export class Admission {
         if (run !== undefined) this.#takeOfRun(run, fact)
       }
     }
+  }
+
+  #changeCalls(change: (call: OpenCall) => OpenCall): void {
+    for (const run of this.#runs.values()) for (const [id, call] of run.calls) run.calls.set(id, change(call))
+  }
+
+  #retry(questionId: QuestionId): void {
+    this.#changeCalls((call) => {
+      if (call.outcomeId !== questionId) return call
+      const { outcomeId: _answered, ...open } = call
+      return { ...open, isStarted: false, isLost: false, retries: (call.retries ?? 0) + 1 }
+    })
   }
 
   #continue(query: string | null, stepsMax: number | null): void {
@@ -211,9 +256,15 @@ export class Admission {
         return
       }
       case 'questionAsked': {
-        const { callId, id } = fact.data.question
+        const { callId, id, purpose } = fact.data.question
         const call = run.calls.get(callId)
-        if (call !== undefined) run.calls.set(callId, { ...call, questionId: id })
+        if (call === undefined) return
+        run.calls.set(callId, purpose === 'outcome' ? { ...call, outcomeId: id } : { ...call, questionId: id })
+        return
+      }
+      case 'callStarted': {
+        const call = run.calls.get(fact.data.callId)
+        if (call !== undefined) run.calls.set(fact.data.callId, { ...call, isStarted: true })
         return
       }
       case 'toolReturned':
@@ -349,6 +400,7 @@ export class Admission {
     const { question } = proposal.data
     const call = run.calls.get(question.callId)
     if (call === undefined || proposal.runId === null) return `call ${question.callId} asks nobody`
+    if (question.purpose === 'outcome') return this.#faultInDoubt(question, proposal.runId, expert, call)
     const tool = interactiveTool(expert, call.part)
     const approval = approvalOf(expert, call.part)
     if (tool === undefined && approval === undefined) return `call ${question.callId} asks nobody`
@@ -358,6 +410,15 @@ export class Admission {
         ? tool && questionOf(this.#jobId, proposal.runId, call.part, tool)
         : approvalQuestionOf(this.#jobId, proposal.runId, call.part, approval)
     if (owed !== undefined && canonical(owed) === canonical(question)) return undefined
+    return `question ${question.id} is not what call ${question.callId} asks`
+  }
+
+  #faultInDoubt(question: Question, runId: RunId, expert: LockedExpert, call: OpenCall): string | undefined {
+    if (call.isStarted !== true) return `call ${question.callId} was not started`
+    if (call.outcomeId !== undefined) return `question ${call.outcomeId} has been asked`
+    const args = this.#approvedArgs(expert, call)
+    const owed = args && outcomeQuestionOf(this.#jobId, runId, { ...call.part, args }, call.retries ?? 0)
+    if (owed !== undefined && hashOf(owed) === hashOf(question)) return undefined
     return `question ${question.id} is not what call ${question.callId} asks`
   }
 
@@ -383,6 +444,8 @@ export class Admission {
       const isIt = canonical(answer) === canonical(result.structured ?? null) && !result.isError
       return isIt ? undefined : `the result of ${result.callId} is not the answer to ${call.questionId}`
     }
+    const unsaid = isOnce(expert, call.part) ? this.#faultInOnce(result, call) : undefined
+    if (unsaid !== undefined) return unsaid
     const mayReturn = result.isError ? this.#mayFail(run, expert, call) : this.#approvedArgs(expert, call) !== undefined
     if (!mayReturn) return `call ${result.callId} was not approved`
     if (aliasOf(call.part) === undefined || result.isError || proposal.runId === null) return undefined
@@ -390,6 +453,17 @@ export class Admission {
     if (delegate?.finished !== 'completed') return `the delegate of call ${result.callId} has not completed`
     const isIt = isSame(delegate.structured, result.structured)
     return isIt ? undefined : `the result of ${result.callId} is not what its delegate completed with`
+  }
+
+  /** A call in doubt returns what its human said; one that was not started has nothing to return but why. */
+  #faultInOnce(result: ToolResultPart, call: OpenCall): string | undefined {
+    if (call.isStarted !== true) return result.isError ? undefined : `call ${result.callId} was not started`
+    if (call.outcomeId === undefined)
+      return call.isLost === true ? `what came of call ${result.callId} is unknown` : undefined
+    const answer = this.#answers.get(call.outcomeId)
+    const said = answer === undefined ? undefined : outcomeResult(call.part, answer)
+    if (said !== undefined && canonical(said) === canonical(result)) return undefined
+    return `the result of ${result.callId} is not the answer to ${call.outcomeId}`
   }
 
   /** A call fails that was made or denied, or one that aims at nothing, which needs no approval. */
@@ -449,6 +523,13 @@ function approvalOf(expert: LockedExpert, call: ToolCallPart): Approval | undefi
   if (interactiveTool(expert, call) !== undefined || isBaseCall(expert, call)) return undefined
   const approval = approvalFor(expert.approvals, call.name, call.args)
   return approval === undefined || aliasOf(call) === undefined ? approval : { ...approval, edits: false }
+}
+
+function isOnce(expert: LockedExpert, { name }: ToolCallPart): boolean {
+  const slash = name.indexOf('/')
+  const owner = name.slice(0, Math.max(0, slash))
+  const skill = Object.hasOwn(expert.skills, owner) ? expert.skills[owner] : undefined
+  return skill?.type === 'mcpStdioSkill' && effectOf(skill.effects, name.slice(slash + 1)) === 'once'
 }
 
 function aliasOf(call: ToolCallPart): string | undefined {

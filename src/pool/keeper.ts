@@ -26,7 +26,7 @@ import type { Attempt, Jobs } from '../job/jobs.ts'
 import { printable, type Log } from '../log.ts'
 import type { Secrets } from '../secret/secrets.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
-import { Admission } from './admission.ts'
+import { Admission, type CallStarted } from './admission.ts'
 import { openGenerations } from './generations.ts'
 import { HeldContent } from './held-content.ts'
 import type { Machine, MachineHost } from './machine-host.ts'
@@ -115,7 +115,7 @@ class Keeper {
     this.#attempt = attempt
     this.#machine = machine
     this.#grantedAt = grantedAt
-    this.#admission = new Admission(originOf(attempt.jobId, attempt.history), attempt.lock)
+    this.#admission = new Admission(originOf(attempt.jobId, attempt.history), attempt.lock, attempt.jobId)
     this.#content = new HeldContent(content, [attempt.treeHash, attempt.inputTreeHash])
     this.#generations = openGenerations(dependencies, attempt, this.#abort.signal)
     this.#recorder = openRecorder(
@@ -250,8 +250,7 @@ class Keeper {
   #propose(proposal: RunFact & Place): void {
     const fault = this.#admission.admit(proposal)
     if (fault !== undefined) return this.#breach(`${proposal.type} was dropped: ${fault}`)
-    const { runId, expertKey, stepNumber } = proposal
-    this.#record(proposal, { runId, expertKey, stepNumber })
+    this.#record(proposal, placeOf(proposal))
   }
 
   #record(fact: RunFact | HostFact | JobFact, place: Place = NOWHERE): void {
@@ -298,7 +297,10 @@ class Keeper {
         // What the call follows from is in the log before it is made.
         await this.#recorder.flush()
         if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
-        const fault = this.#admission.refuseCall(line.params)
+        const started: CallStarted[] = []
+        const fault = this.#admission.refuseCall(line.params, (fact) => started.push(fact))
+        await Promise.all(started.map((fact) => this.#recorder.record(event(fact, placeOf(fact)))))
+        if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
         if (fault === undefined) return {}
         this.#breach(`a call was refused: ${fault}`)
         throw new PlatformError('protocol_breach', fault)
@@ -314,7 +316,8 @@ class Keeper {
     if (event.type === 'answered' || event.type === 'questionExpired') {
       this.#admission.take(event)
       this.#machine.send({ type: 'recorded', event })
-    } else if (event.type === 'generated') this.#admission.take(event)
+    } else if (event.type === 'callStarted') this.#machine.send({ type: 'recorded', event })
+    else if (event.type === 'generated') this.#admission.take(event)
     else if (event.type === 'cancelRequested') this.#cancel(event.data.reason)
     // With the coordinator's run the job is over, whatever its machine goes on to say.
     else if (event.type === 'jobFinished') this.#stopped.resolve({ why: 'done', reason: 'finished' })
@@ -352,6 +355,10 @@ class Keeper {
     this.#dependencies.log.error('A machine is ended.', { jobId: this.#attempt.jobId, error })
     this.#stopped.resolve({ why: 'ended', reason: code })
   }
+}
+
+function placeOf({ runId, expertKey, stepNumber }: Place): Place {
+  return { runId, expertKey, stepNumber }
 }
 
 function event(fact: RunFact | HostFact | JobFact, place: Place): NewEvent {

@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { descendants, findProcess, listProcesses } from '../../src/local/processes.ts'
 import type { MachineHost } from '../../src/pool/machine-host.ts'
+import { CALL_KEY } from '../../schema/effect.ts'
 import { hashOf, sha256 } from '../../schema/hash.ts'
 import { Content, JOB_ID, lockOf, MachineDrive, TESTER } from '../support/machine-drive.ts'
 import type { OpenHost } from '../support/sandbox.ts'
@@ -18,6 +19,7 @@ const skills = {
 }
 const lock = lockOf(skills)
 const guarded = lockOf(skills, [{ tool: 'second/run', args: { code: '*danger*' }, edits: false }])
+const careful = lockOf({ ...skills, probe: { package: 'probe', effects: { run: 'once' } } })
 const poke = { jsonrpc: '2.0', method: 'notifications/poke' }
 
 export function machineHostContract(name: MachineHost['name'], open: () => Promise<OpenHost>): void {
@@ -245,6 +247,28 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
         await drive.untilHeard((line) => JSON.stringify(line).includes('"id":"b"'))
         expect(await drive.run('second', 'return globalThis.count ?? 0')).toBe(0)
         expect(drive.said.filter((line) => line.type === 'request')).toEqual([])
+      })
+
+      it('passes a call that may be made once only by leave, which names the call (P7.11, K5)', async () => {
+        const drive = await machine()
+        drive.start(careful)
+        await drive.open('probe')
+        const code = `globalThis.count = (globalThis.count ?? 0) + 1; return globalThis.count`
+        const argsHash = hashOf({ code })
+        const call = (id: string, meta: object) => {
+          const params = { name: 'run', arguments: { code }, ...meta }
+          drive.frame('probe', { jsonrpc: '2.0', id, method: 'tools/call', params } as never)
+          return drive.untilHeard((line) => JSON.stringify(line).includes(`"id":"${id}"`))
+        }
+        const permit = { expertKey: TESTER, toolName: 'probe/run', argsHash }
+        const key = sha256('one call')
+        drive.permits.push(permit, { ...permit, callKey: key })
+        expect(JSON.stringify(await call('a', {}))).toContain('does not say plainly')
+        expect(JSON.stringify(await call('b', { _meta: { [CALL_KEY]: 'short' } }))).toContain('does not say plainly')
+        const other = await call('c', { _meta: { [CALL_KEY]: sha256('another call') } })
+        expect(JSON.stringify(other)).toContain('may not be called')
+        expect(JSON.stringify(await call('d', { _meta: { [CALL_KEY]: key } }))).toContain('"text":"1"')
+        expect(JSON.stringify(await call('e', { _meta: { [CALL_KEY]: key } }))).toContain('may not be called')
       })
 
       it('answers a frame for a skill that is not open with closed (P7.8)', async () => {

@@ -1,5 +1,7 @@
 /** Machines that are the runner's loop in this process, with skills that are functions: no sandbox, no supervisor. */
 import { approvalFor } from '../../schema/approval.ts'
+import { callKeyOf, effectOf } from '../../schema/effect.ts'
+import type { JobId, RunId } from '../../schema/id.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import { hashOf, sha256 } from '../../schema/hash.ts'
 import type { HostLine, MachineLine, RunnerLine } from '../../schema/control.ts'
@@ -98,7 +100,7 @@ async function runReal(
   lines: AsyncIterator<HostLine>,
   say: (line: MachineLine) => void,
 ): Promise<void> {
-  const heard: { lock: Lock | undefined } = { lock: undefined }
+  const heard: { lock: Lock | undefined; jobId: JobId | undefined } = { lock: undefined, jobId: undefined }
   const leaves = new Map<number, PromiseWithResolvers<void>>()
   /** As a supervisor does: keeps the lock, and the replies to its own requests. */
   const toRunner: AsyncIterator<HostLine> = {
@@ -106,7 +108,7 @@ async function runReal(
       for (;;) {
         const next = await lines.next()
         if (next.done === true) return next
-        if (next.value.type === 'start') heard.lock = next.value.lock
+        if (next.value.type === 'start') Object.assign(heard, { lock: next.value.lock, jobId: next.value.jobId })
         const leave = next.value.type === 'reply' ? leaves.get(next.value.id) : undefined
         if (next.value.type !== 'reply' || leave === undefined) return next
         if (next.value.ok) leave.resolve()
@@ -114,22 +116,31 @@ async function runReal(
       }
     },
   }
-  const askLeave = async (expertKey: ExpertKey, call: ToolCallPart): Promise<void> => {
-    const rules = heard.lock?.experts[expertKey]?.approvals
-    if (approvalFor(rules, call.name, call.args) === undefined) return
+  const askLeave = async (
+    expertKey: ExpertKey,
+    skill: string,
+    tool: string,
+    call: ToolCallPart & { readonly runId: RunId },
+  ): Promise<void> => {
+    const expert = heard.lock?.experts[expertKey]
+    const locked = expert?.skills[skill]
+    const isOnce = locked?.type === 'mcpStdioSkill' && effectOf(locked.effects, tool) === 'once'
+    if (!isOnce && approvalFor(expert?.approvals, call.name, call.args) === undefined) return
+    if (heard.jobId === undefined) return
     const id = OWN_IDS + leaves.size
     const leave = Promise.withResolvers<void>()
     leaves.set(id, leave)
-    const params = { expertKey, toolName: call.name, argsHash: hashOf(call.args as object) }
+    const callKey = callKeyOf(heard.jobId, call.runId, call.callId)
+    const params = { expertKey, toolName: call.name, argsHash: hashOf(call.args as object), callKey }
     say({ type: 'request', id, method: 'permit', params })
     await leave.promise
   }
   const skills: Skills & { receive(): void } = {
     receive() {},
     list: async () => tools,
-    async call(expertKey, _skill, tool, call) {
+    async call(expertKey, skill, tool, call) {
       try {
-        await askLeave(expertKey, call)
+        await askLeave(expertKey, skill, tool, call)
         const text = await callTool(tool, call.args, `${call.runId} ${call.callId}`, say)
         const { callId, name } = call
         return { type: 'toolResult', callId, name, content: [{ type: 'text', text }], isError: false }

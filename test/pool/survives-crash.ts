@@ -8,6 +8,8 @@ export interface CrashScenario extends Omit<Scenario, 'call'> {
   /** What people do when they see these events; called until the job has finished. */
   readonly people: (process: Process, events: readonly JobEvent[]) => Promise<void>
   readonly tool: (tool: string, args: string) => string
+  /** Tools that are made once: their calls may repeat only as often as `people` say `retry`. */
+  readonly once?: ReadonlySet<string>
 }
 
 /**
@@ -26,13 +28,22 @@ export async function survivesCrashAtEveryAppend(scenario: CrashScenario): Promi
   return appends * 2
 }
 
+/** How often people had the call `run call` made again. */
+function retriesOf(events: readonly JobEvent[], call: string): number {
+  const asked = events.flatMap((event) => (event.type === 'questionAsked' ? [event.data.question] : []))
+  const own = new Set(asked.filter(({ runId, callId }) => `${runId} ${callId}` === call).map(({ id }) => id))
+  return events.filter(
+    (event) => event.type === 'answered' && own.has(event.data.questionId) && event.data.value === 'retry',
+  ).length
+}
+
 async function runOnce(scenario: CrashScenario, killAt: { append: number; written: boolean } | null) {
-  const calls: { readonly call: string; readonly recorded: boolean }[] = []
+  const calls: { readonly call: string; readonly tool: string; readonly recorded: boolean }[] = []
   const recorded = new Set<string>()
   const world = poolWorld({
     ...scenario,
     call: async (tool, args, call) => {
-      calls.push({ call, recorded: recorded.has(call) })
+      calls.push({ call, tool, recorded: recorded.has(call) })
       return scenario.tool(tool, JSON.stringify(args))
     },
   })
@@ -53,6 +64,9 @@ async function runOnce(scenario: CrashScenario, killAt: { append: number; writte
   await process.attempts.close()
   expect(firstBroken(jobId, events)).toBeUndefined()
   expect(calls.filter((call) => call.recorded)).toEqual([])
+  for (const { call, tool } of calls)
+    if (scenario.once?.has(tool) === true)
+      expect(calls.filter((one) => one.call === call).length, call).toBeLessThanOrEqual(1 + retriesOf(events, call))
   expect(first.isDead()).toBe(killAt !== null)
   return { answers: answersOf({ log: events }), appends: first.appends() }
 }

@@ -4,6 +4,7 @@ import { replay } from '../../schema/decider.ts'
 import type { JobFact } from '../../schema/event.ts'
 import type { QuestionId, RunId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
+import { callKeyOf } from '../../schema/effect.ts'
 import { canonical, hashOf, sha256 } from '../../schema/hash.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { noUsage } from '../../schema/usage.ts'
@@ -64,6 +65,7 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
   let admission = new Admission(JOB, script.lock)
   const unapproved: string[] = []
   let overshoot = 0
+  let deaths = 0
   let state = core.initial
   let inFlight = new Map<string, Exclude<Effect, { type: 'record' }>>()
 
@@ -72,6 +74,8 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
     state = core.evolve(state, fact)
     conversations.add(fact)
     if (log.length === killAt) {
+      deaths += 1
+      log.push(jobFact({ type: 'leaseGranted', data: { fence: 2, holder: 'the next one' } }))
       state = replay(core, log)
       inFlight = new Map()
       admission = new Admission(JOB, script.lock)
@@ -121,7 +125,9 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
       propose((facts[choose(facts.length)] ?? first).fact)
       continue
     }
+    const lives = deaths
     for (const effect of owed) {
+      if (deaths > lives) break
       const key = effectKey(effect)
       if (effect.type === 'record' || key === undefined || inFlight.has(key)) continue
       inFlight.set(key, effect)
@@ -132,7 +138,8 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
         const rules = script.lock.experts[effect.expertKey]?.approvals ?? []
         if (rules.some((rule) => rule.tool === name) && !isApproved(log, effect)) unapproved.push(key)
         const wanted = { expertKey: effect.expertKey, toolName: name, argsHash: hashOf(args as object) }
-        const fault = admission.refuseCall(wanted)
+        const callKey = callKeyOf(JOB, effect.runId, effect.call.callId)
+        const fault = admission.refuseCall({ ...wanted, callKey }, (fact) => take(fact))
         if (fault !== undefined) refused.push(fault)
       }
       if (effect.type === 'generate') {
@@ -142,6 +149,7 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
         if (length !== effect.messageCount) differing.push(`${key}: ${length} ≠ ${effect.messageCount}`)
       }
     }
+    if (deaths > lives) continue
     const generating = [...inFlight.values()].filter((effect) => effect.type === 'generate').length
     if (state.stepsMax !== null) overshoot = Math.max(overshoot, generating - (state.stepsMax - state.steps))
     if (inFlight.size === 0) {

@@ -5,6 +5,7 @@ import { McpServer } from '@modelcontextprotocol/server'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import type { CompartmentName, RunnerLine } from '../../schema/control.ts'
+import type { EffectTable } from '../../schema/effect.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { ToolCallPart, ToolDefinition } from '../../schema/message.ts'
@@ -25,14 +26,27 @@ interface Peer {
 }
 type Start = (say: (frame: Json) => void, close: (code: string, message: string) => void, boot: number) => Peer
 
-function begin(start: Start, recorded?: readonly ToolDefinition[], pinned?: readonly ToolDefinition[]) {
+function begin(
+  start: Start,
+  recorded?: readonly ToolDefinition[],
+  pinned?: readonly ToolDefinition[],
+  effects?: EffectTable,
+) {
   const clock = fakeClock()
   const sent: RunnerLine[] = []
   let boots = 0
   let peer: Peer | undefined
   const skills: OpenSkills = openSkills({
     jobId: JOB,
-    lock: pinned === undefined ? team() : team({ skills: { files: { ...files, tools: pinned } } }),
+    lock: team({
+      skills: {
+        files: {
+          ...files,
+          ...(pinned === undefined ? {} : { tools: pinned }),
+          ...(effects === undefined ? {} : { effects }),
+        },
+      },
+    }),
     clock,
     deadlines: { initializeMs: 10_000, callMs: 120_000 },
     recorded: () => recorded,
@@ -432,6 +446,19 @@ describe('a skill', () => {
     await begin(start).call('read')
     expect(keys[0]).toMatch(/^[0-9a-f]{64}$/)
     expect(keys[1]).toBe(keys[0])
+  })
+
+  it('gets no key when it changes nothing, since nothing is to be recognised', async () => {
+    const metas: unknown[] = []
+    const start = puppet({
+      'tools/call': (params) => {
+        metas.push(params['_meta'])
+        return content()
+      },
+    })
+    await begin(start, undefined, undefined, { read: 'pure' }).call('read')
+    expect(JSON.stringify(metas)).not.toContain('call-key')
+    expect(metas).toHaveLength(1)
   })
 
   it('that says too much is cut, and the model is told how much is missing', async () => {

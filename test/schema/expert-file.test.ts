@@ -615,6 +615,7 @@ allowedDomains = ["api.exa.ai", "*.exa.ai"]
         lazyInit: false,
         pin: true,
         required: false,
+        effects: {},
       },
       web: {
         type: 'mcpStdioSkill',
@@ -629,6 +630,7 @@ allowedDomains = ["api.exa.ai", "*.exa.ai"]
         lazyInit: true,
         pin: true,
         required: false,
+        effects: {},
       },
     })
   })

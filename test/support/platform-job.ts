@@ -96,6 +96,22 @@ export async function readEvents(platform: Platform, id: string, after = 0): Pro
     .filter((event) => event.type !== 'delta')
 }
 
+/** Resolves once an event of this type stands in the job's log; throws when the job ends without. */
+export async function untilRecorded(platform: Platform, id: string, type: string): Promise<void> {
+  const query = 'subscription ($id: ID!) { events(jobId: $id) { type } }'
+  const answer = await platform.fetch('/graphql', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', accept: 'text/event-stream' },
+    body: JSON.stringify({ query, variables: { id } }),
+  })
+  let text = ''
+  for await (const chunk of answer.body ?? []) {
+    text += Buffer.from(chunk).toString('utf8')
+    if (text.includes(`"type":"${type}"`)) return
+  }
+  throw new Error(`job ${id} ended without ${type}`)
+}
+
 export interface SseFrame {
   readonly event: string
   readonly id: string | null
