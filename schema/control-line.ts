@@ -190,6 +190,7 @@ const runFact = z.discriminatedUnion('type', [
   }),
   z.object({ ...place, type: z.literal('questionAsked'), data: z.object({ question }) }),
   z.object({ ...place, type: z.literal('outputRejected'), data: z.object({ message: z.string().max(65_536) }) }),
+  z.object({ ...place, type: z.literal('steered'), data: z.object({ queries: z.array(text).min(1).max(256) }) }),
   z.object({ ...place, type: z.literal('stepFinished'), data: z.object({ stateHash: hash }) }),
   z.object({
     ...place,

@@ -45,6 +45,8 @@ export function converse(conversation: Conversation, fact: PlacedFact, before?: 
     }
     case 'outputRejected':
       return { ...conversation, messages: [...conversation.messages, queryMessage(fact.data.message)] }
+    case 'steered':
+      return { ...conversation, messages: [...conversation.messages, ...fact.data.queries.map(queryMessage)] }
     default:
       return conversation
   }

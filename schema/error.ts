@@ -51,8 +51,8 @@ export const CATALOGUE = {
   job_imported: { kind: 'failed_precondition', hint: 'Fork it from one of its checkpoints; the fork goes on here.' },
   job_exists: { kind: 'already_exists', hint: 'The server has a job of this id already; look at that one.' },
   checkpoint_not_found: { kind: 'not_found', hint: 'List them: job(id) { checkpoints { nodes { id seq } } }.' },
-  job_waiting: { kind: 'failed_precondition', hint: 'Answer the open question first.' },
-  job_running: { kind: 'failed_precondition', hint: 'Wait until the job asks or finishes.' },
+  job_waiting: { kind: 'failed_precondition', hint: 'Answer the open question first, or send a query.' },
+  job_running: { kind: 'failed_precondition', hint: 'Send a query, or wait until the job asks or finishes.' },
   job_canceled: { kind: 'failed_precondition', hint: 'A canceled job does not go on; create a new job.' },
   nothing_to_continue: { kind: 'invalid_argument', hint: 'Send a query, an answer, or a raised maxSteps.' },
   question_not_found: { kind: 'not_found', hint: 'List the questions of the job: job(id) { questions { id } }.' },
@@ -60,6 +60,10 @@ export const CATALOGUE = {
   question_expired: {
     kind: 'failed_precondition',
     hint: 'The time for the answer is over, and the job has gone on without it.',
+  },
+  question_withdrawn: {
+    kind: 'failed_precondition',
+    hint: 'A query interrupted the call that asked; look at the job.',
   },
   answer_invalid: { kind: 'invalid_argument', hint: "Send a value that the question's schema allows." },
   args_hash_mismatch: { kind: 'failed_precondition', hint: 'Read the question again: what it asks about has changed.' },

@@ -1,8 +1,8 @@
 /**
  * What happened in a job: facts in the past tense, never changed, each with a version (`v`) so that old logs stay readable.
  *
- * Who writes what. The control plane alone writes the events of JobFact and `generated`, `generationFailed`,
- * `workspaceChanged`, `callStarted`; a machine may propose only those of RunFact. A line from a machine with any other type is dropped.
+ * Who writes what. The control plane alone writes the events of JobFact and those of HostFact (`generated`, say);
+ * a machine may propose only those of RunFact. A line from a machine with any other type is dropped.
  */
 import { canonical, sha256, type Sha256 } from './hash.ts'
 import type { JobId, QuestionId, RunId } from './id.ts'
@@ -14,6 +14,9 @@ export const JOB_STATUSES = ['queued', 'running', 'waiting', 'finished'] as cons
 export type JobStatus = (typeof JOB_STATUSES)[number]
 export const OUTCOMES = ['completed', 'failed', 'canceled'] as const
 export type Outcome = (typeof OUTCOMES)[number]
+export const STEER_MODES = ['queue', 'interrupt'] as const
+/** `queue`: read before the coordinator's next generation. `interrupt`: what is under way is given up for it. */
+export type SteerMode = (typeof STEER_MODES)[number]
 
 /** How a machine came to hold the job. */
 export type Resume = 'resumed' | 'cold' | 'reserve' | 'created'
@@ -71,10 +74,13 @@ export type JobFact =
   | { readonly type: 'answered'; readonly data: { readonly questionId: QuestionId; readonly value: Json } }
   /** The time for an answer is over: an approval is denied, a question of a tool stays without an answer. */
   | { readonly type: 'questionExpired'; readonly data: { readonly questionId: QuestionId } }
-  /** A finished job goes on: with a further query, or with more steps than it had. */
+  /**
+   * A finished job goes on: with a further query, or with more steps than it had. With `mode` the job was open, and
+   * its query waits to be read.
+   */
   | {
       readonly type: 'jobContinued'
-      readonly data: { readonly query: string | null; readonly maxSteps: number | null }
+      readonly data: { readonly query: string | null; readonly maxSteps: number | null; readonly mode?: SteerMode }
     }
   | { readonly type: 'cancelRequested'; readonly data: { readonly reason: string } }
   /**
@@ -133,6 +139,11 @@ export type HostFact =
       readonly type: 'generationFailed'
       readonly data: { readonly code: string; readonly message: string; readonly model: string }
     }
+  /** A query interrupted it: what it had brought is not part of the run. `usage` is null when it was cut off. */
+  | {
+      readonly type: 'generationInterrupted'
+      readonly data: { readonly model: string; readonly usage: Usage | null; readonly durationMs: number }
+    }
   | { readonly type: 'workspaceChanged'; readonly data: { readonly treeHash: Sha256 } }
   /** A call that may be made once is about to be: what comes of it is unknown until it returns. */
   | {
@@ -165,6 +176,8 @@ export type RunFact =
   | { readonly type: 'questionAsked'; readonly data: { readonly question: Question } }
   /** The text that would have ended the run is not the result that its expert owes; its model reads `message`. */
   | { readonly type: 'outputRejected'; readonly data: { readonly message: string } }
+  /** The coordinator's run reads queries that were put while it was open, before its next generation. */
+  | { readonly type: 'steered'; readonly data: { readonly queries: readonly string[] } }
   /** A step's end: the checkpoint. `stateHash` chains over what the step added to the run. */
   | { readonly type: 'stepFinished'; readonly data: { readonly stateHash: Sha256 } }
   | {
@@ -211,6 +224,7 @@ export const RUN_FACT_TYPES: ReadonlySet<string> = new Set<RunFact['type']>([
   'toolReturned',
   'questionAsked',
   'outputRejected',
+  'steered',
   'stepFinished',
   'runFinished',
 ])

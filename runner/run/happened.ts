@@ -11,6 +11,7 @@ import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { textOf, type Message, type ToolCallPart, type ToolResultPart } from '../../schema/message.ts'
 import { approvalQuestionOf, delegateRunId, questionOf } from '../../schema/question.ts'
 import { servedSkillOf } from '../../schema/tool-pin.ts'
+import { isNext, noSteering, steer, type Steering } from '../../schema/steering.ts'
 import { aimOf, skillsToList } from './catalog.ts'
 import { DEPTH_MAX, isLast, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
 import { begins, hearsOutcome, isDoubted, losesMachine, onceOf } from './once.ts'
@@ -20,7 +21,7 @@ export const initial: JobRuns = {
   runs: {},
   active: [],
   roots: [],
-  wanted: [],
+  steering: noSteering,
   listed: {},
   asked: {},
   steps: 0,
@@ -31,10 +32,10 @@ export const initial: JobRuns = {
 
 /** The state after `fact`. Total: a fact that fits nothing changes nothing but the count of events. */
 export function evolve(jobId: JobId, lock: Lock, before: JobRuns, fact: PlacedFact): JobRuns {
-  const state = { ...before, events: before.events + 1 }
+  const state = { ...before, events: before.events + 1, steering: steered(before, fact) }
   switch (fact.type) {
     case 'jobCreated':
-      return { ...state, wanted: [fact.data.query ?? ''], stepsMax: fact.data.maxSteps }
+      return { ...state, stepsMax: fact.data.maxSteps }
     case 'jobContinued':
       return proceed(state, fact.data)
     case 'answered':
@@ -54,6 +55,7 @@ export function evolve(jobId: JobId, lock: Lock, before: JobRuns, fact: PlacedFa
     default: {
       const run = fact.runId === null ? undefined : state.runs[fact.runId]
       if (run === undefined || run.finished !== null) return state
+      if (fact.type === 'steered' && !isNext(before.steering, fact.data.queries)) return state
       return evolveRun(jobId, lock, state, run, fact)
     }
   }
@@ -85,6 +87,8 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
       return returned(state, run, fact.data.result)
     case 'outputRejected':
       return rejected(state, run, fact.data.message)
+    case 'steered':
+      return reads(state, run, fact.data.queries)
     case 'stepFinished': {
       if (run.turn !== 'stepEnd' || fact.stepNumber !== run.stepNumber) return state
       const turn = isLast(run) && !run.isRejected ? 'end' : 'generate'
@@ -101,7 +105,7 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
 
 function proceed(state: JobRuns, data: { readonly query: string | null; readonly maxSteps: number | null }): JobRuns {
   const stepsMax = data.maxSteps ?? state.stepsMax
-  if (data.query !== null) return { ...state, stepsMax, wanted: [...state.wanted, data.query] }
+  if (data.query !== null) return { ...state, stepsMax }
   const last = state.roots.at(-1)
   const run = last === undefined ? undefined : state.runs[last]
   if (run?.finished?.reason !== 'step_limit') return { ...state, stepsMax }
@@ -125,6 +129,24 @@ function expires(call: Call): Call {
   if (approval !== null)
     return approval.answer === null ? { ...call, approval: { ...approval, isExpired: true } } : call
   return path.to === 'human' && path.answer === null ? { ...call, path: { ...path, isExpired: true } } : call
+}
+
+/** What waits after a fact, which changes nothing when it fits nothing (R2). */
+function steered(before: JobRuns, fact: PlacedFact): Steering {
+  const isKnown = fact.type === 'runStarted' && fact.runId !== null && before.runs[fact.runId] !== undefined
+  return isKnown ? before.steering : steer(before.steering, fact)
+}
+
+/** Queries are read between generations; a run that had come to its end goes on with them. */
+function reads(state: JobRuns, run: Run, queries: readonly string[]): JobRuns {
+  if (run.turn !== 'generate' && run.turn !== 'end') return state
+  return put(state, {
+    ...run,
+    turn: 'generate',
+    turnSince: run.turn === 'end' ? state.events : run.turnSince,
+    messageCount: run.messageCount + queries.length,
+    newMessages: [...run.newMessages, ...queries.map(queryMessage)],
+  })
 }
 
 function asks(call: Call, question: Question): Call {
@@ -151,7 +173,7 @@ function forked(state: JobRuns, data: Extract<PlacedFact, { type: 'jobForked' }>
   const stepsMax = data.maxSteps ?? state.stepsMax
   if (data.query === null) return { ...state, stepsMax, canceled: false }
   const over = endAll(state, { outcome: 'canceled', reason: 'forked', message: null, result: null })
-  return { ...over, stepsMax, canceled: false, wanted: [data.query] }
+  return { ...over, stepsMax, canceled: false }
 }
 
 /** The job ended over its runs' heads, or with them. */
@@ -161,7 +183,7 @@ function endAll(state: JobRuns, ending: Ending): JobRuns {
     const run = runs[id]
     if (run !== undefined) runs[id] = { ...run, finished: ending }
   }
-  return { ...state, runs, active: [], wanted: [], canceled: ending.outcome === 'canceled' }
+  return { ...state, runs, active: [], canceled: ending.outcome === 'canceled' }
 }
 
 function started(lock: Lock, state: JobRuns, fact: Extract<PlacedFact, { type: 'runStarted' }>): JobRuns {
@@ -197,7 +219,6 @@ function started(lock: Lock, state: JobRuns, fact: Extract<PlacedFact, { type: '
     ...put(state, run),
     active: [...state.active, id],
     roots: isRoot ? [...state.roots, id] : state.roots,
-    wanted: isRoot ? state.wanted.slice(1) : state.wanted,
   }
 }
 

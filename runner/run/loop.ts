@@ -2,6 +2,7 @@
 import type { PlacedFact } from '../../schema/conversation.ts'
 import type { Process } from '../../schema/decider.ts'
 import { effectKey, standing, type Effect, type JobRuns, type PlacedRunFact } from './run.ts'
+import { hears } from './steered.ts'
 
 /** What performing an effect brought: facts to propose, and facts that the control plane has recorded already. */
 export interface Performed {
@@ -32,7 +33,7 @@ export interface Loop {
 export function openLoop(core: Process<JobRuns, PlacedFact, Effect>, state: JobRuns, ports: LoopPorts): Loop {
   const abort = new AbortController()
   const { promise: rest, resolve, reject } = Promise.withResolvers<ReturnType<typeof standing>>()
-  const inFlight = new Set<string>()
+  const inFlight = new Map<string, { readonly effect: Owed; readonly stop: AbortController }>()
   const performed = new Set<string>()
   let now = state
   let ended = false
@@ -51,8 +52,9 @@ export function openLoop(core: Process<JobRuns, PlacedFact, Effect>, state: JobR
 
   const start = (effect: Owed, key: string): void => {
     if (performed.has(key)) throw new Error(`${key} is owed still after it was performed`)
-    inFlight.add(key)
-    ports.perform(effect, now, abort.signal).then(
+    const stop = new AbortController()
+    inFlight.set(key, { effect, stop })
+    ports.perform(effect, now, AbortSignal.any([abort.signal, stop.signal])).then(
       ({ proposed, recorded }) => {
         if (ended) return
         inFlight.delete(key)
@@ -64,18 +66,31 @@ export function openLoop(core: Process<JobRuns, PlacedFact, Effect>, state: JobR
         for (const fact of facts) if (owed !== undefined) propose(placed(fact, owed, now))
         advance()
       },
-      (error: unknown) => end(() => reject(error)),
+      (error: unknown) => {
+        if (!stop.signal.aborted || ended) return end(() => reject(error))
+        inFlight.delete(key)
+        performed.add(key)
+        advance()
+      },
     )
+  }
+
+  /** A call that is not owed any more, since a query interrupted it, is not waited for. */
+  const stopNeedless = (effects: readonly Effect[]): void => {
+    const owed = new Set(effects.map(effectKey))
+    for (const [key, { effect, stop }] of inFlight)
+      if (effect.type === 'callTool' && !owed.has(key)) stop.abort(new Error('a query interrupted the call'))
   }
 
   const advance = (): void => {
     if (ended) return
     try {
       let effects = core.pending(now)
-      for (let facts = recordsIn(effects); facts.length > 0; facts = recordsIn(effects)) {
+      for (let facts = recordsIn(effects, inFlight); facts.length > 0; facts = recordsIn(effects, inFlight)) {
         for (const fact of facts) propose(fact)
         effects = core.pending(now)
       }
+      stopNeedless(effects)
       for (const effect of effects) {
         const key = effectKey(effect)
         if (effect.type !== 'record' && key !== undefined && !inFlight.has(key)) start(effect, key)
@@ -109,6 +124,10 @@ function placed(fact: PlacedRunFact, owed: Effect, state: JobRuns): PlacedRunFac
   return { ...fact, runId: owed.runId, stepNumber: state.runs[owed.runId]?.stepNumber ?? 0 }
 }
 
-function recordsIn(effects: readonly Effect[]): readonly PlacedRunFact[] {
-  return effects.flatMap((effect) => (effect.type === 'record' ? [effect.fact] : []))
+function recordsIn(
+  effects: readonly Effect[],
+  inFlight: ReadonlyMap<string, { readonly effect: Owed }>,
+): readonly PlacedRunFact[] {
+  const facts = effects.flatMap((effect) => (effect.type === 'record' ? [effect.fact] : []))
+  return facts.filter((fact) => hears(fact, inFlight))
 }

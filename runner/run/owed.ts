@@ -11,9 +11,11 @@ import type { Lock } from '../../schema/lock.ts'
 import type { ToolCallPart } from '../../schema/message.ts'
 import { isOutputFault, readOutput, rejectionOwed } from '../../schema/output.ts'
 import { rootRunId } from '../../schema/question.ts'
+import { nextQuery } from '../../schema/steering.ts'
 import { catalogOf, skillsToList } from './catalog.ts'
 import { isLast, type Call, type JobRuns, type Path, type Run } from './run-state.ts'
 import { owedInDoubt } from './once.ts'
+import { ENDED, interruption, mustEnd, queriesToRead } from './steered.ts'
 
 export type PlacedRunFact = PlacedFact & RunFact
 
@@ -59,7 +61,8 @@ export function effectKey(effect: Effect): string | undefined {
     case 'listTools':
       return `listTools ${effect.expertKey} ${effect.skill}`
     case 'generate':
-      return `generate ${effect.runId} ${effect.stepNumber}`
+      // A query that interrupted a generation is one more message of the next.
+      return `generate ${effect.runId} ${effect.stepNumber} ${effect.messageCount}`
     case 'callTool':
       return `callTool ${effect.runId} ${effect.call.callId}${effect.retries === 0 ? '' : ` again ${effect.retries}`}`
     default:
@@ -70,7 +73,7 @@ export function effectKey(effect: Effect): string | undefined {
 /** What is owed in this state; [] is at rest. */
 export function pending(jobId: JobId, lock: Lock, state: JobRuns): readonly Effect[] {
   if (state.canceled) return []
-  const [query] = state.wanted
+  const query = nextQuery(state.steering)
   if (query !== undefined && state.active.length === 0) return [startRoot(jobId, lock, state, query)]
   const runs = state.active.flatMap((id) => state.runs[id] ?? [])
   const generating = mayGenerate(state, runs)
@@ -100,6 +103,9 @@ function mayGenerate(state: JobRuns, runs: readonly Run[]): (run: Run) => boolea
 function owedBy(lock: Lock, state: JobRuns, run: Run, generating: (run: Run) => boolean): readonly Effect[] {
   const { failure } = run
   if (failure !== null) return [finish(run, 'failed', failure.code, failure.message, null)]
+  if (mustEnd(state, run)) return [finish(run, 'canceled', 'interrupted', ENDED, null)]
+  const queries = queriesToRead(state, run)
+  if (queries !== undefined) return queries.length === 0 ? [] : [record(run, { type: 'steered', data: { queries } })]
   switch (run.turn) {
     case 'generate':
       return owedBeforeGeneration(lock, state, run, generating)
@@ -143,6 +149,8 @@ function owedBeforeGeneration(
 
 function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
   const { part, path, approval } = call
+  const interrupted = interruption(state, run, call)
+  if (interrupted !== undefined) return [returns(run, part, interrupted, true)]
   const inDoubt = owedInDoubt(call)
   if (inDoubt === 'nothing') return []
   if (inDoubt !== undefined && 'question' in inDoubt) return [record(run, { type: 'questionAsked', data: inDoubt })]

@@ -35,7 +35,7 @@ export interface Skills {
   ): Promise<ToolResultPart | SkillFault>
 }
 
-/** The port to the control plane: gives the recorded `generated` or `generationFailed`; throws without either. */
+/** The port to the control plane: gives what was recorded of the generation; throws when that is nothing. */
 export type Generate = (params: GenerateParams, signal: AbortSignal) => Promise<PlacedFact>
 
 export interface PerformPorts {

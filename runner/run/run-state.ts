@@ -7,6 +7,7 @@ import type { Sha256 } from '../../schema/hash.ts'
 import type { QuestionId, RunId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Message, ToolCallPart, ToolResultPart } from '../../schema/message.ts'
+import type { Steering } from '../../schema/steering.ts'
 import type { Listed } from './catalog.ts'
 
 /** A chain of delegations longer than this is a mistake: each level multiplies what a job may cost. */
@@ -100,7 +101,7 @@ export interface JobRuns {
   /** The coordinator's runs. */
   readonly roots: readonly RunId[]
   /** Queries that no run has taken up. */
-  readonly wanted: readonly string[]
+  readonly steering: Steering
   /** Tools as they were first listed, by expert and skill. */
   readonly listed: Readonly<Record<string, Listed>>
   readonly asked: Readonly<Record<QuestionId, { readonly runId: RunId; readonly callId: string }>>

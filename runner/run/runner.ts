@@ -97,6 +97,9 @@ async function next(lines: AsyncIterator<SupervisorLine>): Promise<SupervisorLin
   return value
 }
 
+/** What a `generate` is answered with. */
+const GENERATION_ENDS: ReadonlySet<unknown> = new Set(['generated', 'generationFailed', 'generationInterrupted'])
+
 function openRequests(send: (line: RunnerLine) => void) {
   const open = new Map<number, PromiseWithResolvers<Json>>()
   let count = 0
@@ -108,8 +111,8 @@ function openRequests(send: (line: RunnerLine) => void) {
       open.set(id, reply)
       send({ type: 'request', id, method: 'generate', params })
       const value = await reply.promise
-      const isEvent = isJsonObject(value) && (value['type'] === 'generated' || value['type'] === 'generationFailed')
-      if (!isEvent) throw new PlatformError('protocol_breach', `the reply to generate ${id} is no event`)
+      if (!isJsonObject(value) || !GENERATION_ENDS.has(value['type']))
+        throw new PlatformError('protocol_breach', `the reply to generate ${id} is no event`)
       return value as unknown as PlacedFact // the control plane sends what it recorded
     },
     /** A reply to an id that is not open is dropped. */

@@ -27,6 +27,7 @@ export interface ShownQuestion {
   readonly args: Json
   readonly argsHash: string
   readonly answeredAt: string | null
+  readonly withdrawnAt?: string | null
 }
 
 export interface ShownJob {
@@ -51,7 +52,7 @@ export interface ShownJob {
 
 export const JOB_FIELDS = `id status outcome reason message: explanation expertKey query result steps revision createdAt
   usage { inputTokens outputTokens costUsd }
-  questions { id kind title schema toolName args argsHash answeredAt }`
+  questions { id kind title schema toolName args argsHash answeredAt withdrawnAt }`
 
 export interface Api {
   readonly url: string

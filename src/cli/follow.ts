@@ -121,7 +121,7 @@ async function answerHere(call: Call, api: Api, job: ShownJob): Promise<boolean>
 }
 
 export function openQuestions(job: ShownJob): readonly ShownQuestion[] {
-  return job.questions.filter((question) => question.answeredAt === null)
+  return job.questions.filter((question) => question.answeredAt === null && (question.withdrawnAt ?? null) === null)
 }
 
 /** The title has the arguments in it already; what an answer must look like it does not. */

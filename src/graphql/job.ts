@@ -1,6 +1,6 @@
 /** Jobs: one request each, from submission to outcome. */
 import { isRefusal, type Refusal } from '../../schema/error.ts'
-import { JOB_STATUSES, type MachineFacts } from '../../schema/event.ts'
+import { JOB_STATUSES, type MachineFacts, type SteerMode } from '../../schema/event.ts'
 import { parseId } from '../../schema/id.ts'
 import type { JobSummary } from '../job/job-summary.ts'
 import { builder, firstSchema, PAGE_DEFAULT } from './builder.ts'
@@ -17,6 +17,12 @@ import { UsageRef } from './usage.ts'
 import { WorkspaceRef } from './workspace.ts'
 
 const JobStatusRef = builder.enumType('JobStatus', { values: JOB_STATUSES })
+const SteerModeRef = builder.enumType('SteerMode', {
+  values: {
+    queue: { value: 'queue', description: 'It is read before the next generation of the coordinator.' },
+    interrupt: { value: 'interrupt', description: 'What is under way is given up for it.' },
+  } satisfies { readonly [Mode in SteerMode]: { readonly value: Mode; readonly description: string } },
+})
 const ResumeRef = builder.enumType('Resume', { values: ['resumed', 'cold', 'reserve', 'created'] as const })
 
 const MachineRef = builder.objectRef<MachineFacts>('Machine').implement({
@@ -65,6 +71,10 @@ const JobRef = builder.objectRef<JobSummary>('Job').implement({
       type: [QuestionRef],
       description: 'Open ones first.',
       resolve: ({ questions }) => [...openFirst(questions)],
+    }),
+    queuedQueries: t.stringList({
+      description: 'Queries that were put while the job is open and that no run has read yet.',
+      resolve: ({ steering }) => steering?.queued.map(({ query }) => query) ?? [],
     }),
     result: t.exposeString('result', { nullable: true }),
     resultJson: t.field({
@@ -139,7 +149,10 @@ const ContinueJobInput = builder.inputType('ContinueJobInput', {
   description: 'A new query, an answer, or a raised limit.',
   fields: (t) => ({
     jobId: t.id({ required: true }),
-    query: t.string(),
+    query: t.string({
+      description: 'An open job reads it before its next generation, a finished one goes on with it.',
+    }),
+    mode: t.field({ type: SteerModeRef, description: 'How an open job takes the query; `queue` by default.' }),
     answer: t.field({ type: AnswerInputRef }),
     maxSteps: t.int(),
     idempotencyKey: t.string(),

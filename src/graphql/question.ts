@@ -1,5 +1,5 @@
 /** Questions that a job puts to its human. */
-import type { QuestionSummary } from '../job/job-summary.ts'
+import { isOpen, type QuestionSummary } from '../job/job-summary.ts'
 import { builder } from './builder.ts'
 
 const QuestionKindRef = builder.enumType('QuestionKind', { values: ['confirm', 'ask', 'choose', 'schema'] as const })
@@ -15,9 +15,15 @@ export const QuestionRef = builder.objectRef<QuestionSummary>('Question').implem
     toolName: t.exposeString('toolName'),
     args: t.expose('args', { type: 'JSON', description: 'What the expert called the tool with.' }),
     argsHash: t.exposeString('argsHash', { description: 'Send it along to answer exactly what you saw.' }),
-    open: t.boolean({ resolve: ({ answeredAt }) => answeredAt === null }),
+    open: t.boolean({ resolve: (question) => isOpen(question) }),
     askedAt: t.expose('askedAt', { type: 'DateTime' }),
     answeredAt: t.expose('answeredAt', { type: 'DateTime', nullable: true }),
+    withdrawnAt: t.field({
+      type: 'DateTime',
+      nullable: true,
+      description: 'When the job went on without an answer, because a query interrupted the call that asked.',
+      resolve: ({ withdrawnAt }) => withdrawnAt ?? null,
+    }),
     answer: t.expose('answer', { type: 'JSON', nullable: true }),
     dueAt: t.field({
       type: 'DateTime',
@@ -34,6 +40,5 @@ export const QuestionRef = builder.objectRef<QuestionSummary>('Question').implem
 
 /** Open ones first, then as they were asked. */
 export function openFirst(questions: readonly QuestionSummary[]): readonly QuestionSummary[] {
-  const isOpen = (question: QuestionSummary) => question.answeredAt === null
   return [...questions.filter(isOpen), ...questions.filter((question) => !isOpen(question))]
 }

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Context } from 'hono'
 import { z } from 'zod'
 import { PlatformError } from '../../schema/error.ts'
+import { STEER_MODES } from '../../schema/event.ts'
 import { parseId } from '../../schema/id.ts'
 import type { Call } from '../job/call.ts'
 import type { JobSummary } from '../job/job-summary.ts'
@@ -49,6 +50,7 @@ export const continueSchema = z.strictObject({
   /** The published API's form: the query is the answer to the one open question. */
   interactiveToolCallResult: z.union([z.boolean(), z.literal('true'), z.literal('false')]).nullish(),
   response: z.string().nullish(),
+  mode: z.enum(STEER_MODES).nullish(),
   maxSteps: count.nullish(),
   idempotencyKey: z.string().nullish(),
 })

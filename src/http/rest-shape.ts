@@ -1,6 +1,6 @@
 /** The shapes of the REST answers, and the one table from our statuses to the ten that its clients know. */
 import type { Checkpoint } from '../job/checkpoint.ts'
-import type { JobSummary } from '../job/job-summary.ts'
+import { isOpen, type JobSummary } from '../job/job-summary.ts'
 import type { Usage } from '../../schema/usage.ts'
 import type { WorkspaceItem } from '../workspace/workspaces.ts'
 
@@ -60,7 +60,7 @@ export function printExpertJob(job: JobSummary) {
     totalDuration: job.updatedAt - job.createdAt,
     usage: printUsage(job.usage),
     questions: job.questions
-      .filter(({ answeredAt }) => answeredAt === null)
+      .filter(isOpen)
       .map(({ id, runId, kind, title, schema, toolName, args, argsHash, dueAt }) => ({
         id,
         runId,

@@ -5,7 +5,7 @@ import type { Json } from '../../schema/json.ts'
 import type { Call } from '../job/call.ts'
 import { openCheckpoints, type Checkpoint } from '../job/checkpoint.ts'
 import { parseContinueJob, parseCreateJob, parseForkJob } from '../job/job-request.ts'
-import type { JobSummary, QuestionSummary } from '../job/job-summary.ts'
+import { isOpen, type JobSummary, type QuestionSummary } from '../job/job-summary.ts'
 import { parseLastEventId, parseSeq } from '../job/position.ts'
 import { watchCheckpoints } from '../job/subscription.ts'
 import { EVENT_STREAM_HEADERS, streamFrames, type Frame } from './event-stream.ts'
@@ -60,10 +60,11 @@ async function continueJob(c: RestContext): Promise<Response> {
   const job = await getJob(c)
   const isResult = body.interactiveToolCallResult === true || body.interactiveToolCallResult === 'true'
   const said = body.query ?? body.response ?? null
-  const open = job.questions.filter(({ answeredAt }) => answeredAt === null)
+  const open = job.questions.filter(isOpen)
   const input = parseContinueJob({
     jobId: job.id,
     ...(isResult ? { answer: answerTo(job, open, said) } : { query: said, answer: body.answer }),
+    mode: body.mode,
     maxSteps: body.maxSteps,
     idempotencyKey: idempotencyKeyOf(c, body.idempotencyKey),
   })

@@ -4,7 +4,8 @@ import type { Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import { addUsage, noUsage } from '../../schema/usage.ts'
-import type { JobSummary, QuestionSummary, RunSummary } from './job-summary.ts'
+import { interrupts, noSteering, steer, type Steering } from '../../schema/steering.ts'
+import { isOpen, type JobSummary, type QuestionSummary, type RunSummary } from './job-summary.ts'
 
 /** The decider's state: what a list shows, and what decisions need besides. */
 export interface Job extends Omit<JobSummary, 'revision'> {
@@ -54,7 +55,10 @@ export function blankJob(id: JobId, applicationId: ApplicationId): Job {
 
 /** The job after `event`. Total: an event that fits nothing changes nothing but `updatedAt`. */
 export function evolve(before: Job, event: JobChange): Job {
-  const job = reviveRun({ ...before, updatedAt: event.at }, event)
+  const isKnown = event.type === 'runStarted' && before.runs.some((run) => run.id === event.runId)
+  const waiting = before.steering ?? steeringOfOld(before)
+  const steering = isKnown ? waiting : steer(waiting, event)
+  const job = reviveRun({ ...before, updatedAt: event.at, steering }, event)
   switch (event.type) {
     case 'jobCreated':
       return { ...job, ...event.data, status: 'queued', createdAt: event.at }
@@ -70,6 +74,10 @@ export function evolve(before: Job, event: JobChange): Job {
       return expired(job, event.data.questionId, event.at)
     case 'jobContinued': {
       const maxSteps = event.data.maxSteps ?? job.maxSteps
+      if (event.data.mode !== undefined) {
+        const status = job.status === 'waiting' && event.data.mode === 'interrupt' ? 'queued' : job.status
+        return { ...job, status, maxSteps }
+      }
       const open = { outcome: null, reason: null, message: null, result: null, cancelRequested: false } as const
       // Without a query it is the coordinator's last run that goes on.
       const root = event.data.query === null ? job.runs.findLast((run) => run.parentRunId === null) : undefined
@@ -79,9 +87,8 @@ export function evolve(before: Job, event: JobChange): Job {
     case 'cancelRequested':
       return { ...job, cancelRequested: true }
     case 'jobRested': {
-      const waits = job.questions.some((question) => question.answeredAt === null)
-      const barrenAttempts = waits ? 0 : barrenNext(job, null)
-      return { ...job, status: waits ? 'waiting' : 'queued', barrenAttempts, progressed: false }
+      const barrenAttempts = waits(job) ? 0 : barrenNext(job, null)
+      return { ...job, status: waits(job) ? 'waiting' : 'queued', barrenAttempts, progressed: false }
     }
     case 'jobForked':
       return forked(job, event)
@@ -91,7 +98,10 @@ export function evolve(before: Job, event: JobChange): Job {
       return { ...job, ...event.data, status: 'finished', runs: job.runs.map((run) => endRun(run, event.data)) }
     case 'generated':
       return { ...job, usage: addUsage(job.usage, event.data.usage) }
+    case 'generationInterrupted':
+      return event.data.usage === null ? job : { ...job, usage: addUsage(job.usage, event.data.usage) }
     case 'generationFailed':
+    case 'steered':
     case 'toolsListed':
     case 'skillFailed':
     case 'outputRejected':
@@ -100,8 +110,10 @@ export function evolve(before: Job, event: JobChange): Job {
       return { ...job, treeHash: event.data.treeHash }
     case 'runStarted':
       return startRun(job, event)
-    case 'toolReturned':
-      return { ...job, progressed: true }
+    case 'toolReturned': {
+      const { callId } = event.data.result
+      return { ...withdraw(job, event, (question) => question.callId === callId), progressed: true }
+    }
     case 'questionAsked':
       return asked(job, event.data.question, event.at)
     case 'stepFinished':
@@ -111,7 +123,11 @@ export function evolve(before: Job, event: JobChange): Job {
         progressed: true,
       }
     case 'runFinished':
-      return changeRun(job, event.runId, (run) => endRun(run, event.data))
+      return changeRun(
+        withdraw(job, event, () => true),
+        event.runId,
+        (run) => endRun(run, event.data),
+      )
     default:
       // A log may be newer than this code: what it does not know, it does not count.
       return job
@@ -165,6 +181,28 @@ const BLAMELESS: ReadonlySet<string | null> = new Set(['server_stopped'])
 export function barrenNext(job: Job, reason: string | null): number {
   if (job.progressed) return 0
   return BLAMELESS.has(reason) ? job.barrenAttempts : job.barrenAttempts + 1
+}
+
+/** Nothing can move until a human answers. */
+export function waits({ questions, steering = noSteering }: Pick<Job, 'questions' | 'steering'>): boolean {
+  return questions.some(isOpen) && !interrupts(steering)
+}
+
+/** A job of before queries could wait: the one of its creation does until a run has begun with it. */
+function steeringOfOld(job: Job): Steering {
+  return job.status !== 'finished' && job.runs.length === 0 ? { ...noSteering, wanted: job.query } : noSteering
+}
+
+/** Questions whose call has returned, or whose run has ended, without an answer. */
+function withdraw(job: Job, event: JobChange, concerns: (question: QuestionSummary) => boolean): Job {
+  const isLeft = (question: QuestionSummary) => question.runId === event.runId && isOpen(question) && concerns(question)
+  if (!job.questions.some(isLeft)) return job
+  const questions = job.questions.map((one) => (isLeft(one) ? { ...one, withdrawnAt: event.at } : one))
+  return changeRun({ ...job, questions }, event.runId, (run) =>
+    run.status !== 'waiting' || questions.some((one) => one.runId === run.id && isOpen(one))
+      ? run
+      : { ...run, status: 'running' },
+  )
 }
 
 function changeRun(job: Job, runId: string | null, alter: (run: RunSummary) => RunSummary): Job {
@@ -227,7 +265,7 @@ function dueOf({ timeoutSeconds }: Question, from: number): { readonly dueAt?: n
 /** When the first of the open questions is due, epoch ms; null for never. */
 export function nextDueAt(job: Job): number | null {
   if (job.status === 'finished' || job.cancelRequested) return null
-  const due = job.questions.flatMap(({ answeredAt, dueAt }) => (answeredAt === null ? (dueAt ?? []) : []))
+  const due = job.questions.flatMap((question) => (isOpen(question) ? (question.dueAt ?? []) : []))
   return due.length === 0 ? null : Math.min(...due)
 }
 
@@ -242,10 +280,10 @@ function expired(job: Job, id: string, at: number): Job {
 function closeQuestion(job: Job, id: string, closing: Partial<QuestionSummary>): Job {
   const index = job.questions.findIndex((question) => question.id === id)
   const question = job.questions[index]
-  if (question === undefined || question.answeredAt !== null) return job
+  if (question === undefined || !isOpen(question)) return job
   const questions = job.questions.with(index, { ...question, ...closing })
   const status = job.status === 'waiting' ? 'queued' : job.status
-  const stillWaits = questions.some((other) => other.runId === question.runId && other.answeredAt === null)
+  const stillWaits = questions.some((other) => other.runId === question.runId && isOpen(other))
   return changeRun({ ...job, questions, status }, question.runId, (run) =>
     stillWaits || run.status !== 'waiting' ? run : { ...run, status: 'running' },
   )

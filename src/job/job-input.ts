@@ -1,6 +1,7 @@
 /** What a caller may ask of jobs, checked before anything is written. */
 import { refuse, type Refusal } from '../../schema/error.ts'
 import { INSTRUCTION_BYTES_MAX } from '../../schema/expert-file.ts'
+import type { SteerMode } from '../../schema/event.ts'
 import { hashOf, sha256, type Sha256 } from '../../schema/hash.ts'
 import type { JobId, QuestionId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
@@ -27,6 +28,8 @@ export interface ContinueJob {
   readonly jobId: JobId
   readonly query: string | null
   readonly answer: { readonly questionId: QuestionId; readonly value: Json; readonly argsHash: Sha256 | null } | null
+  /** How an open job takes the query; `queue` by default. */
+  readonly mode?: SteerMode
   readonly maxSteps: number | null
   readonly idempotencyKey: string | null
 }
@@ -64,6 +67,8 @@ export function refuseCreate(input: CreateJob, limits: QueryLimits): Refusal | u
 export function refuseContinue(input: ContinueJob, limits: QueryLimits): Refusal | undefined {
   if (input.answer !== null && (input.query !== null || input.maxSteps !== null))
     return refuse('input_invalid', 'an answer comes alone, without query and maxSteps')
+  if (input.mode !== undefined && input.query === null)
+    return refuse('input_invalid', 'mode says how an open job takes a query: it comes with one')
   return (
     (input.answer === null ? undefined : refuseSize(input.answer.questionId, input.answer.value)) ??
     (input.query === null ? undefined : refuseQuery(input.query, limits)) ??

@@ -1,5 +1,6 @@
 /** What callers send to create and continue jobs, as the verbs want it; the same for GraphQL and REST. */
 import { isRefusal, refuse, type Refusal } from '../../schema/error.ts'
+import type { SteerMode } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
 import { parseId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
@@ -33,6 +34,7 @@ export interface ContinueJobInput {
     readonly value: Json
     readonly argsHash?: Maybe<string>
   }>
+  readonly mode?: Maybe<SteerMode>
   readonly maxSteps?: Maybe<number>
   readonly idempotencyKey?: Maybe<string>
 }
@@ -110,6 +112,8 @@ export function parseContinueJob(input: ContinueJobInput): ContinueJob | Refusal
         ? // A hash that is not one simply matches nothing.
           { questionId, value: input.answer.value, argsHash: (input.answer.argsHash ?? null) as Sha256 | null }
         : null,
+    // Left out when it was not said, so that a request hashes as it did before there were modes.
+    ...(input.mode ? { mode: input.mode } : {}),
     maxSteps: input.maxSteps ?? null,
     idempotencyKey: input.idempotencyKey ?? null,
   }

@@ -3,6 +3,7 @@ import type { JobStatus, MachineFacts, Outcome, Question } from '../../schema/ev
 import type { Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
+import type { Steering } from '../../schema/steering.ts'
 import type { Usage } from '../../schema/usage.ts'
 
 export interface QuestionSummary extends Question {
@@ -14,6 +15,13 @@ export interface QuestionSummary extends Question {
   readonly dueAt?: number
   /** Its time is over and no answer came; `answeredAt` is then when that was. */
   readonly expired?: true
+  /** Epoch ms: when the call that asked went on without an answer. */
+  readonly withdrawnAt?: number
+}
+
+/** Whether it can still be answered. */
+export function isOpen({ answeredAt, withdrawnAt }: QuestionSummary): boolean {
+  return answeredAt === null && withdrawnAt === undefined
 }
 
 export interface RunSummary {
@@ -59,6 +67,8 @@ export interface JobSummary {
   readonly revision: number
   /** The job and the event that it goes on from, when a fork made it. */
   readonly forkedFrom?: { readonly jobId: JobId; readonly seq: number }
+  /** Queries that wait to be read, and what the job's end left unread. */
+  readonly steering?: Steering
   /** A bundle brought it: it can be read and forked, and nothing else. */
   readonly imported?: true
   readonly createdAt: number

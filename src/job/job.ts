@@ -13,17 +13,19 @@
  * J10 The summary (steps, usage, runs, questions, tree, machine) is what the events say, each counted once.
  * J11 An imported job is history: nobody answers, continues, cancels or runs it.
  * J12 A question with a time for its answer expires when that is over: once, whoever says so, and takes no answer then.
+ * J13 A query that an open job took is read by a run, begins the next, or comes with the next continuation; none is lost.
  */
 import type { Decider } from '../../schema/decider.ts'
 import { unreachable } from '../../schema/decider.ts'
 import { refuse, type Refusal } from '../../schema/error.ts'
-import type { JobFact, NewEvent, Outcome } from '../../schema/event.ts'
+import type { JobFact, NewEvent, Outcome, SteerMode } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId, QuestionId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import { refuseAnswer } from './answer.ts'
-import { barrenNext, blankJob, evolve, type Job, type JobChange } from './job-fold.ts'
-import type { QuestionSummary } from './job-summary.ts'
+import { noSteering, steer } from '../../schema/steering.ts'
+import { barrenNext, blankJob, evolve, waits, type Job, type JobChange } from './job-fold.ts'
+import { isOpen, type QuestionSummary } from './job-summary.ts'
 import { isLive, type Lease } from './lease.ts'
 
 export { blankJob, evolve }
@@ -70,7 +72,13 @@ export type JobCommand = { readonly now: number } & (
     }
   /** Anyone says that time has passed. */
   | { readonly type: 'expireQuestions' }
-  | { readonly type: 'continue'; readonly query: string | null; readonly maxSteps: number | null }
+  | {
+      readonly type: 'continue'
+      readonly query: string | null
+      readonly maxSteps: number | null
+      /** How an open job takes the query; `queue` by default. */
+      readonly mode?: SteerMode
+    }
   | { readonly type: 'cancel' }
 )
 
@@ -192,6 +200,8 @@ const KEEPER_ONLY: ReadonlySet<string> = new Set<JobFact['type']>([
 
 function record(job: Job, command: CommandOf<'record'>): readonly JobChange[] | Refusal {
   const runs = new Map(job.runs.map((run) => [run.id, run.parentRunId]))
+  const known: ReadonlySet<string | null> = new Set(runs.keys())
+  let { steering = noSteering } = job
   let end: JobChange | undefined
   for (const event of command.events) {
     if (KEEPER_ONLY.has(event.type)) return refuse('protocol_breach', `a machine proposed ${event.type} of ${job.id}`)
@@ -201,7 +211,10 @@ function record(job: Job, command: CommandOf<'record'>): readonly JobChange[] | 
       return refuse('protocol_breach', `${event.type} belongs to run ${event.runId}, which job ${job.id} does not have`)
     if (event.type === 'questionAsked' && event.data.question.runId !== event.runId)
       return refuse('protocol_breach', `question ${event.data.question.id} names a run other than ${event.runId}`)
+    if (event.type !== 'runStarted' || !known.has(event.runId)) steering = steer(steering, event)
     if (event.type === 'runFinished' && event.runId !== null && runs.get(event.runId) === null) {
+      // A query that came before the end of the run was known to it is what the next run begins with.
+      if (steering.queued.length > 0) continue
       end = finished(command.now, event.data)
     }
   }
@@ -211,9 +224,9 @@ function record(job: Job, command: CommandOf<'record'>): readonly JobChange[] | 
 
 function rest(job: Job, command: CommandOf<'rest'>): readonly JobChange[] {
   const { now } = command
-  const questionIds = job.questions.filter((question) => question.answeredAt === null).map((question) => question.id)
+  const questionIds = job.questions.filter(isOpen).map((question) => question.id)
   const rested = change(now, { type: 'jobRested', data: { questionIds } })
-  if (questionIds.length > 0) return job.cancelRequested ? [rested, canceled(now)] : [rested]
+  if (waits(job)) return job.cancelRequested ? [rested, canceled(now)] : [rested]
   const end = endOfUnheld(job, now, barrenNext(job, null), command.barrenAttemptsMax)
   return end === undefined ? [rested] : [rested, end]
 }
@@ -227,6 +240,7 @@ function answer(job: Job, command: CommandOf<'answer'>): readonly JobChange[] | 
   if (question.expired === true || isDue(question, now))
     return refuse('question_expired', `question ${questionId} was to be answered by ${momentOf(question.dueAt)}`)
   if (question.answeredAt !== null) return refuse('question_answered', `question ${questionId} has been answered`)
+  if (!isOpen(question)) return refuse('question_withdrawn', `job ${job.id} went on without an answer to ${questionId}`)
   if (job.status === 'finished') return refuse('job_finished', `job ${job.id} has finished`)
   if (job.cancelRequested) return refuse('job_canceled', `job ${job.id} is being canceled`)
   if (argsHash !== null && argsHash !== question.argsHash)
@@ -242,8 +256,8 @@ function expireQuestions(job: Job, now: number): readonly JobChange[] {
     .map(({ id }) => change(now, { type: 'questionExpired', data: { questionId: id } }))
 }
 
-function isDue({ answeredAt, dueAt }: QuestionSummary, now: number): boolean {
-  return answeredAt === null && dueAt !== undefined && dueAt <= now
+function isDue({ answeredAt, withdrawnAt, dueAt }: QuestionSummary, now: number): boolean {
+  return withdrawnAt === undefined && answeredAt === null && dueAt !== undefined && dueAt <= now
 }
 
 function momentOf(at: number | undefined): string {
@@ -251,25 +265,55 @@ function momentOf(at: number | undefined): string {
 }
 
 function proceed(job: Job, command: CommandOf<'continue'>): readonly JobChange[] | Refusal {
-  const { now, query, maxSteps } = command
+  const { now, query, maxSteps, mode = 'queue' } = command
   if (query === null && maxSteps === null)
     return refuse('nothing_to_continue', `job ${job.id} was given neither a query nor a larger maxSteps`)
   switch (job.status) {
     case 'waiting':
-      return refuse('job_waiting', `job ${job.id} waits for an answer`)
+      if (query === null) return refuse('job_waiting', `job ${job.id} waits for an answer`)
+      return queue(job, now, query, maxSteps, mode)
     case 'queued':
     case 'running':
-      return refuse('job_running', `job ${job.id} is ${job.status}`)
+      if (query === null) return refuse('job_running', `job ${job.id} is ${job.status}`)
+      return queue(job, now, query, maxSteps, mode)
     case 'finished':
       if (job.outcome === 'canceled') return refuse('job_canceled', `job ${job.id} was canceled`)
       if (query === null && job.reason !== 'step_limit')
         return refuse('job_finished', `job ${job.id} ended with ${job.reason}, not at its step limit`)
       if (maxSteps !== null && maxSteps <= job.steps)
         return refuse('input_invalid', `maxSteps ${maxSteps} is not above the ${job.steps} steps of job ${job.id}`)
-      return [change(now, { type: 'jobContinued', data: { query, maxSteps } })]
+      return [change(now, { type: 'jobContinued', data: { query: withLeft(job, query), maxSteps } })]
     default:
       return unreachable(job.status)
   }
+}
+
+/** Queries that may wait to be read: more are a client that does not look at its job. */
+export const QUEUED_MAX = 64
+
+function queue(
+  job: Job,
+  now: number,
+  query: string,
+  maxSteps: number | null,
+  mode: SteerMode,
+): readonly JobChange[] | Refusal {
+  if (job.cancelRequested) return refuse('job_canceled', `job ${job.id} is being canceled`)
+  if (maxSteps !== null && maxSteps <= job.steps)
+    return refuse('input_invalid', `maxSteps ${maxSteps} is not above the ${job.steps} steps of job ${job.id}`)
+  if ((job.steering ?? noSteering).queued.length >= QUEUED_MAX)
+    return refuse('limit_exceeded', `${QUEUED_MAX} queries wait to be read by job ${job.id}`)
+  return [change(now, { type: 'jobContinued', data: { query, maxSteps, mode } })]
+}
+
+/** With what the job's end left unread. */
+function withLeft(job: Job, query: string | null): string | null {
+  return query === null ? null : [...(job.steering ?? noSteering).left, query].join('\n\n')
+}
+
+/** The coordinator's run is over, and a query that it did not read asks for another. */
+export function wantsNextRun({ runs, steering = noSteering }: Job): boolean {
+  return steering.queued.length > 0 && runs.findLast((run) => run.parentRunId === null)?.status === 'finished'
 }
 
 function cancel(job: Job, now: number): readonly JobChange[] | Refusal {

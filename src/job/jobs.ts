@@ -269,10 +269,12 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     async continue(applicationId, input) {
       const refused = refuseContinue(input, limits)
       if (refused !== undefined) return refused
-      const { jobId, query, answer, maxSteps } = input
+      const { jobId, query, answer, maxSteps, mode } = input
       const idempotency = keyed(input.idempotencyKey, () => hashContinue(input))
       const commandAt = (now: number): JobCommand =>
-        answer === null ? { type: 'continue', now, query, maxSteps } : { type: 'answer', now, ...answer }
+        answer === null
+          ? { type: 'continue', now, query, maxSteps, ...(mode === undefined ? {} : { mode }) }
+          : { type: 'answer', now, ...answer }
       return change(applicationId, jobId, commandAt, idempotency)
     },
     cancel: async (applicationId, jobId) => change(applicationId, jobId, (now) => ({ type: 'cancel', now })),

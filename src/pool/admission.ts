@@ -14,6 +14,7 @@
  * A9 A call of a base tool returns what follows from what the model wrote, and nothing else.
  * A10 A call that may be made once starts once, and again only when its human says so; in doubt, it returns what its
  *    human says.
+ * A11 A query is read as the log queued it, in order, by the coordinator's run, and never during a generation of it.
  */
 import { approvalFor, approvedArgs, type Approval } from '../../schema/approval.ts'
 import { baseResult, baseTurn, isBaseCall, type BaseTurn, type Todo } from '../../schema/base-tool.ts'
@@ -29,6 +30,7 @@ import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { readOutput, rejectionOwed } from '../../schema/output.ts'
 import { textOf, type ToolCallPart, type ToolResultPart } from '../../schema/message.ts'
 import { outcomeQuestionOf, outcomeResult } from '../../schema/outcome.ts'
+import { interrupts, isNext, nextQuery, noSteering, steer, type Steering } from '../../schema/steering.ts'
 import { approvalQuestionOf, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
 import { driftOf, servedSkillOf, toolsBeforeStart } from '../../schema/tool-pin.ts'
 
@@ -61,6 +63,8 @@ interface RunPlace {
   finished: string | null
   /** What it completed with, as data. */
   structured: Json | undefined
+  /** Its last generation was interrupted. */
+  interrupted: boolean
 }
 
 type Proposal = RunFact & Place
@@ -79,7 +83,9 @@ export class Admission {
   readonly #listed = new Map<string, ReadonlySet<string>>()
   /** Calls that this machine was permitted to make. */
   readonly #permitted = new Set<string>()
-  #wanted: string | undefined
+  /** Runs of which a generation is under way. */
+  readonly #generating = new Set<RunId>()
+  #steering: Steering = noSteering
   #steps = 0
   #stepsMax: number | null = null
 
@@ -104,7 +110,21 @@ export class Admission {
     if (run.turn !== 'generate' || params.stepNumber !== run.stepNumber + 1)
       return `run ${params.runId} is at step ${run.stepNumber} (${run.turn}), not before step ${params.stepNumber}`
     if (this.#stepsMax !== null && this.#steps >= this.#stepsMax) return `the job has used its ${this.#stepsMax} steps`
+    if (run.interrupted && this.readsFirst(params.runId))
+      return `run ${params.runId} has queries to read before it generates again`
+    this.#generating.add(params.runId)
     return undefined
+  }
+
+  /** A query waits that gives up what is under way: nothing is begun before it is read. */
+  get interrupts(): boolean {
+    return interrupts(this.#steering)
+  }
+
+  /** A query that was put before a generation began is read before it. */
+  readsFirst(runId: RunId): boolean {
+    if (this.interrupts) return true
+    return this.#steering.queued.length > 0 && this.#roots.at(-1) === runId
   }
 
   /**
@@ -152,9 +172,9 @@ export class Admission {
 
   /** Takes a recorded fact, whoever wrote it. Facts that fit nothing change nothing. */
   take(fact: PlacedFact): void {
+    this.#steering = steer(this.#steering, fact)
     switch (fact.type) {
       case 'jobCreated':
-        this.#wanted = fact.data.query ?? ''
         this.#stepsMax = fact.data.maxSteps
         return
       case 'jobContinued':
@@ -197,7 +217,6 @@ export class Admission {
 
   #continue(query: string | null, stepsMax: number | null): void {
     this.#stepsMax = stepsMax ?? this.#stepsMax
-    if (query !== null) this.#wanted = query
     const last = this.#lastRoot()
     if (query === null && last?.finished === 'step_limit') last.finished = null
   }
@@ -206,7 +225,6 @@ export class Admission {
     this.#stepsMax = stepsMax ?? this.#stepsMax
     if (query === null) return
     for (const run of this.#runs.values()) run.finished ??= 'forked'
-    this.#wanted = query
   }
 
   #lastRoot(): RunPlace | undefined {
@@ -231,10 +249,10 @@ export class Admission {
       base: undefined,
       finished: null,
       structured: undefined,
+      interrupted: false,
     })
     if (data.parent !== null) return
     this.#roots.push(runId)
-    this.#wanted = undefined
   }
 
   #takeOfRun(run: RunPlace, fact: PlacedFact): void {
@@ -242,7 +260,19 @@ export class Admission {
       case 'toolsListed':
         this.#listed.set(`${run.expertKey} ${fact.data.skill}`, new Set(fact.data.tools.map((tool) => tool.name)))
         return
+      case 'generationFailed':
+        if (fact.runId !== null) this.#generating.delete(fact.runId)
+        return
+      case 'generationInterrupted':
+        if (fact.runId !== null) this.#generating.delete(fact.runId)
+        run.interrupted = true
+        return
+      case 'steered':
+        run.turn = 'generate'
+        run.interrupted = false
+        return
       case 'generated': {
+        if (fact.runId !== null) this.#generating.delete(fact.runId)
         this.#steps += 1
         run.stepNumber = fact.stepNumber ?? run.stepNumber + 1
         this.#takeBase(run, fact)
@@ -326,7 +356,10 @@ export class Admission {
       case 'stepFinished':
         return run.turn === 'stepEnd' ? undefined : `a step cannot end while the run is at ${run.turn}`
       case 'runFinished':
+        if (run.depth > 0 && this.interrupts && proposal.data.reason === 'interrupted') return undefined
         return faultInEnd(proposal, run, expert)
+      case 'steered':
+        return this.#faultInSteering(proposal, run)
       default:
         return undefined
     }
@@ -357,7 +390,7 @@ export class Admission {
     const fits =
       expertKey === this.#lock.coordinator &&
       runId === rootRunId(this.#jobId, this.#roots.length) &&
-      data.query === this.#wanted &&
+      data.query === nextQuery(this.#steering) &&
       data.depth === 0 &&
       data.continues === (this.#roots.at(-1) ?? null) &&
       (last === undefined || last.finished !== null)
@@ -390,6 +423,15 @@ export class Admission {
       data.depth === caller.depth + 1 &&
       data.depth <= DEPTH_MAX
     return fits ? undefined : `run ${runId} is not what call ${parent.callId} delegates`
+  }
+
+  #faultInSteering(proposal: Extract<Proposal, { type: 'steered' }>, run: RunPlace): string | undefined {
+    const { runId, data } = proposal
+    if (run !== this.#lastRoot() || runId === null) return `run ${runId} is not the coordinator's`
+    if (run.turn !== 'generate' && run.turn !== 'end') return `a query is not read while the run is at ${run.turn}`
+    if (this.#generating.has(runId)) return `a query is not read while run ${runId} generates`
+    // More may have been queued since the machine was told.
+    return isNext(this.#steering, data.queries) ? undefined : `these are not the queries that wait for run ${runId}`
   }
 
   #faultInQuestion(
@@ -436,6 +478,9 @@ export class Admission {
       const isIt = canonical(baseResult(call.part, base)) === canonical(result)
       return isIt ? undefined : `the result of ${result.callId} is not what ${result.name} answers`
     }
+    const asked = call.outcomeId ?? call.questionId
+    const hasAnswer = asked !== undefined && this.#answers.has(asked)
+    if (result.isError && !hasAnswer && this.interrupts && run === this.#lastRoot()) return undefined
     if (interactiveTool(expert, call.part) !== undefined) {
       if (call.questionId === undefined) return result.isError ? undefined : `call ${result.callId} has not been asked`
       const answer = this.#answers.get(call.questionId)

@@ -7,16 +7,21 @@ import type { HostFact, JobEvent } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import { canonical, hashOf } from '../../schema/hash.ts'
 import type { Prompt } from '../../schema/message.ts'
+import type { Usage } from '../../schema/usage.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { Attempt, Jobs } from '../job/jobs.ts'
 import type { Log } from '../log.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
 
+export type GenerationEnd = Extract<HostFact, { type: 'generated' | 'generationFailed' | 'generationInterrupted' }>
+
 export interface Generations {
   /** Takes every event of the log, in order. */
   see(event: JobEvent): void
-  /** What to record of the generation. Throws `protocol_breach`, or the signal's reason. */
-  generate(params: GenerateParams): Promise<Extract<HostFact, { type: 'generated' | 'generationFailed' }>>
+  /** What to record of the generation, which does not begin when it is interrupted already. Throws `protocol_breach`, or the signal's reason. */
+  generate(params: GenerateParams, isInterrupted?: boolean): Promise<GenerationEnd>
+  /** Gives up what is in flight for a query; what is asked for afterwards is generated. */
+  interrupt(): void
   /** Aborts what is in flight. */
   cancel(): void
 }
@@ -38,7 +43,8 @@ export function openGenerations(
   const prompts = new Map<string, Prompt>()
   const inFlight = new Set<string>()
   const canceled = new AbortController()
-  const signal = AbortSignal.any([over, canceled.signal])
+  const ended = AbortSignal.any([over, canceled.signal])
+  let interrupted = new AbortController()
 
   async function promptOf(params: GenerateParams): Promise<Prompt> {
     const { promptHash, prompt } = params
@@ -53,7 +59,7 @@ export function openGenerations(
     return known
   }
 
-  async function generate(params: GenerateParams): ReturnType<Generations['generate']> {
+  async function generate(params: GenerateParams, isInterrupted: boolean): Promise<GenerationEnd> {
     const { runId, expertKey, stepNumber, promptHash } = params
     const prompt = await promptOf(params)
     const { messages } = conversations.of(runId)
@@ -70,17 +76,25 @@ export function openGenerations(
       return { type: 'generationFailed', data: { code: 'model_not_found', message, model: '' } }
     }
     const startedAt = clock.now()
+    const interruption = isInterrupted ? AbortSignal.abort() : interrupted.signal
+    const giveUp = (usage: Usage | null): GenerationEnd => {
+      const durationMs = Math.max(0, clock.now() - startedAt)
+      return { type: 'generationInterrupted', data: { model, usage, durationMs } }
+    }
+    if (isInterrupted) return giveUp(null)
     const place = { jobId, runId, expertKey, stepNumber }
     try {
       const { parts, usage, finishReason } = await gateway.generate(
         { applicationId, model, expert, stepNumber, prompt, messages },
         (kind, text) => jobs.show({ type: 'delta', ...place, kind, text }),
-        signal,
+        AbortSignal.any([ended, interruption]),
       )
+      if (interruption.aborted) return giveUp(usage)
       const durationMs = Math.max(0, clock.now() - startedAt)
       return { type: 'generated', data: { parts, usage, model, finishReason, promptHash, durationMs } }
     } catch (error) {
-      signal.throwIfAborted()
+      ended.throwIfAborted()
+      if (interruption.aborted) return giveUp(null)
       if (!(error instanceof PlatformError)) log.error('The gateway failed.', { jobId, runId, error })
       const { code, message } =
         error instanceof PlatformError ? error : { code: 'model_error', message: `${model} could not be asked.` }
@@ -90,15 +104,19 @@ export function openGenerations(
 
   return {
     see: (event) => conversations.add(event),
-    async generate(params) {
+    async generate(params, isInterrupted = false) {
       if (inFlight.has(params.runId))
         throw new PlatformError('protocol_breach', `run ${params.runId} generates already`)
       inFlight.add(params.runId)
       try {
-        return await generate(params)
+        return await generate(params, isInterrupted)
       } finally {
         inFlight.delete(params.runId)
       }
+    },
+    interrupt() {
+      interrupted.abort(new Error('a query interrupted the generation'))
+      interrupted = new AbortController()
     },
     cancel: () => canceled.abort(new Error('the job is being canceled')),
   }

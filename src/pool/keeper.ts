@@ -22,12 +22,13 @@ import {
   type RunFact,
 } from '../../schema/event.ts'
 import type { Gateway } from '../gateway/gateway.ts'
+import { wantsNextRun } from '../job/job.ts'
 import type { Attempt, Jobs } from '../job/jobs.ts'
 import { printable, type Log } from '../log.ts'
 import type { Secrets } from '../secret/secrets.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
 import { Admission, type CallStarted } from './admission.ts'
-import { openGenerations } from './generations.ts'
+import { openGenerations, type GenerationEnd } from './generations.ts'
 import { HeldContent } from './held-content.ts'
 import type { Machine, MachineHost } from './machine-host.ts'
 import { openRecorder } from './recorder.ts'
@@ -58,6 +59,12 @@ export interface KeeperDependencies {
 /** Events that may wait for one append. */
 const WAITING_MAX = 256
 const NOWHERE: Place = { runId: null, expertKey: null, stepNumber: null }
+
+const GENERATION_ENDS: ReadonlySet<string> = new Set<GenerationEnd['type']>([
+  'generated',
+  'generationFailed',
+  'generationInterrupted',
+])
 
 type Done = Extract<MachineLine, { type: 'done' }>['reason']
 /** Why a keeper stops minding the lines of its machine. */
@@ -165,7 +172,9 @@ class Keeper {
       await jobs.finish(attempt, ending)
       return
     }
-    if (stop.why === 'done' && stop.reason === 'rested') {
+    // A query that came with the end of the run that did not read it is the next run's.
+    const goesOn = stop.why === 'done' && stop.reason === 'finished' && wantsNextRun(attempt.job)
+    if (goesOn || (stop.why === 'done' && stop.reason === 'rested')) {
       await jobs.rest(attempt)
       return
     }
@@ -285,7 +294,8 @@ class Keeper {
           this.#breach(`generate was refused: ${fault}`)
           throw new PlatformError('protocol_breach', fault)
         }
-        const fact = await this.#generations.generate(params)
+        // Asked for before the machine had heard of a query, it is not begun.
+        const fact = await this.#generations.generate(params, this.#admission.readsFirst(params.runId))
         const { runId, expertKey, stepNumber } = params
         return this.#recorder.record(event(fact, { runId, expertKey, stepNumber }))
       }
@@ -313,11 +323,12 @@ class Keeper {
   /** Every event that is in the log now, own and others'. */
   #see(event: JobEvent): void {
     this.#generations.see(event)
-    if (event.type === 'answered' || event.type === 'questionExpired') {
+    if (event.type === 'answered' || event.type === 'questionExpired' || event.type === 'jobContinued') {
       this.#admission.take(event)
+      if (this.#admission.interrupts) this.#generations.interrupt()
       this.#machine.send({ type: 'recorded', event })
     } else if (event.type === 'callStarted') this.#machine.send({ type: 'recorded', event })
-    else if (event.type === 'generated') this.#admission.take(event)
+    else if (GENERATION_ENDS.has(event.type)) this.#admission.take(event)
     else if (event.type === 'cancelRequested') this.#cancel(event.data.reason)
     // With the coordinator's run the job is over, whatever its machine goes on to say.
     else if (event.type === 'jobFinished') this.#stopped.resolve({ why: 'done', reason: 'finished' })

@@ -1,9 +1,10 @@
 /** What people say to a job that exists: answers, further queries, cancels. */
 import { describe, expect, it } from 'vitest'
 import { isRefusal } from '../../schema/error.ts'
-import { firstBroken, type Question } from '../../schema/event.ts'
+import { firstBroken, type Question, type SteerMode } from '../../schema/event.ts'
 import type { JobId } from '../../schema/id.ts'
 import { sha256 } from '../../schema/hash.ts'
+import { QUEUED_MAX } from '../../src/job/job.ts'
 import type { Attempt, ContinueJob } from '../../src/job/jobs.ts'
 import {
   anApplication,
@@ -116,7 +117,8 @@ describe('an answer', () => {
       [{ answer: { ...yesTo(question), argsHash: sha256('other arguments') } }, 'args_hash_mismatch'],
       [{ answer: yesTo(question), query: 'and go on' }, 'input_invalid'],
       [{}, 'nothing_to_continue'],
-      [{ query: 'Go on' }, 'job_waiting'],
+      [{ maxSteps: 9 }, 'job_waiting'],
+      [{ maxSteps: 9, mode: 'queue' }, 'input_invalid'],
       [{ query: ' ' }, 'query_missing'],
     ]
     for (const [given, code] of cases)
@@ -176,17 +178,47 @@ describe('a continuation', () => {
     })
   })
 
-  it('is refused while the job is queued or runs, and after a cancel', async () => {
+  it('with a query waits to be read while the job is queued, runs or waits, and is refused after a cancel (J13)', async () => {
+    const world = jobsWorld()
+    const { id } = await asking(world, ['fix'], true)
+    const put = async (query: string, mode?: SteerMode) =>
+      world.jobs.continue(anApplication, saying(id, { query, ...(mode === undefined ? {} : { mode }) }))
+    expect(accepted(await put('first'))).toMatchObject({ status: 'waiting' })
+    expect(accepted(await put('second', 'interrupt'))).toMatchObject({ status: 'queued' })
+    expect(accepted(await put('third'))).toMatchObject({ status: 'queued' })
+    const attempt = await claimed(world)
+    const job = accepted(await put('fourth'))
+    expect(job.status).toBe('running')
+    expect(job.steering?.queued.map(({ query }) => query)).toEqual(['first', 'second', 'third', 'fourth'])
+    expect((await world.jobs.record(attempt, [])).at(-1)).toMatchObject({
+      type: 'jobContinued',
+      data: { query: 'fourth', maxSteps: null, mode: 'queue' },
+    })
+    accepted(await world.jobs.cancel(anApplication, id))
+    expect(await put('too late')).toMatchObject({ refused: 'job_canceled' })
+  })
+
+  it('without a query is refused while the job is queued or runs', async () => {
     const world = jobsWorld()
     const { id } = await newJob(world)
-    const goOn = async (): Promise<unknown> => world.jobs.continue(anApplication, saying(id, { query: 'Go on' }))
-    expect(await goOn()).toMatchObject({ refused: 'job_running' })
+    const more = async (): Promise<unknown> => world.jobs.continue(anApplication, saying(id, { maxSteps: 9 }))
+    expect(await more()).toMatchObject({ refused: 'job_running' })
     await claimed(world)
-    expect(await goOn()).toMatchObject({ refused: 'job_running' })
+    expect(await more()).toMatchObject({ refused: 'job_running' })
     const { id: canceled } = await newJob(world)
     accepted(await world.jobs.cancel(anApplication, canceled))
     expect(await world.jobs.continue(anApplication, saying(canceled, { query: 'Go on' }))).toMatchObject({
       refused: 'job_canceled',
+    })
+  })
+
+  it('finds no more room when as many queries wait as may', async () => {
+    const world = jobsWorld()
+    const { id } = await newJob(world)
+    for (let i = 0; i < QUEUED_MAX; i++)
+      accepted(await world.jobs.continue(anApplication, saying(id, { query: `query ${i}` })))
+    expect(await world.jobs.continue(anApplication, saying(id, { query: 'one more' }))).toMatchObject({
+      refused: 'limit_exceeded',
     })
   })
 })

@@ -58,6 +58,7 @@ const KINDS = [
   'finish',
   'answer',
   'continue',
+  'read',
   'cancel',
 ] as const
 
@@ -67,6 +68,7 @@ export const moves: fc.Arbitrary<readonly Move[]> = fc.array(
     kind: fc.oneof(
       { weight: 4, arbitrary: fc.constant('grant' as const) },
       { weight: 3, arbitrary: fc.constantFrom('ask' as const, 'answer' as const, 'rest' as const, 'tick' as const) },
+      { weight: 1, arbitrary: fc.constantFrom('continue' as const, 'read' as const) },
       { weight: 3, arbitrary: fc.constantFrom(...KINDS) },
     ),
     pick: fc.nat(11),
@@ -87,6 +89,11 @@ interface Account {
   outputTokens: number
   asked: Set<string>
   answered: Set<string>
+  /** Questions whose run has ended without an answer. */
+  withdrawn: Set<string>
+  /** Queries that wait, and those that an end left, in order. */
+  queued: { readonly query: string; readonly interrupts: boolean }[]
+  left: string[]
   rootIsOver: boolean
 }
 
@@ -115,6 +122,9 @@ export function play(
     outputTokens: 0,
     asked: new Set(),
     answered: new Set(),
+    withdrawn: new Set(),
+    queued: [],
+    left: [],
     rootIsOver: false,
   }
   const created: JobCommand = {
@@ -205,9 +215,19 @@ function commandOf(
       return {
         type: 'continue',
         now,
-        query: pick % 3 === 0 ? null : 'Go on',
+        query: pick % 3 === 0 ? null : `Go on ${pick}`,
         maxSteps: pick % 2 === 0 ? job.steps + offset : null,
+        mode: pick % 4 === 1 ? 'interrupt' : 'queue',
       }
+    case 'read': {
+      const queries = (job.steering?.queued ?? []).map(({ query }) => query).slice(0, pick % 2 === 0 ? 1 : undefined)
+      return {
+        type: 'record',
+        now,
+        fence,
+        events: [runStarted(root), ofRun(root, 1, { type: 'steered', data: { queries } })],
+      }
+    }
     case 'cancel':
       return { type: 'cancel', now }
     default:
@@ -291,7 +311,7 @@ function watchLife(account: Account, change: JobChange): void {
       endLease(change.data.reason !== 'server_stopped')
       break
     case 'jobRested':
-      if (openOf(account) > 0) {
+      if (isWaiting(account)) {
         account.barren = 0
         account.progressed = false
       } else endLease(true)
@@ -315,12 +335,37 @@ function watchLife(account: Account, change: JobChange): void {
       break
     case 'jobFinished':
       account.ended = change.data.outcome === 'canceled' ? 'canceled' : 'other'
+      if (account.ended === 'other') account.left.push(...account.queued.map(({ query }) => query))
+      account.queued = []
       break
-    case 'jobContinued':
+    case 'runFinished':
+      // All questions of this world are of the coordinator's run.
+      if (change.runId === root)
+        for (const id of account.asked) if (!account.answered.has(id)) account.withdrawn.add(id)
+      break
+    case 'steered':
+      account.queued.splice(0, change.data.queries.length)
+      break
+    case 'jobContinued': {
+      const { query, mode } = change.data
+      if (account.ended === 'no') {
+        must(query !== null && mode !== undefined, 'J13: an open job takes a query, and says how')
+        account.queued.push({ query, interrupts: mode === 'interrupt' })
+        break
+      }
+      must(mode === undefined, 'J13: a finished job goes on with a query at once')
+      if (query !== null) {
+        const left = account.left.splice(0)
+        must(
+          left.every((one) => query.includes(one)),
+          'J13: what the end left unread comes with the next query',
+        )
+      }
       account.ended = 'no'
       account.canceling = false
       account.barren = 0
       break
+    }
     default:
       break
   }
@@ -332,7 +377,12 @@ function count(account: Account, change: JobChange): void {
 }
 
 function openOf(account: Account): number {
-  return account.asked.size - account.answered.size
+  return account.asked.size - account.answered.size - account.withdrawn.size
+}
+
+/** It waits for a human, and no query has come that does not wait. */
+function isWaiting(account: Account): boolean {
+  return openOf(account) > 0 && !account.queued.some(({ interrupts }) => interrupts)
 }
 
 /** What must be so after any move. */
@@ -341,7 +391,9 @@ function checkState(job: Job, account: Account): void {
   must((job.status === 'running') === (account.lease !== null), 'J1: running is being held')
   must((job.status === 'finished') === (account.ended !== 'no'), 'J3: finished is ended')
   must((job.status === 'finished') === (job.outcome !== null), 'J3: an outcome is an end')
-  if (job.status === 'waiting') must(openOf(account) > 0, 'J8: a job that waits has an open question')
+  if (job.status === 'waiting') must(isWaiting(account), 'J8: a job that waits has an open question')
+  const queued = (job.steering?.queued ?? []).map(({ query }) => query)
+  must(queued.join() === account.queued.map(({ query }) => query).join(), 'J13: queries wait until they are read')
   if (job.status === 'waiting' || job.status === 'queued') must(!account.canceling, 'J6: a canceled job ends unheld')
   if (job.status === 'queued') must(account.barren < BARREN_MAX, 'J9: a barren job does not go on')
   must(job.barrenAttempts === account.barren || job.status === 'finished', 'J9: barren attempts are counted')
@@ -399,7 +451,7 @@ function checkCommand(
       says(holds(before, command.fence) ? null : 'fence_stale', 'J4')
       if (code === null && command.type === 'finish') must(job.status === 'finished', 'J4: the holder ends the job')
       if (code === null && command.type === 'rest' && !before.cancelRequested && job.status !== 'finished')
-        must(job.status === (openOf(account) > 0 ? 'waiting' : 'queued'), 'J8: it waits only for an open question')
+        must(job.status === (isWaiting(account) ? 'waiting' : 'queued'), 'J8: it waits only for an open question')
       if (code === null && before.cancelRequested && command.type !== 'finish')
         must(job.outcome === 'canceled', 'J6: it ends when the machine lets go')
       if (job.reason === 'attempts_exhausted')
@@ -416,11 +468,12 @@ function checkCommand(
       says(!holds(before, command.fence) ? 'fence_stale' : breach ? 'protocol_breach' : null, 'J4')
       const end = command.events.find((event) => event.type === 'runFinished' && event.runId === root)
       if (code !== null) break
+      const goesOn = (before.steering?.queued.length ?? 0) > 0
       must(
-        (types.at(-1) === 'jobFinished') === (end !== undefined),
-        'J7: the end of the root run is the end of the job',
+        (types.at(-1) === 'jobFinished') === (end !== undefined && !goesOn),
+        'J7: the end of the root run is the end of the job, unless a query waits for the next (J13)',
       )
-      if (end?.type === 'runFinished')
+      if (end?.type === 'runFinished' && !goesOn)
         must(job.outcome === end.data.outcome && job.result === end.data.result, 'J7: the job ends as its run')
       break
     }
@@ -431,15 +484,17 @@ function checkCommand(
           ? 'question_not_found'
           : question.answeredAt !== null
             ? 'question_answered'
-            : before.status === 'finished'
-              ? 'job_finished'
-              : before.cancelRequested
-                ? 'job_canceled'
-                : command.argsHash !== null && command.argsHash !== question.argsHash
-                  ? 'args_hash_mismatch'
-                  : typeof command.value !== 'boolean'
-                    ? 'answer_invalid'
-                    : null
+            : question.withdrawnAt !== undefined
+              ? 'question_withdrawn'
+              : before.status === 'finished'
+                ? 'job_finished'
+                : before.cancelRequested
+                  ? 'job_canceled'
+                  : command.argsHash !== null && command.argsHash !== question.argsHash
+                    ? 'args_hash_mismatch'
+                    : typeof command.value !== 'boolean'
+                      ? 'answer_invalid'
+                      : null
       says(wanted, 'J5')
       if (code !== null) break
       must(types.join() === 'answered', 'J5: an answer is one event')
@@ -455,21 +510,28 @@ function checkCommand(
       const wanted =
         query === null && maxSteps === null
           ? 'nothing_to_continue'
-          : before.status === 'waiting'
-            ? 'job_waiting'
-            : before.status !== 'finished'
-              ? 'job_running'
-              : before.outcome === 'canceled'
-                ? 'job_canceled'
-                : query === null && before.reason !== 'step_limit'
-                  ? 'job_finished'
-                  : maxSteps !== null && maxSteps <= before.steps
-                    ? 'input_invalid'
-                    : null
+          : before.status !== 'finished' && query !== null
+            ? before.cancelRequested
+              ? 'job_canceled'
+              : maxSteps !== null && maxSteps <= before.steps
+                ? 'input_invalid'
+                : null
+            : before.status === 'waiting'
+              ? 'job_waiting'
+              : before.status !== 'finished'
+                ? 'job_running'
+                : before.outcome === 'canceled'
+                  ? 'job_canceled'
+                  : query === null && before.reason !== 'step_limit'
+                    ? 'job_finished'
+                    : maxSteps !== null && maxSteps <= before.steps
+                      ? 'input_invalid'
+                      : null
       says(wanted, 'J3')
+      const wakes = before.status === 'finished' || (before.status === 'waiting' && command.mode === 'interrupt')
       if (code === null)
         must(
-          job.status === 'queued' && job.maxSteps === (maxSteps ?? before.maxSteps),
+          job.status === (wakes ? 'queued' : before.status) && job.maxSteps === (maxSteps ?? before.maxSteps),
           'J3: it is queued with its limit',
         )
       break

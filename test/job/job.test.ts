@@ -2,13 +2,14 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { isRefusal } from '../../schema/error.ts'
+import { noSteering } from '../../schema/steering.ts'
 import type { JobChange, JobCommand, Job } from '../../src/job/job.ts'
 import { Breach, moves, play, realCore, type Core } from './job-world.ts'
 
 const RUNS = 1000
 
 describe('a job', () => {
-  it('keeps J1, J2, J3, J4, J5, J6, J7, J8, J9 and J10 over aimed histories', () => {
+  it('keeps J1, J2, J3, J4, J5, J6, J7, J8, J9, J10 and J13 over aimed histories', () => {
     fc.assert(
       fc.property(moves, (history) => {
         play(realCore, history)
@@ -30,7 +31,7 @@ describe('a job', () => {
     const wanted =
       'queued running waiting finished completed failed canceled jobCreated leaseGranted leaseExpired answered ' +
       'jobContinued cancelRequested jobRested jobFinished generated workspaceChanged runStarted toolReturned ' +
-      'questionAsked stepFinished runFinished'
+      'questionAsked stepFinished runFinished steered'
     expect(wanted.split(' ').filter((one) => !seen.has(one))).toEqual([])
   })
 })
@@ -168,6 +169,35 @@ const FAULTS: Readonly<Record<string, Core>> = {
           questions: [...before.questions, { ...change.data.question, askedAt: 0, answeredAt: null, answer: null }],
         }
       : after,
+  ),
+  'a query of an open job is dropped': folding('jobContinued', (after, before) => ({
+    ...after,
+    steering: before.status === 'finished' ? (after.steering ?? noSteering) : (before.steering ?? noSteering),
+  })),
+  'the end of the run ends the job though a query waits': deciding('record', (job, command, decide) =>
+    decide({ ...job, steering: noSteering }, command),
+  ),
+  'what the end left unread is lost': deciding('continue', (job, command, decide) =>
+    decide({ ...job, steering: noSteering }, command),
+  ),
+  'a query that interrupts leaves the job waiting': folding('jobContinued', (after, before) => ({
+    ...after,
+    status: before.status === 'waiting' ? 'waiting' : after.status,
+  })),
+  'a job rests though a query interrupts': folding('jobRested', (after, before) => ({
+    ...after,
+    status: before.questions.some((one) => one.answeredAt === null) ? 'waiting' : after.status,
+  })),
+  'a query is read twice': folding('steered', (after, before) => ({
+    ...after,
+    steering: before.steering ?? noSteering,
+  })),
+  'a question outlives the run that asked': folding('runFinished', (after, before) => ({
+    ...after,
+    questions: before.questions,
+  })),
+  'a canceled job takes a query': deciding('continue', (job, command, decide) =>
+    decide({ ...job, cancelRequested: false }, command),
   ),
   'runs stay open when the job ends': folding('jobFinished', (after, before) => ({ ...after, runs: before.runs })),
 }

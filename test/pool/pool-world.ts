@@ -59,8 +59,14 @@ export function poolWorld(scenario: Scenario) {
   }
   let processes = 0
 
-  /** Starts a process; `killAt` names the append at which it dies, before it is written or after. */
-  function start(killAt: { readonly append: number; readonly written: boolean } | null = null): Process {
+  /**
+   * Starts a process; `killAt` names the append at which it dies, before it is written or after. What `beforeAppend`
+   * does comes into the log before that append.
+   */
+  function start(
+    killAt: { readonly append: number; readonly written: boolean } | null = null,
+    beforeAppend: (append: number) => Promise<void> = async () => {},
+  ): Process {
     const holder = `process-${(processes += 1)}`
     const host = fakeMachineHost({
       clock,
@@ -74,7 +80,7 @@ export function poolWorld(scenario: Scenario) {
     }
     let appends = 0
     const count = (): number => (appends += 1)
-    const log = mortal(store, () => dead.has(holder), killAt, die, count)
+    const log = mortal(store, () => dead.has(holder), killAt, die, count, beforeAppend)
     const experts = fakeExpertSource(scenario.lock)
     const model = scriptedModel(scenario.turnOf, scenario.pause)
     const jobs = openJobs({ log, experts, content, models: model, clock, chance: fakeChance(holder), limits: LIMITS })
@@ -141,6 +147,7 @@ function mortal(
   killAt: { readonly append: number; readonly written: boolean } | null,
   die: () => void,
   count: () => number,
+  beforeAppend: (append: number) => Promise<void>,
 ): JobLog {
   const never = new Promise<never>(() => {})
   return new Proxy(log, {
@@ -149,7 +156,9 @@ function mortal(
       if (typeof member !== 'function' || name === 'onAppend' || name === 'onClaimable') return member
       return async (...args: unknown[]) => {
         if (isDead()) return never
-        const isTheOne = name === 'append' && count() === killAt?.append
+        const append = name === 'append' ? count() : 0
+        if (append > 0) await beforeAppend(append)
+        const isTheOne = append > 0 && append === killAt?.append
         if (isTheOne && !killAt.written) {
           die()
           return never

@@ -10,6 +10,8 @@ export interface CrashScenario extends Omit<Scenario, 'call'> {
   readonly tool: (tool: string, args: string) => string
   /** Tools that are made once: their calls may repeat only as often as `people` say `retry`. */
   readonly once?: ReadonlySet<string>
+  /** What must be the same after every death: each run's messages, hashes and end, unless moments decide them. */
+  readonly answersOf?: (events: readonly JobEvent[]) => unknown
 }
 
 /**
@@ -68,5 +70,6 @@ async function runOnce(scenario: CrashScenario, killAt: { append: number; writte
     if (scenario.once?.has(tool) === true)
       expect(calls.filter((one) => one.call === call).length, call).toBeLessThanOrEqual(1 + retriesOf(events, call))
   expect(first.isDead()).toBe(killAt !== null)
-  return { answers: answersOf({ log: events }), appends: first.appends() }
+  const answers = scenario.answersOf?.(events) ?? answersOf({ log: events })
+  return { answers, appends: first.appends() }
 }

@@ -3,89 +3,14 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { replay } from '../../schema/decider.ts'
 import { jobRuns, standing } from '../../runner/run/run.ts'
-import { BASE_TOOL_NAMES } from '../../schema/base-tool.ts'
-import { drawn, type ScriptedCall, type Turn } from '../fake/scripted-model.ts'
-import { answersOf, jobFact, recomputedHashes, simulate, type Script, type World } from './simulation.ts'
+import { drawn, type Turn } from '../fake/scripted-model.ts'
+import { inOrder, orders, scriptOf, scripts } from './scripts.ts'
+import { answersOf, jobFact, recomputedHashes, simulate, type Script } from './simulation.ts'
 import { JOB, team } from './team.ts'
-
-/** Aimed at what goes wrong: several calls at once, kinds mixed, deep delegations, ends of every kind. */
-function turnOf(seed: number): Script['turnOf'] {
-  return (runId, stepNumber, depth) => {
-    const roll = drawn(100, seed, runId, stepNumber)
-    if (roll < 6) return { code: 'model_overloaded' }
-    if (stepNumber > 4 || roll < 30 + depth * 12) return { text: `done ${roll}` }
-    const count = 1 + drawn(4, seed, runId, stepNumber, 'count')
-    return { text: `on ${roll}`, calls: Array.from({ length: count }, (_, i) => callOf(seed, runId, stepNumber, i)) }
-  }
-}
-
-function callOf(seed: number, runId: string, stepNumber: number, i: number): ScriptedCall {
-  const roll = drawn(22, seed, runId, stepNumber, i)
-  if (roll >= 16) return baseCallOf(roll - 16, stepNumber, i)
-  if (roll < 5) return { name: 'files/read', args: { path: `${stepNumber}/${i}` } }
-  if (roll < 8) return { name: 'delegate/reader', args: { query: `look at ${i}` } }
-  if (roll < 9) return { name: 'delegate/again', args: { query: `again ${i}` } }
-  if (roll < 11) return { name: 'human/approve', args: { change: `change ${i}` } }
-  if (roll < 12) return { name: 'human/choose', args: { options: ['a', 'b'] } }
-  return (
-    [
-      { name: 'human/approve', args: { wrong: 1 } },
-      { name: 'human/choose', args: { options: [] } },
-      { name: 'files/hidden', args: {} },
-      { name: 'constructor/__proto__', args: {} },
-    ][roll - 12] ?? { name: 'nothing', args: null }
-  )
-}
-
-/** Lists that grow and are worked off, and ends that are attempted too early, at the right time, and twice. */
-function baseCallOf(roll: number, stepNumber: number, i: number): ScriptedCall {
-  const all = Array.from({ length: 20 }, (_, id) => id)
-  return (
-    [
-      { name: 'base/todo', args: { newTodos: [`${stepNumber}.${i}`] } },
-      { name: 'base/todo', args: { completedTodos: all.slice(0, stepNumber) } },
-      { name: 'base/clearTodo', args: {} },
-      { name: 'base/attemptCompletion', args: { result: `result ${stepNumber}.${i}` } },
-      { name: 'base/attemptCompletion', args: {} },
-    ][roll] ?? { name: 'base/healthCheck', args: {} }
-  )
-}
-
-const scripts = fc.record({
-  seed: fc.integer(),
-  maxSteps: fc.option(fc.integer({ min: 1, max: 12 }), { freq: 2 }),
-  ownLimit: fc.option(fc.integer({ min: 1, max: 4 }), { freq: 4 }),
-  isGuarded: fc.boolean(),
-})
-
-const RULES = [
-  { tool: 'files/read', args: {}, edits: true, timeoutSeconds: 60 },
-  { tool: 'delegate/reader', args: {}, edits: false },
-  { tool: 'human/*', args: {}, edits: false },
-  { tool: 'base/*', args: {}, edits: false },
-]
-
-function scriptOf(given: {
-  seed: number
-  maxSteps: number | null
-  ownLimit: number | null
-  isGuarded: boolean
-}): Script {
-  const { seed, maxSteps, ownLimit } = given
-  const approvals = given.isGuarded ? RULES : []
-  const base = { tools: BASE_TOOL_NAMES, rule: null }
-  return { lock: team({ maxSteps: ownLimit, approvals, base }), maxSteps, turnOf: turnOf(seed) }
-}
 
 /** Steps run out for whoever comes last, so with a limit on the job the order does change the answers. */
 const unlimited = scripts.map((given) => ({ ...given, maxSteps: null }))
 
-/** Order by a stream of choices that repeats. */
-const orders = fc.array(fc.nat(1000), { minLength: 1, maxLength: 40 }).map((stream) => (): World['choose'] => {
-  let at = 0
-  return (below) => (below === 0 ? 0 : (stream[at++ % stream.length] ?? 0) % below)
-})
-const inOrder = (): World['choose'] => () => 0
 const runs = { numRuns: 150 }
 
 describe('the runs of a job', () => {

@@ -1,14 +1,16 @@
 /** A world around the pure core: performs what is owed in any order, dies at any append, and goes on from the log. */
 import { Conversations, hashState, type PlacedFact } from '../../schema/conversation.ts'
 import { replay } from '../../schema/decider.ts'
-import type { JobFact } from '../../schema/event.ts'
+import type { JobFact, SteerMode } from '../../schema/event.ts'
 import type { QuestionId, RunId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import { callKeyOf } from '../../schema/effect.ts'
 import { canonical, hashOf, sha256 } from '../../schema/hash.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
+import { interrupts } from '../../schema/steering.ts'
 import { noUsage } from '../../schema/usage.ts'
 import { effectKey, jobRuns, standing, type Effect, type JobRuns } from '../../runner/run/run.ts'
+import { hears } from '../../runner/run/steered.ts'
 import { Admission } from '../../src/pool/admission.ts'
 import { drawn, partsOf, type Turn } from '../fake/scripted-model.ts'
 import { JOB, TOOLS } from './team.ts'
@@ -27,6 +29,8 @@ export interface World {
   readonly killAt: number | null
   /** The job is ended over its runs' heads when the log has this many events, and continued with a query. */
   readonly endAt?: number
+  /** Queries that are put once the log has this many events, if the job is still open then. */
+  readonly steers?: readonly { readonly at: number; readonly mode: SteerMode }[]
   /** What is in the log already, jobCreated first: the world goes on from there. */
   readonly from?: readonly PlacedFact[]
 }
@@ -43,6 +47,10 @@ export interface Outcome {
   readonly unapproved: readonly string[]
   /** The most generations that were ever under way beyond the steps that were left. */
   readonly overshoot: number
+  /** Queries that were put while the job was open, in order. */
+  readonly put: readonly string[]
+  /** What was begun though a query that interrupts waited. */
+  readonly begunInVain: readonly string[]
   /** Where the runner's count of messages and the log's differed. */
   readonly differing: readonly string[]
 }
@@ -54,7 +62,7 @@ export function jobFact(fact: JobFact): PlacedFact {
 }
 
 /** Runs a job to its end, or to where nothing can happen any more. */
-export function simulate(script: Script, { choose, killAt, endAt, from = [] }: World): Outcome {
+export function simulate(script: Script, { choose, killAt, endAt, from = [], steers = [] }: World): Outcome {
   const core = jobRuns(JOB, script.lock)
   const log: PlacedFact[] = []
   const performed: string[] = []
@@ -67,20 +75,39 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
   let overshoot = 0
   let deaths = 0
   let state = core.initial
-  let inFlight = new Map<string, Exclude<Effect, { type: 'record' }>>()
+  let inFlight = new Map<string, { readonly effect: Exclude<Effect, { type: 'record' }> }>()
+  const put: string[] = []
+  const begunInVain: string[] = []
+  /** What others recorded and the machine has not heard yet. */
+  let untold: PlacedFact[] = []
+  let givenUp = new Set<string>()
 
-  const take = (fact: PlacedFact): void => {
+  /** Another machine goes on from the log. */
+  const restart = (): void => {
+    log.push(jobFact({ type: 'leaseGranted', data: { fence: 2, holder: 'the next one' } }))
+    state = replay(core, log)
+    inFlight = new Map()
+    untold = []
+    givenUp = new Set()
+    admission = new Admission(JOB, script.lock)
+    for (const one of log) admission.take(one)
+  }
+  const die = (): void => {
+    deaths += 1
+    restart()
+  }
+  const write = (fact: PlacedFact): void => {
     log.push(fact)
-    state = core.evolve(state, fact)
     conversations.add(fact)
-    if (log.length === killAt) {
-      deaths += 1
-      log.push(jobFact({ type: 'leaseGranted', data: { fence: 2, holder: 'the next one' } }))
-      state = replay(core, log)
-      inFlight = new Map()
-      admission = new Admission(JOB, script.lock)
-      for (const one of log) admission.take(one)
-    }
+  }
+  const hear = (): void => {
+    for (const fact of untold) state = core.evolve(state, fact)
+    untold = []
+  }
+  const take = (fact: PlacedFact): void => {
+    write(fact)
+    state = core.evolve(state, fact)
+    if (log.length === killAt) die()
   }
   const propose = (fact: PlacedFact): void => {
     const fault = admission.admit(fact as never)
@@ -88,8 +115,24 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
     take(fact)
   }
   const record = (fact: PlacedFact): void => {
+    // The machine hears of what is recorded in the order of the log.
+    hear()
     admission.take(fact)
     take(fact)
+  }
+  const isOver = (): boolean => standing(replay(core, log)) === 'finished'
+  const putQueries = (): void => {
+    for (const { at, mode } of steers.slice(put.length)) {
+      if (log.length < at || isOver()) return
+      const query = `query ${put.length}`
+      put.push(query)
+      const fact = jobFact({ type: 'jobContinued', data: { query, maxSteps: null, mode } })
+      admission.take(fact)
+      write(fact)
+      untold.push(fact)
+      if (mode === 'interrupt') givenUp = new Set([...givenUp, ...inFlight.keys()])
+      if (log.length === killAt) die()
+    }
   }
 
   for (const fact of from) record(fact)
@@ -115,10 +158,13 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
       inFlight.clear()
       const data = { outcome: 'failed', reason: 'attempts_exhausted', message: null, result: null } as const
       record(jobFact({ type: 'jobFinished', data }))
-      record(jobFact({ type: 'jobContinued', data: { query: 'go on', maxSteps: null } }))
+      const query = [...state.steering.left, 'go on'].join('\n\n')
+      record(jobFact({ type: 'jobContinued', data: { query, maxSteps: null } }))
     }
+    putQueries()
+    if (untold.length > 0 && choose(2) === 1) hear()
     const owed = core.pending(state)
-    const facts = owed.filter((effect) => effect.type === 'record')
+    const facts = owed.filter((effect) => effect.type === 'record').filter(({ fact }) => hears(fact, inFlight))
     const [first] = facts
     if (first !== undefined) {
       // Several facts may follow at once; which is first is chance, as between machines.
@@ -130,7 +176,8 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
       if (deaths > lives) break
       const key = effectKey(effect)
       if (effect.type === 'record' || key === undefined || inFlight.has(key)) continue
-      inFlight.set(key, effect)
+      inFlight.set(key, { effect })
+      if (interrupts(state.steering)) begunInVain.push(key)
       if (effect.type === 'callTool') {
         performed.push(`${effect.runId} ${effect.call.callId}`)
         if (log.some((fact) => isResult(fact, effect))) repeated.push(key)
@@ -143,6 +190,7 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
         if (fault !== undefined) refused.push(fault)
       }
       if (effect.type === 'generate') {
+        if (admission.readsFirst(effect.runId)) givenUp.add(key)
         const fault = admission.refuseGenerate({ ...effect, promptHash: sha256('') })
         if (fault !== undefined) refused.push(fault)
         const { length } = conversations.of(effect.runId).messages
@@ -150,8 +198,14 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
       }
     }
     if (deaths > lives) continue
-    const generating = [...inFlight.values()].filter((effect) => effect.type === 'generate').length
+    const generating = [...inFlight.values()].filter(({ effect }) => effect.type === 'generate').length
     if (state.stepsMax !== null) overshoot = Math.max(overshoot, generating - (state.stepsMax - state.steps))
+    if (inFlight.size === 0 && untold.length > 0) {
+      // Nothing is owed as far as the machine knows: when it was over, another goes on.
+      if (standing(state) === 'finished') restart()
+      else hear()
+      continue
+    }
     if (inFlight.size === 0) {
       const open = openQuestions(log.slice(log.findLastIndex((fact) => fact.type === 'jobFinished') + 1))
       const question = open[choose(open.length)]
@@ -163,11 +217,19 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [] }: W
     }
     const keys = [...inFlight.keys()]
     const key = keys[choose(keys.length)] ?? ''
+    const asked = inFlight.get(key)?.effect
     inFlight.delete(key)
-    const effect = core.pending(state).find((one) => effectKey(one) === key)
+    if (asked?.type === 'generate' && givenUp.has(key)) {
+      const data = { model: 'm', usage: null, durationMs: 1 }
+      const { runId, expertKey, stepNumber } = asked
+      record({ type: 'generationInterrupted', data, runId, expertKey, stepNumber })
+      continue
+    }
+    // A generation is recorded whether or not its run goes on to want it.
+    const effect = asked?.type === 'generate' ? asked : core.pending(state).find((one) => effectKey(one) === key)
     if (effect !== undefined && effect.type !== 'record') perform(script, state, effect, propose, record)
   }
-  return { log, state, performed, repeated, refused, overshoot, differing, unapproved }
+  return { log, state, performed, repeated, refused, overshoot, differing, unapproved, put, begunInVain }
 }
 
 function isResult(fact: PlacedFact, effect: Extract<Effect, { type: 'callTool' }>): boolean {
@@ -246,8 +308,15 @@ function openQuestions(log: readonly PlacedFact[]): readonly OpenQuestion[] {
   const answered = new Set(
     log.flatMap((fact) => (fact.type === 'answered' || fact.type === 'questionExpired' ? [fact.data.questionId] : [])),
   )
+  const isPast = (runId: RunId, callId: string): boolean =>
+    log.some(
+      (fact) =>
+        fact.runId === runId &&
+        (fact.type === 'runFinished' || (fact.type === 'toolReturned' && fact.data.result.callId === callId)),
+    )
   return log.flatMap((fact): readonly OpenQuestion[] => {
     if (fact.type !== 'questionAsked' || answered.has(fact.data.question.id)) return []
+    if (isPast(fact.data.question.runId, fact.data.question.callId)) return []
     const { id, kind, schema, timeoutSeconds } = fact.data.question
     const expires = timeoutSeconds !== undefined && drawn(2, id, 'late') === 0
     const options = schema['enum']
