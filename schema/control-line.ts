@@ -162,7 +162,8 @@ const question = z.object({
 // ---- facts that a machine may propose
 
 const place = { runId, expertKey: name, stepNumber: count }
-const runFact = z.discriminatedUnion('type', [
+/** A fact of a run in its place, checked to its leaves. */
+export const runFact = z.discriminatedUnion('type', [
   z.object({
     ...place,
     type: z.literal('runStarted'),
@@ -213,7 +214,8 @@ const blob = z.object({ type: z.literal('blob'), hash, offset: count, last: z.bo
 const workspace = z.object({ type: z.literal('workspace'), treeHash: hash })
 const done = z.object({ type: z.literal('done'), reason: z.enum(['rested', 'finished', 'canceled']) })
 const log = z.object({ type: z.literal('log'), source: name, text })
-const prompt = z.object({ instruction: text, tools: z.array(tool) })
+/** A prompt as a machine sends it and the content store keeps it. */
+export const prompt = z.object({ instruction: text, tools: z.array(tool) })
 const generate = z.object({
   type: z.literal('request'),
   id: count,

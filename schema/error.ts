@@ -49,6 +49,10 @@ export const CATALOGUE = {
   job_finished: { kind: 'failed_precondition', hint: 'Continue it with a query, or create a new job.' },
   job_not_finished: { kind: 'failed_precondition', hint: 'Wait until the job has finished, or cancel it.' },
   job_imported: { kind: 'failed_precondition', hint: 'Fork it from one of its checkpoints; the fork goes on here.' },
+  lock_unpublished: {
+    kind: 'failed_precondition',
+    hint: 'Publish here the same versions of the expert, its delegates and its skills, then fork.',
+  },
   job_exists: { kind: 'already_exists', hint: 'The server has a job of this id already; look at that one.' },
   checkpoint_not_found: { kind: 'not_found', hint: 'List them: job(id) { checkpoints { nodes { id seq } } }.' },
   job_waiting: { kind: 'failed_precondition', hint: 'Answer the open question first, or send a query.' },
@@ -83,6 +87,11 @@ export const CATALOGUE = {
   revision_conflict: { kind: 'aborted', hint: 'Read the job again and decide anew.' },
   fence_stale: { kind: 'aborted', hint: 'Another machine holds the job now; stop.' },
   log_tampered: { kind: 'internal', hint: 'The log does not hash to what it says; restore it from a backup.' },
+  log_too_new: {
+    kind: 'failed_precondition',
+    hint: 'A newer Senmon wrote this log: read it with that one or a later.',
+  },
+  bundle_invalid: { kind: 'unprocessable', hint: 'The bundle is damaged, or is none: export the job again.' },
 
   // experts and packages
   expert_not_found: { kind: 'not_found', hint: 'List what is published: experts { nodes { key } }.' },

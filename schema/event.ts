@@ -213,6 +213,15 @@ export type JobEvent = NewEvent & {
   readonly at: number
   readonly prevHash: Sha256
   readonly hash: Sha256
+  /** What the log holds, when this was made of an event of an older version: every hash is over it. */
+  readonly stored?: StoredForm
+}
+
+/** What of an event depends on its version. */
+export interface StoredForm {
+  readonly v: number
+  readonly type: string
+  readonly data: unknown
 }
 
 export type EventOf<Type extends EventType> = Extract<JobEvent, { readonly type: Type }>
@@ -254,11 +263,15 @@ export function chain(
 }
 
 /** The same facts at the same moments as the log of a job, from its genesis: what a fork begins with. */
-export function rechain(jobId: JobId, events: readonly (NewEvent & { readonly at: number })[]): readonly JobEvent[] {
+export function rechain(
+  jobId: JobId,
+  events: readonly (NewEvent & { readonly at: number; readonly stored?: StoredForm })[],
+): readonly JobEvent[] {
   const chained: JobEvent[] = []
   let prevHash = genesisHash(jobId)
-  for (const [i, { v, type, runId, expertKey, stepNumber, at, data }] of events.entries()) {
-    const open = { v, type, runId, expertKey, stepNumber, at, data, jobId, seq: i + 1, prevHash } as JobEvent
+  for (const [i, { v, type, runId, expertKey, stepNumber, at, data, stored }] of events.entries()) {
+    const older = stored === undefined ? {} : { stored }
+    const open = { v, type, runId, expertKey, stepNumber, at, data, jobId, seq: i + 1, prevHash, ...older } as JobEvent
     prevHash = hashEvent(open)
     chained.push({ ...open, hash: prevHash })
   }
@@ -274,9 +287,10 @@ export function originOf(jobId: JobId, facts: readonly Fact[]): JobId {
   return jobId
 }
 
-/** SHA-256 over the canonical text of everything in an event but `hash`. */
+/** SHA-256 over the canonical text of everything in an event, as the log holds it, but `hash`. */
 export function hashEvent(event: Omit<JobEvent, 'hash'>): Sha256 {
-  const { v, jobId, seq, type, runId, expertKey, stepNumber, at, data, prevHash } = event
+  const { jobId, seq, runId, expertKey, stepNumber, at, prevHash } = event
+  const { v, type, data } = event.stored ?? event
   return sha256(canonical({ v, jobId, seq, type, runId, expertKey, stepNumber, at, data, prevHash }))
 }
 

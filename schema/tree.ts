@@ -8,6 +8,14 @@ import { canonical, sha256, type Sha256 } from './hash.ts'
 export const PATH_BYTES_MAX = 1024
 export const DEPTH_MAX = 32
 
+/** What a workspace may hold, counted path by path: content that several paths share counts for each. */
+export const TREE_LIMITS = {
+  files: 20_000,
+  bytes: 256 * 1024 * 1024,
+  fileBytes: 64 * 1024 * 1024,
+  depth: DEPTH_MAX,
+}
+
 export interface TreeFile {
   readonly type: 'file'
   readonly name: string

@@ -22,6 +22,7 @@ import { openMasterKey, readDevKey, writeDevKey } from './disk/key-files.ts'
 import { openGateway } from './gateway/models.ts'
 import { schema } from './graphql/schema.ts'
 import { openServer } from './http/server.ts'
+import { openBundles } from './job/bundles.ts'
 import { openForks, type Forks } from './job/forks.ts'
 import { openDeadlines } from './job/deadlines.ts'
 import { openJobs, type Jobs } from './job/jobs.ts'
@@ -188,7 +189,11 @@ async function serve(config: Config, opened: Opened): Promise<void> {
   let listSkill: ToolListings['list'] = async () => ({ unlisted: hostMissing ?? 'this server runs no machines' })
   const jobLog = new PostgresJobLog(database, clock)
   const stores = { log: jobLog, content, models: gateway, clock, chance, limits: LIMITS }
-  const { jobs, forks } = guardVerbs(openJobs({ ...stores, experts }), openForks(stores), () => hostMissing)
+  const { jobs, forks } = guardVerbs(
+    openJobs({ ...stores, experts }),
+    openForks({ ...stores, experts }),
+    () => hostMissing,
+  )
   const registry = opened.keep(
     await openRegistry({
       directory: join(dataDirectory, 'registry'),
@@ -215,6 +220,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
       schema,
       jobs,
       forks,
+      bundles: openBundles({ log: jobLog, content, clock }),
       applications,
       secrets,
       experts,

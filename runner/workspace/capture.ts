@@ -23,7 +23,7 @@ import { PlatformError } from '../../schema/error.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import { PATH_BYTES_MAX, printTree, type TreeEntry, type TreeFile } from '../../schema/tree.ts'
 import { Allowance, type WorkspaceLimits } from './limits.ts'
-import { isEntryName } from './tree-object.ts'
+import { isEntryName } from '../../schema/tree-object.ts'
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants
 /** A file changed this recently may change again within one tick of the file system's clock, unseen. */

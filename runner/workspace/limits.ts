@@ -1,6 +1,6 @@
 /** How much a workspace may hold. */
 import { PlatformError } from '../../schema/error.ts'
-import { DEPTH_MAX } from '../../schema/tree.ts'
+import { TREE_LIMITS } from '../../schema/tree.ts'
 
 export interface WorkspaceLimits {
   readonly files: number
@@ -9,12 +9,7 @@ export interface WorkspaceLimits {
   readonly depth: number
 }
 
-export const WORKSPACE_LIMITS: WorkspaceLimits = {
-  files: 20_000,
-  bytes: 256 * 1024 * 1024,
-  fileBytes: 64 * 1024 * 1024,
-  depth: DEPTH_MAX,
-}
+export const WORKSPACE_LIMITS: WorkspaceLimits = TREE_LIMITS
 
 /** What a walk has met so far; each count throws `limit_exceeded` when it goes above. */
 export class Allowance {

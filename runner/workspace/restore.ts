@@ -5,7 +5,7 @@ import { PlatformError } from '../../schema/error.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import type { TreeFile } from '../../schema/tree.ts'
 import { Allowance, type WorkspaceLimits } from './limits.ts'
-import { parseTreeObject } from './tree-object.ts'
+import { parseTreeObject } from '../../schema/tree-object.ts'
 
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants
 /** Contents asked for at once: enough to hide the way to the control plane, few enough to hold. */

@@ -1,4 +1,5 @@
 /** The platform as the command line sees it: GraphQL over HTTP, and the events of a job over SSE. */
+import { Readable } from 'node:stream'
 import { createClient, NetworkError } from 'graphql-sse'
 import type { Clock } from '../../schema/clock.ts'
 import { isErrorCode, PlatformError } from '../../schema/error.ts'
@@ -66,6 +67,10 @@ export interface Api {
   published(packageName: string): Promise<Readonly<Record<string, string>>>
   /** What npm's libraries must know to publish there as the caller. */
   npmOptions(): Readonly<Record<string, string>>
+  /** The bytes at a path of the server, as they come. Throws what the API refused. */
+  download(path: string): Promise<AsyncIterable<Uint8Array>>
+  /** Posts bytes as they come; the answer's `data`. Throws what the API refused. */
+  upload(path: string, mediaType: string, chunks: AsyncIterable<Uint8Array>): Promise<JsonObject>
   /** Every event after `after`, over as many connections as it takes; ends with the job, or with the signal. */
   events(jobId: string, after: number, signal: AbortSignal): AsyncGenerator<ShownEvent, void, void>
 }
@@ -134,6 +139,41 @@ export function openApi(url: string, key: Secret, clock: Clock, fetchFn: typeof 
     )
   }
 
+  async function send(path: string, init: RequestInit): Promise<Response> {
+    let response
+    try {
+      response = await fetchFn(`${url}${path}`, init)
+    } catch (cause) {
+      throw unreachableServer(url, cause)
+    }
+    if (response.ok) return response
+    const body: unknown = await response.json().catch(() => undefined)
+    const { error = byStatus(response.status), reason = `The server answered ${response.status}.` } = isJsonObject(body)
+      ? body
+      : {}
+    throw platformError(error, reason)
+  }
+
+  async function download(path: string): Promise<AsyncIterable<Uint8Array>> {
+    const { body } = await send(path, { headers: headers() })
+    if (body === null) throw new PlatformError('internal', `${url} answered ${path} with nothing.`)
+    return body
+  }
+
+  async function upload(path: string, mediaType: string, chunks: AsyncIterable<Uint8Array>): Promise<JsonObject> {
+    const init: RequestInit & { readonly duplex: 'half' } = {
+      method: 'POST',
+      headers: { ...headers(), 'content-type': mediaType },
+      body: Readable.toWeb(Readable.from(chunks)) as ReadableStream<Uint8Array>,
+      // What undici asks of a body that is a stream: the answer comes when all of it is sent.
+      duplex: 'half',
+    }
+    const body: unknown = await (await send(path, init)).json()
+    if (!isJsonObject(body) || !isJsonObject(body['data']))
+      throw new PlatformError('internal', `${url} answered ${path} without data.`)
+    return body['data']
+  }
+
   function npmOptions(): Readonly<Record<string, string>> {
     const registry = `${url}/npm/`
     return { registry, [`${registry.replace(/^https?:/, '')}:_authToken`]: key.reveal() }
@@ -185,7 +225,7 @@ export function openApi(url: string, key: Secret, clock: Clock, fetchFn: typeof 
     }
   }
 
-  return { url, request, mutate, job, published, npmOptions, events }
+  return { url, request, mutate, job, published, npmOptions, download, upload, events }
 }
 
 /** A job from an answer that asked for JOB_FIELDS. The server's schema is what makes this cast true. */

@@ -9,7 +9,9 @@ import { openApi, type Api } from './api.ts'
 import { cancel } from './cancel.ts'
 import { exitCodeOf, parseArguments, printHelp, type Command, type ParsedArguments } from './command.ts'
 import { goOn } from './continue.ts'
+import { exportJob } from './export.ts'
 import { fork } from './fork.ts'
+import { importJob } from './import.ts'
 import { init } from './init.ts'
 import { jobs } from './jobs.ts'
 import { lint } from './lint.ts'
@@ -18,6 +20,7 @@ import { publish } from './publish.ts'
 import { run } from './run.ts'
 import { secret } from './secret.ts'
 import { start } from './start.ts'
+import { verify } from './verify.ts'
 import { shown, type Terminal } from './terminal.ts'
 
 export const COMMANDS: readonly Command[] = [
@@ -27,6 +30,9 @@ export const COMMANDS: readonly Command[] = [
   answer,
   cancel,
   fork,
+  exportJob,
+  verify,
+  importJob,
   log,
   jobs,
   init,

@@ -1,5 +1,6 @@
 /** The OpenAPI description of the REST routes, its bodies printed from the very schemas that parse them. */
 import { z } from 'zod'
+import { BUNDLE_MEDIA_TYPE } from '../../schema/bundle.ts'
 import { continueSchema, createSchema, forkSchema } from './rest-request.ts'
 
 const error = {
@@ -18,6 +19,8 @@ type Route = readonly [
   summary: string,
   body?: z.ZodType | undefined,
   produces?: string,
+  /** The type of a body that is no JSON. */
+  consumes?: string,
 ]
 
 const ROUTES: readonly Route[] = [
@@ -27,6 +30,8 @@ const ROUTES: readonly Route[] = [
   ['post', '/expert_jobs/{id}/continue', 'Continue a job: a query, an answer, a raised limit', continueSchema],
   ['post', '/expert_jobs/{id}/cancel', 'Cancel a job'],
   ['post', '/expert_jobs/{id}/fork', 'Fork a job: a new one goes on from a checkpoint', forkSchema],
+  ['get', '/expert_jobs/{id}/bundle', 'Export a job as a bundle', undefined, BUNDLE_MEDIA_TYPE],
+  ['post', '/expert_jobs/import', 'Import a bundle', undefined, 'application/json', BUNDLE_MEDIA_TYPE],
   ['get', '/expert_jobs/{id}/checkpoints', 'List checkpoints, oldest first'],
   ['get', '/expert_jobs/{id}/checkpoints/stream', 'Stream checkpoints', undefined, 'text/event-stream'],
   ['get', '/expert_jobs/{id}/checkpoints/{checkpointId}', 'Show a checkpoint'],
@@ -45,6 +50,7 @@ const ROUTES: readonly Route[] = [
 
 const QUERIES: Readonly<Record<string, readonly string[]>> = {
   '/expert_jobs': ['take', 'skip', 'filter'],
+  '/expert_jobs/{id}/bundle': ['files'],
   '/expert_jobs/{id}/checkpoints': ['take', 'skip'],
   '/expert_jobs/{id}/checkpoints/stream': ['after'],
   '/expert_jobs/{id}/workspace_instance/items': ['take', 'skip', 'path'],
@@ -65,7 +71,7 @@ export function printOpenApi(): object {
   }
 }
 
-function operationOf([method, path, summary, body, produces = 'application/json']: Route): object {
+function operationOf([method, path, summary, body, produces = 'application/json', consumes]: Route): object {
   const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
     name,
     in: 'path',
@@ -84,8 +90,11 @@ function operationOf([method, path, summary, body, produces = 'application/json'
             content: { 'application/json': { schema: z.toJSONSchema(body, { io: 'input', unrepresentable: 'any' }) } },
           },
         }),
+    ...(consumes === undefined
+      ? {}
+      : { requestBody: { required: true, content: { [consumes]: { schema: { type: 'string' } } } } }),
     responses: {
-      [path === '/expert_jobs' && method === 'post' ? '201' : '200']: {
+      [(path === '/expert_jobs' || consumes !== undefined) && method === 'post' ? '201' : '200']: {
         description: summary,
         content: { [produces]: { schema: produces === 'application/json' ? { type: 'object' } : { type: 'string' } } },
       },

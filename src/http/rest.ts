@@ -24,6 +24,7 @@ import {
   type RestContext,
 } from './rest-request.ts'
 import { printCheckpoint, printExpertJob, printStatus } from './rest-shape.ts'
+import { openBundleRoutes } from './rest-bundle.ts'
 import { openWorkspaceRoutes } from './rest-workspace.ts'
 import type { StreamSlots } from './stream-slots.ts'
 
@@ -212,5 +213,6 @@ export function openRest(dependencies: RestDependencies): Hono<{ Bindings: RestB
   )
   app.get('/:id/checkpoints/:checkpointId', route(showCheckpoint))
   app.route('/', openWorkspaceRoutes())
+  app.route('/', openBundleRoutes())
   return app
 }

@@ -4,7 +4,7 @@
  * H1 Without a valid key in the Authorization header nothing answers but `/`, `/healthz`, `/readyz` and `/npm/`,
  *    whose registry asks for keys itself.
  * H2 On loopback, a request that names another host is refused before anything reads it.
- * H3 A body is JSON of bounded size, or it is refused before anything parses it.
+ * H3 A body is JSON of bounded size, or JSON lines of bounded size each, or it is refused before anything parses it.
  * H4 Closing cuts streams off without saying that they are complete.
  */
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
@@ -62,7 +62,7 @@ type AppContext = Context<{ Bindings: Bindings }>
 /** Listens when it resolves. */
 export async function openServer(dependencies: ServerDependencies): Promise<Server> {
   const { schema, registryListener, ready, log, clock, chance, hostname, port, allowedHosts } = dependencies
-  const { jobs, forks, applications, secrets, experts, workspaces } = dependencies
+  const { jobs, forks, bundles, applications, secrets, experts, workspaces } = dependencies
   const closing = new AbortController()
   const failures = openFailures({ log, chance })
   const slots = openStreamSlots()
@@ -77,6 +77,7 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
   const callOf = (c: AppContext, caller: Caller, signal: AbortSignal): Call => ({
     jobs,
     forks,
+    bundles,
     applications,
     secrets,
     experts,

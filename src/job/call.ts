@@ -2,6 +2,7 @@
 import type { Clock } from '../../schema/clock.ts'
 import type { Applications, Caller } from '../application/applications.ts'
 import type { ExpertSource } from '../expert/expert-source.ts'
+import type { Bundles } from './bundles.ts'
 import type { Forks } from './forks.ts'
 import type { Jobs } from './jobs.ts'
 import type { Secrets } from '../secret/secrets.ts'
@@ -11,6 +12,7 @@ import type { Workspaces } from '../workspace/workspaces.ts'
 export interface Verbs {
   readonly jobs: Jobs
   readonly forks: Forks
+  readonly bundles: Bundles
   readonly applications: Applications
   readonly secrets: Secrets
   readonly experts: ExpertSource

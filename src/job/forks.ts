@@ -5,6 +5,8 @@
  * F2 Forking writes nothing to the parent.
  * F3 The workspace and the input of a fork are the trees of that moment, which its log names.
  * F4 A fork's own lock differs from the parent's in the instruction that was asked for, and in nothing else.
+ * F5 A fork of an imported job runs what is published here, or does not run: a bundle's lock is a stranger's word.
+ * F6 A fork of an imported job makes no call because of an approval that was not given here.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { replay } from '../../schema/decider.ts'
@@ -14,17 +16,19 @@ import type { ExpertKey } from '../../schema/expert-key.ts'
 import { canonical, type Sha256 } from '../../schema/hash.ts'
 import { makeId, type ApplicationId, type JobId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
+import type { ExpertSource } from '../expert/expert-source.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
 import { readAll } from './attempt.ts'
 import { hashFork, refuseFork, refuseModels, type ForkJob, type QueryLimits } from './job-input.ts'
 import type { JobLog } from './job-log.ts'
 import type { JobSummary } from './job-summary.ts'
-import { blankJob, evolve } from './job.ts'
+import { blankJob, evolve, type Job } from './job.ts'
 import { summarize } from './jobs.ts'
 
 export interface ForksDependencies {
   readonly log: JobLog
   readonly content: ContentStore
+  readonly experts: Pick<ExpertSource, 'resolve'>
   readonly models: { knows(model: string): boolean }
   readonly clock: Clock
   readonly chance: Chance
@@ -69,11 +73,19 @@ function seqOfCheckpoint(jobId: JobId, events: readonly JobEvent[], seq: number 
 }
 
 export function openForks(dependencies: ForksDependencies): Forks {
-  const { log, content, models, clock, chance, limits } = dependencies
+  const { log, content, experts, models, clock, chance, limits } = dependencies
 
   async function readLock(lockHash: Sha256): Promise<Lock> {
     // Written when the job was created or imported, and the content store has checked it against its hash.
     return JSON.parse(new TextDecoder().decode(await content.get(lockHash))) as Lock
+  }
+
+  /** The lock must be what this registry made of the same version, instructions aside: they allow nothing. */
+  async function refuseUnpublished(lock: Lock): Promise<Refusal | undefined> {
+    const published = await experts.resolve(lock.coordinator)
+    if (!isRefusal(published) && canonical(uninstructed(published)) === canonical(uninstructed(lock))) return undefined
+    const why = isRefusal(published) ? published.message : 'what is published here under that key is not the same.'
+    return refuse('lock_unpublished', `The job ran ${lock.coordinator.slice(0, 200)}: ${why}`)
   }
 
   async function fork(applicationId: ApplicationId, input: ForkJob): Promise<JobSummary | Refusal> {
@@ -87,7 +99,15 @@ export function openForks(dependencies: ForksDependencies): Forks {
     const parent = replay({ initial: blankJob(input.jobId, applicationId), evolve }, history.slice(0, seq))
     if (input.maxSteps !== null && input.maxSteps <= parent.steps)
       return refuse('input_invalid', `maxSteps ${input.maxSteps} is not above the ${parent.steps} steps of the fork`)
-    const lock = instruct(await readLock(parent.lockHash), input)
+    const parentLock = await readLock(parent.lockHash)
+    if (stored.job.imported === true) {
+      const unknown = await refuseUnpublished(parentLock)
+      if (unknown !== undefined) return unknown
+      const approved = input.query === null && openApproval(parent, history.slice(0, seq))
+      if (approved !== false)
+        return refuse('job_imported', `at that checkpoint ${approved} was approved elsewhere and is still to be made`)
+    }
+    const lock = instruct(parentLock, input)
     if (isRefusal(lock)) return lock
     const unfit = refuseModels(lock.lock, input.model ?? parent.model, (model) => models.knows(model))
     if (unfit !== undefined) return unfit
@@ -114,6 +134,23 @@ export function openForks(dependencies: ForksDependencies): Forks {
   }
 
   return { fork }
+}
+
+function uninstructed(lock: Lock): Lock {
+  const experts = Object.entries(lock.experts).map(([key, expert]) => [key, { ...expert, instruction: '' }] as const)
+  return { ...lock, experts: Object.fromEntries(experts) }
+}
+
+/** The tool of a call that has an answer and no result; false when there is none. */
+function openApproval({ questions, runs }: Job, events: readonly JobEvent[]): string | false {
+  const returned = new Set(
+    events.flatMap((event) => (event.type === 'toolReturned' ? [`${event.runId} ${event.data.result.callId}`] : [])),
+  )
+  const isOpen = (runId: string): boolean => runs.some((run) => run.id === runId && run.status !== 'finished')
+  const open = questions.find(
+    ({ answeredAt, runId, callId }) => answeredAt !== null && isOpen(runId) && !returned.has(`${runId} ${callId}`),
+  )
+  return open?.toolName ?? false
 }
 
 /** The lock with another instruction for one of its experts, and whose that is. */

@@ -3,7 +3,7 @@
  * most one page of events that this process appended; whoever is behind by more reads the log.
  *
  * W1 What a watch delivers after `after` is the log after `after`, each event once, in order.
- * W2 A watch ends when the log ends with jobFinished and all of it is delivered, or when its signal aborts.
+ * W2 A watch ends when the log ends with jobFinished or jobImported and all of it is delivered, or its signal aborts.
  * W3 A delta of a generation is never shown after that generation's own event.
  */
 import { PlatformError } from '../../schema/error.ts'
@@ -100,7 +100,7 @@ export async function* watchJob(
         for (const event of await next(cursor)) {
           if (signal.aborted) return
           cursor = event.seq
-          hasEnded = event.type === 'jobFinished'
+          hasEnded = event.type === 'jobFinished' || event.type === 'jobImported'
           if (event.type === 'generated' || event.type === 'generationFailed') deltas = later(deltas, event)
           yield event
         }

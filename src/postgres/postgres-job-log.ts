@@ -10,6 +10,7 @@ import { PlatformError } from '../../schema/error.ts'
 import type { JobEvent } from '../../schema/event.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
+import { storedEvent, upgradeEvent, UPGRADES, type StoredEvent, type Upgrade } from '../../schema/upgrade.ts'
 import type { Idempotency, JobFilter, JobLog, LogHead, StoredJob } from '../job/job-log.ts'
 import { nextDueAt } from '../job/job-fold.ts'
 import type { Job } from '../job/job.ts'
@@ -109,15 +110,17 @@ function storedOf(row: JobRow): StoredJob {
   return { job: row.state, head: { revision: row.revision, hash: row.head_hash }, lockHash: row.lock_hash, lease }
 }
 
-function eventOf(row: EventRow): JobEvent {
+function eventOf(row: EventRow): StoredEvent {
   const { v, seq, type, at, data, hash } = row
   const place = { runId: row.run_id, expertKey: row.expert_key, stepNumber: row.step_number }
   // What `append` was given: the hash chain proves it, not this cast.
-  return { v, jobId: row.job_id, seq, type, ...place, at, data, prevHash: row.prev_hash, hash } as JobEvent
+  return { v, jobId: row.job_id, seq, type, ...place, at, data, prevHash: row.prev_hash, hash } as StoredEvent
 }
 
 function columnsOf(events: readonly JobEvent[]): readonly unknown[] {
-  const column = <Value>(value: (event: JobEvent) => Value) => events.map(value)
+  // What a fork copies from an older log stays as it was written.
+  const stored = events.map(storedEvent)
+  const column = <Value>(value: (event: StoredEvent) => Value) => stored.map(value)
   return [
     column(({ seq }) => seq),
     column(({ v }) => v),
@@ -157,11 +160,17 @@ export class PostgresJobLog implements JobLog {
   readonly #sql: Sql
   readonly #wakeUps: WakeUps
   readonly #clock: Clock
+  readonly #upgrades: readonly Upgrade[]
 
-  constructor({ sql, wakeUps }: { readonly sql: Sql; readonly wakeUps: WakeUps }, clock: Clock) {
+  constructor(
+    { sql, wakeUps }: { readonly sql: Sql; readonly wakeUps: WakeUps },
+    clock: Clock,
+    upgrades: readonly Upgrade[] = UPGRADES,
+  ) {
     this.#sql = sql
     this.#wakeUps = wakeUps
     this.#clock = clock
+    this.#upgrades = upgrades
   }
 
   async create(job: Job, events: readonly JobEvent[], lockHash: Sha256, idempotency: Idempotency | null) {
@@ -258,7 +267,8 @@ export class PostgresJobLog implements JobLog {
   }
 
   async read(jobId: JobId, after: number, limit: number): Promise<readonly JobEvent[]> {
-    return (await this.#rows<EventRow>(READ, [jobId, after, limit])).map(eventOf)
+    const rows = await this.#rows<EventRow>(READ, [jobId, after, limit])
+    return rows.map((row) => upgradeEvent(eventOf(row), this.#upgrades))
   }
 
   async claimable(now: number, limit: number): Promise<readonly StoredJob[]> {

@@ -2,7 +2,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
-import { firstBroken } from '../../schema/event.ts'
+import { chain, firstBroken, genesisHash, rechain } from '../../schema/event.ts'
+import type { Upgrade } from '../../schema/upgrade.ts'
 import { connect, type Database } from '../../src/postgres/database.ts'
 import { PostgresJobLog } from '../../src/postgres/postgres-job-log.ts'
 import type { Sql } from '../../src/postgres/sql.ts'
@@ -49,6 +50,33 @@ describe('the job log (Postgres)', () => {
   afterEach(async () => {
     await second.close()
     await database.close()
+  })
+
+  it('reads what an older version wrote as this one would have written it, and hashes what is stored (U1)', async () => {
+    const older = new PostgresJobLog(database, realClock)
+    const told = await running(older)
+    const titled: Upgrade = ({ type, data }) => ({ type, data: { ...(data as object), title: 'none then' } })
+    const newer = new PostgresJobLog(second, realClock, [titled])
+    const read = await newer.read(told.job.id, 0, 100)
+    expect(read).toHaveLength(told.events.length)
+    for (const event of read) expect(event).toMatchObject({ v: 2, data: { title: 'none then' }, stored: { v: 1 } })
+    expect(firstBroken(told.job.id, read)).toBeUndefined()
+    expect(await older.read(told.job.id, 0, 100)).toEqual(told.events)
+
+    // A fork keeps the form that its parent has, and the older version can still read all of it.
+    const copy = jobIdOf(2)
+    const copied = rechain(copy, read)
+    await newer.create({ ...told.job, id: copy }, copied, aLockHash, null)
+    expect(firstBroken(copy, await older.read(copy, 0, 100))).toBeUndefined()
+    expect(await newer.read(copy, 0, 100)).toEqual(copied)
+  })
+
+  it('refuses to read what a later version wrote (U2)', async () => {
+    const log = new PostgresJobLog(database, realClock)
+    const told = created(jobIdOf(1))
+    const later = chain(told.job.id, 0, genesisHash(told.job.id), 1000, [{ ...told.events[0], v: 2 } as never])
+    await log.create(told.job, later, aLockHash, null)
+    await expect(log.read(told.job.id, 0, 100)).rejects.toMatchObject({ code: 'log_too_new' })
   })
 
   /** A job with a lease and a run, in which steps can be recorded. */

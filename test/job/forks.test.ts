@@ -7,14 +7,16 @@ import { sha256 } from '../../schema/hash.ts'
 import { openForks } from '../../src/job/forks.ts'
 import type { ForkJob } from '../../src/job/job-input.ts'
 import { fakeChance } from '../fake/fake-clock.ts'
+import { fakeExpertSource } from '../fake/fake-expert-source.ts'
 import { anApplication, anotherApplication, ofRun, runFinished, runIdOf, runStarted, stepFinished } from './given.ts'
-import { accepted, claimed, jobsWorld, LIMITS, newJob } from './jobs-world.ts'
+import { accepted, claimed, HELLO, jobsWorld, LIMITS, newJob } from './jobs-world.ts'
 
 async function forkWorld() {
   const world = jobsWorld()
   const { log, content, clock } = world
+  const experts = fakeExpertSource(HELLO)
   const models = { knows: (model: string) => model.startsWith('rehearsal/') }
-  const forks = openForks({ log, content, models, clock, chance: fakeChance('forks'), limits: LIMITS })
+  const forks = openForks({ log, content, experts, models, clock, chance: fakeChance('forks'), limits: LIMITS })
   const { id } = await newJob(world, { userId: 'alice', maxSteps: 9 })
   const attempt = await claimed(world)
   const runId = runIdOf(id)

@@ -7,6 +7,7 @@ import type { ExpertSource } from '../../src/expert/expert-source.ts'
 import { openApplications, type Applications } from '../../src/application/applications.ts'
 import { schema } from '../../src/graphql/schema.ts'
 import { openServer, type Server } from '../../src/http/server.ts'
+import { openBundles } from '../../src/job/bundles.ts'
 import { openForks } from '../../src/job/forks.ts'
 import { openJobs, type Attempt, type Jobs } from '../../src/job/jobs.ts'
 import { openLog } from '../../src/log.ts'
@@ -19,7 +20,7 @@ import { memoryContentStore, type MemoryContentStore } from '../fake/memory-cont
 import { memoryJobLog, type MemoryJobLog } from '../fake/memory-job-log.ts'
 import { memorySecretStore } from '../fake/memory-secret-store.ts'
 import { ofRun, runFinished, runIdOf, runStarted } from '../job/given.ts'
-import { sha256 } from '../../schema/hash.ts'
+import { canonical, sha256 } from '../../schema/hash.ts'
 
 export interface Door {
   readonly server: Server
@@ -86,7 +87,8 @@ export async function openDoor(
   const server = await openServer({
     schema,
     jobs,
-    forks: openForks(stores),
+    forks: openForks({ ...stores, experts }),
+    bundles: openBundles({ log, content, clock }),
     applications,
     secrets,
     experts,
@@ -160,6 +162,7 @@ export async function openDoor(
       const events: NewEvent[] = []
       for (let step = from + 1; step <= from + count; step++) events.push(...aStep(attempt.jobId, step))
       steps.set(attempt.jobId, from + count)
+      await content.put(new TextEncoder().encode(PROMPT))
       await jobs.record(attempt, events)
     },
     async finish(attempt) {
@@ -170,6 +173,9 @@ export async function openDoor(
   return door
 }
 
+/** What every step was asked with. */
+export const PROMPT = canonical({ instruction: 'Greet.', tools: [] })
+
 /** Two events: a generation that says which step it is, and the step's end. */
 function aStep(jobId: JobId, step: number): readonly NewEvent[] {
   const runId = runIdOf(jobId)
@@ -178,7 +184,7 @@ function aStep(jobId: JobId, step: number): readonly NewEvent[] {
     usage: { inputTokens: 10, cachedInputTokens: 0, outputTokens: 2, reasoningTokens: 0, costUsd: 0.001 },
     model: 'rehearsal/turns.json',
     finishReason: 'stop',
-    promptHash: sha256('prompt'),
+    promptHash: sha256(PROMPT),
     durationMs: 1,
   }
   return [

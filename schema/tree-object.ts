@@ -1,8 +1,8 @@
 /** Tree objects read back from content: every entry checked, since its name was once a skill's choice. */
 import { z } from 'zod'
-import { PlatformError } from '../../schema/error.ts'
-import type { Sha256 } from '../../schema/hash.ts'
-import { parsePath, type TreeEntry } from '../../schema/tree.ts'
+import { PlatformError } from './error.ts'
+import type { Sha256 } from './hash.ts'
+import { parsePath, type TreeEntry } from './tree.ts'
 
 const hash = z.custom<Sha256>((value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value), 'not a SHA-256')
 const name = z.string().refine(isEntryName, 'not a name that a tree may hold')

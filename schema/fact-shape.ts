@@ -1,0 +1,154 @@
+/**
+ * The shape of every recorded fact, for logs that come from elsewhere: a fold trusts what it reads, so what a stranger
+ * wrote is checked to its leaves before any fold sees it.
+ */
+import { z } from 'zod'
+import { runFact } from './control-line.ts'
+import {
+  OUTCOMES,
+  RUN_FACT_TYPES,
+  STEER_MODES,
+  type EventType,
+  type Fact,
+  type JobEvent,
+  type RunFact,
+} from './event.ts'
+import { parseId, type JobId, type QuestionId, type RunId } from './id.ts'
+import { isJsonObject, type Json, type JsonObject } from './json.ts'
+import type { Sha256 } from './hash.ts'
+
+type DataOf<Type extends EventType> = Extract<Fact, { readonly type: Type }>['data']
+
+const text = z.string()
+const name = z.string().max(512)
+const count = z.int().min(0)
+/** Numbers that a column of Postgres holds, with room to count on. */
+const fence = z.int().min(1).max(1_000_000_000)
+const hash = z.custom<Sha256>((value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value), 'not a SHA-256')
+const jobId = z.custom<JobId>((value) => parseId('job', value) !== undefined, 'not a job id')
+const runId = z.custom<RunId>((value) => parseId('run', value) !== undefined, 'not a run id')
+const questionId = z.custom<QuestionId>((value) => parseId('que', value) !== undefined, 'not a question id')
+const json = z.custom<Json>((value) => value !== undefined, 'missing')
+const jsonObject = z.custom<JsonObject>((value) => isJsonObject(value), 'not an object')
+
+const part = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('text'), text }),
+  z.object({ type: z.literal('reasoning'), text, metadata: jsonObject.exactOptional() }),
+  z.object({ type: z.literal('toolCall'), callId: name, name, args: json, metadata: jsonObject.exactOptional() }),
+])
+const usage = z.object({
+  inputTokens: z.number().min(0),
+  cachedInputTokens: z.number().min(0),
+  outputTokens: z.number().min(0),
+  reasoningTokens: z.number().min(0),
+  costUsd: z.number().min(0).nullable(),
+})
+const ending = {
+  outcome: z.enum(OUTCOMES),
+  reason: name,
+  message: text.nullable(),
+  result: text.nullable(),
+}
+
+/** The job's fold takes over all members of these two: they hold exactly what their types name. */
+const jobCreated = z.strictObject({
+  expertKey: name,
+  query: text.nullable(),
+  userId: name.nullable(),
+  model: name.nullable(),
+  maxSteps: count.nullable(),
+  lockHash: hash,
+  inputTreeHash: hash.nullable(),
+})
+const jobFinished = z.strictObject({ ...ending, structured: json.exactOptional() })
+type Same<A, B> = [keyof A, keyof B] extends [keyof B, keyof A] ? true : never
+/** A member that a type gains must be added to its shape above; else these are no truths. */
+export const areExact: readonly [
+  Same<z.output<typeof jobCreated>, DataOf<'jobCreated'>>,
+  Same<z.output<typeof jobFinished>, DataOf<'jobFinished'>>,
+] = [true, true]
+
+type OurType = Exclude<EventType, RunFact['type']>
+const SHAPES: { readonly [Type in OurType]: z.ZodType<DataOf<Type>> } = {
+  jobCreated,
+  jobFinished,
+  leaseGranted: z.object({ fence, holder: text }),
+  machineStarted: z.object({
+    host: name,
+    resume: z.enum(['resumed', 'cold', 'reserve', 'created']),
+    dispatchMs: z.number().min(0),
+    bootId: name,
+  }),
+  leaseExpired: z.object({ fence, reason: name }),
+  answered: z.object({ questionId, value: json }),
+  questionExpired: z.object({ questionId }),
+  jobContinued: z.object({
+    query: text.nullable(),
+    maxSteps: count.nullable(),
+    mode: z.enum(STEER_MODES).exactOptional(),
+  }),
+  cancelRequested: z.object({ reason: text }),
+  jobForked: z.object({
+    parentJobId: jobId,
+    parentSeq: count,
+    parentHash: hash,
+    originJobId: jobId,
+    query: text.nullable(),
+    model: name.nullable(),
+    maxSteps: count.nullable(),
+    lockHash: hash,
+    instructed: name.nullable(),
+  }),
+  jobImported: z.object({ headHash: hash }),
+  jobRested: z.object({ questionIds: z.array(questionId) }),
+  generated: z.object({
+    parts: z.array(part),
+    usage,
+    model: name,
+    finishReason: name,
+    promptHash: hash,
+    durationMs: z.number().min(0),
+  }),
+  generationFailed: z.object({ code: name, message: text, model: name }),
+  generationInterrupted: z.object({ model: name, usage: usage.nullable(), durationMs: z.number().min(0) }),
+  workspaceChanged: z.object({ treeHash: hash }),
+  callStarted: z.object({ callId: name, effect: z.literal('once'), argsHash: hash }),
+}
+/** Facts of ours that belong to a run's step; the others are of the job as a whole. */
+const OF_A_RUN: ReadonlySet<string> = new Set<OurType>([
+  'generated',
+  'generationFailed',
+  'generationInterrupted',
+  'callStarted',
+])
+/** 2200-01-01: the moments of a log are dates that a person can read. */
+const AT_MAX = 7_258_118_400_000
+
+const moment = z.object({ at: z.int().min(0).max(AT_MAX) })
+const nowhere = z.object({ runId: z.null(), expertKey: z.null(), stepNumber: z.null() })
+const inRun = z.object({ runId, expertKey: name.min(1), stepNumber: count })
+
+/** True for a type that this version knows; a log may hold others, which no fold counts. */
+export function isKnownType(type: string): type is EventType {
+  return RUN_FACT_TYPES.has(type) || Object.hasOwn(SHAPES, type)
+}
+
+/** What is wrong with an event of a known type, in words; undefined when nothing is. */
+export function faultInEvent(event: JobEvent): string | undefined {
+  const parsed = moment.safeParse(event)
+  if (!parsed.success) return describe(parsed.error)
+  if (RUN_FACT_TYPES.has(event.type)) return faultOf(runFact, event)
+  const place = faultOf(OF_A_RUN.has(event.type) ? inRun : nowhere, event)
+  // Not a run's: isKnownType has looked it up.
+  return place ?? faultOf(SHAPES[event.type as OurType], event.data)
+}
+
+function faultOf(shape: z.ZodType, value: unknown): string | undefined {
+  const parsed = shape.safeParse(value)
+  return parsed.success ? undefined : describe(parsed.error)
+}
+
+function describe(error: z.ZodError): string {
+  const issue = error.issues[0]
+  return `it is wrong at ${issue?.path.join('.') || 'its root'}: ${issue?.message}`
+}

@@ -1,0 +1,188 @@
+/** Forks and bundles on real parts: the files of a moment, byte for byte, here and on another platform. */
+import { createHash } from 'node:crypto'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { expertPackage, npmPublish, skillPackage, startPlatform, type Platform } from '../support/platform.ts'
+import { finishJob, probe, readEvents, resultsOf, runJob, type SeenEvent } from '../support/platform-job.ts'
+import { runProgram } from '../support/program.ts'
+import { sandboxMissing } from '../support/sandbox.ts'
+import { ROOT } from '../support/source.ts'
+
+const missing = await sandboxMissing()
+
+/** What the delegate writes first, over several directories: bytes of every value, an empty file, one to be run. */
+const WRITE = `const fs = await load('node:fs')
+  fs.mkdirSync('/workspace/deep/er', { recursive: true })
+  fs.writeFileSync('/workspace/deep/er/all.bin', Buffer.from(Array.from({ length: 70000 }, (_, i) => (i * 7 + (i >> 8)) & 255)))
+  fs.writeFileSync('/workspace/empty', '')
+  fs.writeFileSync('/workspace/deep/名前.txt', 'ünïcode')
+  fs.writeFileSync('/workspace/run.sh', 'echo hi'); fs.chmodSync('/workspace/run.sh', 0o755)`
+const SPOIL = `const fs = await load('node:fs')
+  fs.rmSync('/workspace/deep', { recursive: true }); fs.writeFileSync('/workspace/empty', 'no longer'); fs.chmodSync('/workspace/run.sh', 0o644)`
+const LIST = `const fs = await load('node:fs'); const { createHash } = await load('node:crypto')
+  return fs.readdirSync('/workspace', { recursive: true }).filter((path) => fs.statSync('/workspace/' + path).isFile()).sort()
+    .map((path) => path + ' ' + createHash('sha256').update(fs.readFileSync('/workspace/' + path)).digest('hex') + ' ' + !!(fs.statSync('/workspace/' + path).mode & 64))`
+
+const hashOf = (bytes: Uint8Array | string) => createHash('sha256').update(bytes).digest('hex')
+const WRITTEN = [
+  `deep/er/all.bin ${hashOf(Uint8Array.from({ length: 70_000 }, (_, i) => (i * 7 + (i >> 8)) & 255))} false`,
+  `deep/名前.txt ${hashOf('ünïcode')} false`,
+  `empty ${hashOf('')} false`,
+  `input/given.txt ${hashOf('given')} false`,
+  `run.sh ${hashOf('echo hi')} true`,
+]
+
+const toml = `model = "rehearsal/spoil"
+[experts."lead"]
+instruction = "Have it dug."
+delegates = ["digger"]
+[experts."digger"]
+description = "Digs."
+instruction = "Dig."
+[experts."digger".skills."probe"]
+type = "mcpStdioSkill"
+packageName = "probe"
+`
+const rehearsal = (second: string) =>
+  JSON.stringify({
+    turns: [
+      { expert: 'lead', step: 1, calls: [{ tool: 'delegate/digger', args: { query: 'dig' } }] },
+      { expert: 'lead', step: 2, text: 'It was dug.' },
+      { expert: 'digger', step: 1, text: 'I write.', calls: [probe(WRITE)] },
+      { expert: 'digger', step: 2, text: 'I go on.', calls: [probe(second)] },
+      { expert: 'digger', step: 3, text: 'I look.', calls: [probe(LIST)] },
+      { expert: 'digger', text: 'Dug.' },
+    ],
+  })
+
+async function publishTeam(platform: Platform): Promise<void> {
+  await npmPublish(platform, await skillPackage('probe', 'probe'))
+  const files = { 'rehearsals/spoil.json': rehearsal(SPOIL), 'rehearsals/list.json': rehearsal(LIST) }
+  await npmPublish(platform, await expertPackage('lead', toml, files))
+}
+
+const listings = (events: readonly SeenEvent[]): readonly unknown[] =>
+  resultsOf(events).flatMap(({ name, text }) => {
+    if (!name.startsWith('probe/')) return []
+    const value: unknown = JSON.parse(text)
+    return Array.isArray(value) ? [value] : []
+  })
+
+describe.skipIf(missing !== undefined)('a job with files', { timeout: 180_000 }, () => {
+  let here: Platform
+  let there: Platform
+  let directory: string
+  let jobId: string
+  let events: readonly SeenEvent[]
+  /** The checkpoint of the delegate's first step. */
+  let early: { readonly id: string; readonly treeHash: string }
+
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'senmon-bundle-'))
+    here = await startPlatform()
+    there = await startPlatform()
+    await publishTeam(here)
+    const files = [{ path: 'given.txt', text: 'given' }]
+    const ran = await runJob(here, { expertKey: 'lead', query: 'Dig.', files })
+    expect(ran.job, JSON.stringify(ran.results)).toMatchObject({ outcome: 'completed' })
+    jobId = ran.job.id
+    events = ran.events
+    const { job } = await here.graphql<{
+      job: { checkpoints: { nodes: { id: string; expertKey: string; stepNumber: number; treeHash: string }[] } }
+    }>('query ($id: ID!) { job(id: $id) { checkpoints { nodes { id expertKey stepNumber treeHash } } } }', {
+      id: jobId,
+    })
+    const found = job.checkpoints.nodes.find((one) => one.expertKey.includes('digger') && one.stepNumber === 1)
+    if (found === undefined) throw new Error('the delegate took no step')
+    early = found
+  })
+  afterAll(async () => {
+    for (const platform of [here, there]) {
+      await platform?.stop()
+      if (platform !== undefined) await rm(platform.dataDirectory, { recursive: true, force: true })
+    }
+    await rm(directory, { recursive: true, force: true })
+  })
+
+  const senmon = (platform: Platform | null, ...args: readonly string[]) =>
+    runProgram(process.execPath, [join(ROOT, 'src/cli/main.ts'), ...args], {
+      cwd: directory,
+      // Without a platform there is no server and no key: what works then works offline.
+      env:
+        platform === null
+          ? { SENMON_URL: 'http://127.0.0.1:9' }
+          : { SENMON_URL: platform.url, SENMON_KEY: platform.key },
+    })
+  const bundle = () => `${jobId}.senmon-job`
+
+  it('has the files of its end, not of a moment before', () => {
+    expect(listings(events)).toEqual([
+      [`empty ${hashOf('no longer')} false`, WRITTEN[3], `run.sh ${hashOf('echo hi')} false`],
+    ])
+  })
+
+  it("is forked from a delegate's checkpoint with the files of that moment, byte for byte (F3)", async () => {
+    const forked = await senmon(
+      here,
+      'fork',
+      jobId,
+      '--at',
+      early.id,
+      '--model',
+      'rehearsal/list',
+      '--json',
+      '--detach',
+    )
+    expect(forked.code, forked.stderr).toBe(0)
+    const { id } = JSON.parse(forked.stdout) as { id: string }
+    const fork = await finishJob(here, id)
+    expect(fork.job, JSON.stringify(fork.results)).toMatchObject({ outcome: 'completed', result: 'It was dug.' })
+    expect(listings(fork.events)).toEqual([WRITTEN, WRITTEN])
+    const { job } = await here.graphql<{ job: { workspace: { treeHash: string }; forkedFrom: object } }>(
+      'query ($id: ID!) { job(id: $id) { workspace { treeHash } forkedFrom { jobId seq } } }',
+      { id },
+    )
+    expect(job.workspace.treeHash).toBe(early.treeHash)
+    expect(await readEvents(here, jobId)).toEqual(events)
+  })
+
+  it('is exported, verified without any server, and any damage to it is named', async () => {
+    const exported = await senmon(here, 'export', jobId)
+    expect(exported).toMatchObject({ code: 0, stdout: `${join(directory, bundle())}\n` })
+    const verified = await senmon(null, 'verify', bundle())
+    expect(verified.stderr).toBe('')
+    expect(verified.stdout).toContain(`${jobId}: ${events.length} events, 6 steps; the chain holds, its head is`)
+    expect(verified.stdout).toContain('1 lock, 2 prompts,')
+    const text = await readFile(join(directory, bundle()), 'utf8')
+    await writeFile(join(directory, 'bad.senmon-job'), text.replace('Dug.', 'Bug.'))
+    const bad = await senmon(null, 'verify', 'bad.senmon-job')
+    expect(bad).toMatchObject({ code: 2, stdout: '' })
+    expect(bad.stderr).toMatch(/^\[bundle_invalid\] Event \d+ does not hash to what it says/)
+    expect((await senmon(here, 'verify', jobId, '--files')).stdout).toBe(verified.stdout)
+    expect((await senmon(here, 'verify', jobId)).stdout).toContain('the files were left out')
+  })
+
+  it('becomes history on another platform, where a fork of it goes on with its files (E3, F5)', async () => {
+    expect((await senmon(there, 'import', bundle())).stdout).toBe(`${jobId}\n`)
+    expect((await readEvents(there, jobId)).slice(0, -1)).toEqual(events)
+    const again = await senmon(there, 'import', bundle())
+    expect([again.code, again.stderr]).toEqual([5, expect.stringContaining('[job_exists]')])
+    for (const [verb, code] of [['continue', 5] as const, ['cancel', 5] as const])
+      expect((await senmon(there, verb, jobId, ...(verb === 'continue' ? ['more'] : []))).code).toBe(code)
+
+    const fork = ['fork', jobId, '--at', String(seqOf(early.id)), '--model', 'rehearsal/list', '--json', '--detach']
+    const unpublished = await senmon(there, ...fork)
+    expect([unpublished.code, unpublished.stdout]).toEqual([5, expect.stringContaining('lock_unpublished')])
+    await publishTeam(there)
+    const forked = await senmon(there, ...fork)
+    expect(forked.code, forked.stdout).toBe(0)
+    const { id } = JSON.parse(forked.stdout) as { id: string }
+    const ran = await finishJob(there, id)
+    expect(ran.job, JSON.stringify(ran.results)).toMatchObject({ outcome: 'completed' })
+    expect(listings(ran.events)).toEqual([WRITTEN, WRITTEN])
+  })
+})
+
+const seqOf = (checkpointId: string): number => Number(checkpointId.split('_').at(-1))
