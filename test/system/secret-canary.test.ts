@@ -30,7 +30,7 @@ type = "mcpStdioSkill"
 packageName = "probe"
 ${more}
 `
-const NEEDS = 'requiredEnv = ["CANARY_KEY"]'
+const NEEDS = 'requiredEnv = ["CANARY_KEY"]\nlazyInit = false'
 const toml = `[experts."keeper"]
 instruction = "Keep it."
 model = "rehearsal/look"
@@ -200,7 +200,7 @@ describe.skipIf(missing !== undefined)('the value of a secret', () => {
     expect(after.find(({ name }) => name === 'other/run')).toMatchObject({ isError: false })
   })
 
-  it('ends a run that cannot even start its skill as secret_missing; whoever delegated it goes on', async () => {
+  it('ends a run that cannot start a skill which is not to wait for its first call as secret_missing; whoever delegated it goes on', async () => {
     const { job } = await runJob(platform, { expertKey: 'keeper', query: 'Look.' })
     expect(job).toMatchObject({ outcome: 'failed', reason: 'secret_missing' })
     expect(job.explanation).toContain('CANARY_KEY')
