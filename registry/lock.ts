@@ -78,6 +78,7 @@ function lockOf(own: LockedPackage, file: ExpertFile, resolved: Resolved, expert
     skills,
     ...(expert.approvals.length === 0 ? {} : { approvals: expert.approvals }),
     ...(expert.output === null ? {} : { output: expert.output }),
+    ...(expert.modelSettings === null ? {} : { modelSettings: expert.modelSettings }),
     ...baseOf(expert),
   }
   return { version: 1, coordinator: key, experts: { ...experts, [key]: locked } }

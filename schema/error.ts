@@ -145,6 +145,10 @@ export const CATALOGUE = {
   model_overloaded: { kind: 'unavailable', hint: 'The provider was busy through all retries; continue the job later.' },
   model_refused: { kind: 'failed_precondition', hint: 'The provider refused the request; the message says why.' },
   model_stalled: { kind: 'deadline_exceeded', hint: 'The provider went silent; continue the job later.' },
+  model_timeout: {
+    kind: 'deadline_exceeded',
+    hint: "Raise the expert's timeout, or continue the job later.",
+  },
   model_error: { kind: 'unavailable', hint: 'The provider failed; the message says how.' },
   rehearsal_diverged: {
     kind: 'failed_precondition',

@@ -10,6 +10,7 @@ import { CALL_EFFECTS } from './effect.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
 import { isFaults, readToml, valueAt, type Complaint, type Fault } from './toml-file.ts'
+import { modelSettingsShape, printModelSettings } from './model-settings.ts'
 import { OUTPUT_RETRIES } from './output.ts'
 import { parseToolSchema } from './tool-schema.ts'
 import { checkTools, timeoutSchema, toolShape, toolsSchema, type ToolText, printTools } from './interactive-tool.ts'
@@ -150,6 +151,7 @@ const expertSchema = z.strictObject({
   /** JSON text: the schema of the expert's result. */
   outputJsonSchema: z.string().optional(),
   outputRetries: z.number().int().min(0).max(10).optional(),
+  ...modelSettingsShape,
 })
 
 const elsewhere = (where: string) => z.never({ error: () => `does not belong into the file: ${where}` }).optional()
@@ -163,10 +165,8 @@ export const fileSchema = z.strictObject({
     })
     .optional(),
   maxSteps: count.optional(),
-  // Read and left aside, as the origin's files have them: the gateway has its own retries, timeouts and budgets.
-  reasoningBudget: z.union([z.number().int().min(0), z.enum(['none', 'minimal', 'low', 'medium', 'high'])]).optional(),
-  maxRetries: z.number().int().min(0).max(100).optional(),
-  timeout: z.number().int().min(1).max(86_400_000).optional(),
+  ...modelSettingsShape,
+  // Read and left aside, as the origin's files have them.
   envPath: z.array(z.string().max(1024)).max(32).optional(),
   runtime: z
     .enum(['senmon', 'perstack', 'local'], {
@@ -184,9 +184,6 @@ type FileText = z.infer<typeof fileSchema>
 export const LEFT_ASIDE: Readonly<Record<string, string>> = {
   envPath: 'variables come from no file; set them with senmon secret set',
   runtime: 'experts run in the machines of the server',
-  reasoningBudget: 'a model thinks as much as its provider lets it by default',
-  maxRetries: 'the gateway retries by its own rule',
-  timeout: 'the gateway cuts a generation that stalls by its own rule',
 }
 type ExpertText = z.infer<typeof expertSchema>
 
@@ -396,6 +393,7 @@ function printFile(file: FileText): ExpertFile {
         ...(timeout === undefined ? {} : { timeoutSeconds: timeout }),
       })),
       output: printOutput(expert),
+      modelSettings: printModelSettings(file, expert),
       base: printChoice(expert.base, declared(expert)),
     },
   ])

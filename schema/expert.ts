@@ -7,6 +7,7 @@ import type { BaseChoice } from './base-choice.ts'
 import type { EffectTable } from './effect.ts'
 import type { JsonObject } from './json.ts'
 import type { QuestionKind } from './event.ts'
+import type { ModelSettings } from './model-settings.ts'
 import type { OutputRule } from './output.ts'
 
 export interface InteractiveTool {
@@ -74,6 +75,7 @@ export interface Expert {
   readonly skills: Readonly<Record<string, Skill>>
   readonly approvals: readonly ApprovalRule[]
   readonly output: OutputRule | null
+  readonly modelSettings: ModelSettings | null
   /** What it has of the tools that every expert has. */
   readonly base: BaseChoice
 }

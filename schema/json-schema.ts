@@ -11,15 +11,33 @@ const compiled = new WeakMap<JsonObject, ValidateFunction | string>()
 
 /** What the schema has against the value, at most a few faults of it; undefined when it fits. */
 export function schemaFault(schema: JsonObject, value: Json): string | undefined {
+  const validate = validatorOf(schema)
+  if (typeof validate === 'string') return `cannot be checked, because its schema is ${validate}`
+  if (validate(value)) return undefined
+  return `does not fit its schema: ${faultsOf(validate, 'the value')}`
+}
+
+/**
+ * What is wrong with arguments that a model wrote, in a few words; undefined when nothing is, or when the schema is
+ * beyond use: it was published so, and the tool itself must judge its arguments then.
+ */
+export function argumentFault(schema: JsonObject, args: Json): string | undefined {
+  const validate = validatorOf(schema)
+  return typeof validate === 'string' || validate(args) ? undefined : faultsOf(validate, 'the arguments')
+}
+
+function validatorOf(schema: JsonObject): ValidateFunction | string {
   let validate = compiled.get(schema)
   if (validate === undefined) {
     validate = compile(schema)
     compiled.set(schema, validate)
   }
-  if (typeof validate === 'string') return `cannot be checked, because its schema is ${validate}`
-  if (validate(value)) return undefined
-  const faults = (validate.errors ?? []).slice(0, FAULTS_MAX).map(wordsOf)
-  return `does not fit its schema: ${faults.join('; ') || 'the value is not allowed'}`
+  return validate
+}
+
+function faultsOf({ errors }: ValidateFunction, whole: string): string {
+  const faults = (errors ?? []).slice(0, FAULTS_MAX).map((error) => wordsOf(error, whole))
+  return faults.join('; ') || `${whole} are not allowed`
 }
 
 function compile(schema: JsonObject): ValidateFunction | string {
@@ -36,11 +54,11 @@ function compile(schema: JsonObject): ValidateFunction | string {
   }
 }
 
-function wordsOf({ instancePath, message, keyword, params }: ErrorObject): string {
+function wordsOf({ instancePath, message, keyword, params }: ErrorObject, whole: string): string {
   const named = keyword === 'additionalProperties' ? `: ${String(params['additionalProperty'])}` : ''
   const allowed: unknown = params['allowedValues']
   const listed = Array.isArray(allowed) ? `: ${JSON.stringify(allowed).slice(0, 400)}` : ''
-  return `${instancePath || 'the value'} ${message ?? 'is not allowed'}${named}${listed}`
+  return `${instancePath || whole} ${message ?? 'is not allowed'}${named}${listed}`
 }
 
 /** Whether a value nests deeper than `max`; looks without recursion, since a hostile one may be deeper than the stack. */

@@ -8,6 +8,7 @@ import type { EffectTable } from './effect.ts'
 import type { ExpertKey } from './expert-key.ts'
 import type { InteractiveTool } from './expert.ts'
 import type { ToolDefinition } from './message.ts'
+import type { ModelSettings } from './model-settings.ts'
 import type { OutputRule } from './output.ts'
 
 /** Subresource integrity of a package tarball: `sha512-<base64>`. */
@@ -80,6 +81,8 @@ export interface LockedExpert {
   readonly approvals?: readonly ApprovalRule[]
   /** What a run's result must be; left out when any text will do. */
   readonly output?: OutputRule
+  /** How its model is asked; left out for the gateway's own rule. */
+  readonly modelSettings?: ModelSettings
   /** The tools that it has without a skill; left out when it has none. */
   readonly base?: BaseTools
 }

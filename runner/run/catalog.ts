@@ -4,10 +4,10 @@ import { refuse, type Refusal } from '../../schema/error.ts'
 import type { InteractiveTool } from '../../schema/expert.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import { isJsonObject, type JsonObject } from '../../schema/json.ts'
+import { argumentFault } from '../../schema/json-schema.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import type { ToolCallPart, ToolDefinition } from '../../schema/message.ts'
 import { onOffer, toolsBeforeStart, type ServedSkill } from '../../schema/tool-pin.ts'
-import { faultIn } from './argument.ts'
 
 /** What each skill of an expert said that it offers, by the skill's name. */
 export type Listed = Readonly<Record<string, readonly ToolDefinition[]>>
@@ -80,13 +80,14 @@ export function aimOf(lock: Lock, expert: LockedExpert, listed: Listed, call: To
   if (skill.type === 'interactiveSkill') {
     const tool = own(skill.tools, rest)
     if (tool === undefined) return unknown
-    const fault = faultIn(call.args, tool.inputSchema)
+    const fault = argumentFault(tool.inputSchema, call.args)
     return fault === undefined ? { at: 'human', tool } : invalid(call, fault)
   }
   const tool = onOffer(skill, knownTools(owner, skill, listed) ?? []).find((tool) => tool.name === rest)
   if (tool === undefined) return unknown
-  if (!isJsonObject(call.args)) return invalid(call, 'they must be an object')
-  return { at: 'skill', skill: owner, tool: rest }
+  if (!isJsonObject(call.args)) return invalid(call, 'they must be one JSON object')
+  const fault = argumentFault(tool.inputSchema, call.args)
+  return fault === undefined ? { at: 'skill', skill: owner, tool: rest } : invalid(call, fault)
 }
 
 function aimAtDelegate(lock: Lock, expert: LockedExpert, alias: string, call: ToolCallPart): Aim | undefined {

@@ -25,7 +25,7 @@ export interface Generated {
 export interface Gateway {
   /**
    * Retries what is worth retrying, with backoff and a limit. Throws PlatformError model_not_found, model_key_missing,
-   * model_key_refused, model_overloaded, model_refused, model_stalled, model_error, rehearsal_diverged, rehearsal_invalid,
+   * model_key_refused, model_overloaded, model_refused, model_stalled, model_timeout, model_error, rehearsal_diverged, rehearsal_invalid,
    * or the signal's reason. Deltas are shown and never stored: when an attempt breaks off after some, a delta in brackets
    * says so, and those of the next attempt follow from the start.
    */

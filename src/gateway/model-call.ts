@@ -2,6 +2,7 @@
 import { unreachable } from '../../schema/decider.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import type { GeneratedPart, ImagePart, Message, Prompt, TextPart, ToolResultPart } from '../../schema/message.ts'
+import type { ModelSettings, ReasoningEffort } from '../../schema/model-settings.ts'
 import { PROVIDER_FACTS, type CallOptions, type ProviderName } from './provider.ts'
 import type { ToolNames } from './tool-name.ts'
 
@@ -36,7 +37,9 @@ export function modelCall(
   prompt: Prompt,
   messages: readonly Message[],
   names: ToolNames,
+  reasoningBudget?: ModelSettings['reasoningBudget'],
 ): CallOptions {
+  const thinking = reasoningBudget === undefined ? {} : thinkingFor(provider, reasoningBudget)
   const tools = prompt.tools.map(({ name, description, inputSchema }) => ({
     type: 'function' as const,
     name: names.toWire(name),
@@ -46,10 +49,46 @@ export function modelCall(
   }))
   return {
     prompt: wirePrompt(provider, prompt.instruction, messages, names),
-    providerOptions: PROVIDER_OPTIONS[provider],
+    ...thinking,
+    providerOptions: merged(PROVIDER_OPTIONS[provider], thinking.providerOptions),
     ...(tools.length === 0 ? {} : { tools, toolChoice: { type: 'auto' } }),
     ...(provider === 'anthropic' ? { maxOutputTokens: ANTHROPIC_OUTPUT_TOKENS_MAX } : {}),
   }
+}
+
+/** The least that Anthropic takes for a budget in tokens. */
+const ANTHROPIC_THINKING_MIN = 1024
+
+/**
+ * A word is the SDK's own, which it turns into what the model knows. Tokens are said where a provider counts them, and
+ * are the nearest word elsewhere.
+ */
+function thinkingFor(
+  provider: ProviderName,
+  budget: ReasoningEffort | number,
+): { readonly reasoning?: ReasoningEffort; readonly providerOptions?: WireOptions } {
+  if (typeof budget === 'string') return { reasoning: budget }
+  if (budget === 0) return { reasoning: 'none' }
+  switch (provider) {
+    case 'anthropic': {
+      const budgetTokens = Math.max(ANTHROPIC_THINKING_MIN, budget)
+      return { providerOptions: { anthropic: { thinking: { type: 'enabled', budgetTokens } } } }
+    }
+    case 'google':
+      return { providerOptions: { google: { thinkingConfig: { thinkingBudget: budget } } } }
+    case 'openai':
+    case 'openai-compatible':
+    case 'ollama':
+      return { reasoning: budget <= 512 ? 'minimal' : budget <= 2048 ? 'low' : budget <= 8192 ? 'medium' : 'high' }
+    default:
+      return unreachable(provider)
+  }
+}
+
+function merged(one: WireOptions, other: WireOptions | undefined): WireOptions {
+  if (other === undefined) return one
+  const providers = new Set([...Object.keys(one), ...Object.keys(other)])
+  return Object.fromEntries([...providers].map((name) => [name, { ...one[name], ...other[name] }]))
 }
 
 function wirePrompt(

@@ -2,9 +2,11 @@
  * The gateway: one generation by the provider that the model's name says, with the key of the application that pays.
  *
  * G1 A key is given to the provider's client and to nothing else: no message, log line or error holds one.
- * G2 Attempts are bounded; only what is worth another attempt gets one: status 408, 409, 429, 5xx, a connection that broke.
+ * G2 Attempts are bounded; only what is worth another attempt gets one: status 408, 409, 429, 5xx, a connection that broke
+ *    or went silent.
  * G3 A stream that goes silent is cut, and the connection with it; so is one whose caller gives up.
  * G4 Base URLs come from the server's configuration, never from an application or an expert.
+ * G5 A generation has a deadline, retries and waits included.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -28,8 +30,10 @@ import { Rehearsals } from './rehearsals.ts'
 import { toolNames, type ToolNames } from './tool-name.ts'
 
 export interface GatewayLimits extends Backoff {
-  /** A stream without a part for this long is cut. */
+  /** A connection without a byte for this long is cut. */
   readonly stallMs: number
+  /** From the first attempt to the last word, unless the expert says another time. */
+  readonly deadlineMs: number
   /** Text and arguments of one generation. */
   readonly outputCharsMax: number
 }
@@ -39,6 +43,7 @@ export const GATEWAY_LIMITS: GatewayLimits = {
   firstDelayMs: 1000,
   delayMaxMs: 60_000,
   stallMs: 120_000,
+  deadlineMs: 30 * 60_000,
   outputCharsMax: 2 * 1024 * 1024,
 }
 
@@ -64,6 +69,8 @@ interface Call {
   readonly options: CallOptions
   readonly names: ToolNames
   readonly stepNumber: number
+  /** Calls back at every byte that comes. */
+  readonly listen: (heard: () => void) => void
 }
 
 export function openGateway(settings: GatewaySettings): Gateway {
@@ -100,12 +107,17 @@ class Models implements Gateway {
     if (provider === 'rehearsal') return await this.#rehearsals.play(name, request, onDelta, signal)
     const key = await this.#key(provider, request)
     const names = toolNames(request.prompt.tools.map((tool) => tool.name))
-    const fetch = this.#settings.fetch ?? globalThis.fetch
+    const { modelSettings } = request.expert
+    let hear = (): void => {}
+    const fetch = hearingFetch(this.#settings.fetch ?? globalThis.fetch, () => hear())
     const call: Call = {
       model: openModel({ provider, name }, key, this.#settings.baseUrls, fetch),
-      options: modelCall(provider, request.prompt, request.messages, names),
+      options: modelCall(provider, request.prompt, request.messages, names, modelSettings?.reasoningBudget),
       names,
       stepNumber: request.stepNumber,
+      listen: (heard) => {
+        hear = heard
+      },
     }
     return await this.#persist(request, call, key, onDelta, signal)
   }
@@ -120,11 +132,41 @@ class Models implements Gateway {
     throw new PlatformError('model_key_missing', `${request.model} needs the secret ${keyName}, which is not set.`)
   }
 
-  /** Attempts until one succeeds, none is left, or the failure is final. */
+  /** Attempts until one succeeds, none is left, the failure is final, or the time is over. */
   async #persist(
     request: GenerateRequest,
     call: Call,
     key: string | undefined,
+    onDelta: OnDelta,
+    signal: AbortSignal,
+  ): Promise<Generated> {
+    const { clock } = this.#settings
+    const { maxRetries, timeoutMs = this.#limits.deadlineMs } = request.expert.modelSettings ?? {}
+    const backoff = maxRetries === undefined ? this.#limits : { ...this.#limits, attemptsMax: maxRetries + 1 }
+    const over = new AbortController()
+    const late = new AbortController()
+    const waiting = clock.sleep(timeoutMs, over.signal).then(
+      () => late.abort(),
+      () => {},
+    )
+    try {
+      const secrets = key === undefined ? [] : [key]
+      return await this.#retry(request.model, call, backoff, secrets, onDelta, AbortSignal.any([signal, late.signal]))
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!late.signal.aborted) throw error
+      throw new PlatformError('model_timeout', `${request.model} did not answer within ${timeoutMs} ms.`)
+    } finally {
+      over.abort()
+      await waiting
+    }
+  }
+
+  async #retry(
+    model: string,
+    call: Call,
+    backoff: Backoff,
+    secrets: readonly string[],
     onDelta: OnDelta,
     signal: AbortSignal,
   ): Promise<Generated> {
@@ -139,13 +181,13 @@ class Models implements Gateway {
         return await this.#attempt(call, show, signal)
       } catch (error) {
         signal.throwIfAborted()
-        const failure = classify(request.model, error, key === undefined ? [] : [key], clock.now())
+        const failure = classify(model, error, secrets, clock.now())
         const jitter = (chance?.bytes(1)[0] ?? 255) / 255
-        const delayMs = delayBefore(failure, attempt, this.#limits, jitter)
+        const delayMs = delayBefore(failure, attempt, backoff, jitter)
         const { code, message } = failure
         if (delayMs === null)
           throw new PlatformError(code, attempt === 1 ? message : `${message} (${attempt} attempts)`)
-        log.warn('a generation is tried again', { model: request.model, attempt, delayMs, code, why: message })
+        log.warn('a generation is tried again', { model, attempt, delayMs, code, why: message })
         await clock.sleep(delayMs, signal)
         // Deltas are shown, never stored: whoever watches must be able to tell that the text begins anew.
         if (shown) onDelta('text', '\n[the connection to the model broke; the answer begins again]\n')
@@ -158,10 +200,14 @@ class Models implements Gateway {
     const { clock } = this.#settings
     const over = new AbortController()
     const cut = new AbortController()
-    let lastPartAt = clock.now()
+    let heardAt = clock.now()
+    // Bytes count, and not parts: a provider that is still at work says so with comments.
+    call.listen(() => {
+      heardAt = clock.now()
+    })
     const watch = async (): Promise<void> => {
       for (;;) {
-        const quietMs = clock.now() - lastPartAt
+        const quietMs = clock.now() - heardAt
         if (quietMs >= this.#limits.stallMs) return cut.abort()
         await clock.sleep(this.#limits.stallMs - quietMs, over.signal)
       }
@@ -173,7 +219,6 @@ class Models implements Gateway {
       const abortSignal = AbortSignal.any([signal, cut.signal])
       const { stream } = await call.model.doStream({ ...call.options, abortSignal })
       for await (const part of stream) {
-        lastPartAt = clock.now()
         if (part.type === 'error') throw part.error
         const delta = generation.add(part)
         if (generation.chars > this.#limits.outputCharsMax)
@@ -187,12 +232,30 @@ class Models implements Gateway {
       return finished(generation, call.stepNumber)
     } catch (error) {
       if (cut.signal.aborted && !signal.aborted)
-        throw new StreamFailure('model_stalled', `The model was silent for ${this.#limits.stallMs} ms.`, false)
+        // A generation has no effect before it is recorded, so even one that had begun may begin again.
+        throw new StreamFailure('model_stalled', `The model was silent for ${this.#limits.stallMs} ms.`, true)
       throw error
     } finally {
       over.abort()
       await watching
     }
+  }
+}
+
+/** Says of every byte that comes. */
+function hearingFetch(fetch: typeof globalThis.fetch, heard: () => void): typeof globalThis.fetch {
+  return async (input, init) => {
+    const response = await fetch(input, init)
+    heard()
+    if (response.body === null) return response
+    const hearing = new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, controller) {
+        heard()
+        controller.enqueue(chunk)
+      },
+    })
+    const { status, statusText, headers } = response
+    return new Response(response.body.pipeThrough(hearing), { status, statusText, headers })
   }
 }
 

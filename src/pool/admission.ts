@@ -26,9 +26,10 @@ import type { ExpertKey } from '../../schema/expert-key.ts'
 import { canonical, hashOf } from '../../schema/hash.ts'
 import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
+import { argumentFault } from '../../schema/json-schema.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { readOutput, rejectionOwed } from '../../schema/output.ts'
-import { textOf, type ToolCallPart, type ToolResultPart } from '../../schema/message.ts'
+import { textOf, type ToolCallPart, type ToolDefinition, type ToolResultPart } from '../../schema/message.ts'
 import { outcomeQuestionOf, outcomeResult } from '../../schema/outcome.ts'
 import { interrupts, isNext, nextQuery, noSteering, steer, type Steering } from '../../schema/steering.ts'
 import { approvalQuestionOf, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
@@ -79,8 +80,8 @@ export class Admission {
   readonly #roots: RunId[] = []
   readonly #answers = new Map<QuestionId, Json>()
   readonly #expired = new Set<QuestionId>()
-  /** Names of the tools that a skill said it has, by expert and skill. */
-  readonly #listed = new Map<string, ReadonlySet<string>>()
+  /** The tools that a skill said it has, by expert and skill. */
+  readonly #listed = new Map<string, readonly ToolDefinition[]>()
   /** Calls that this machine was permitted to make. */
   readonly #permitted = new Set<string>()
   /** Runs of which a generation is under way. */
@@ -258,7 +259,7 @@ export class Admission {
   #takeOfRun(run: RunPlace, fact: PlacedFact): void {
     switch (fact.type) {
       case 'toolsListed':
-        this.#listed.set(`${run.expertKey} ${fact.data.skill}`, new Set(fact.data.tools.map((tool) => tool.name)))
+        this.#listed.set(`${run.expertKey} ${fact.data.skill}`, fact.data.tools)
         return
       case 'generationFailed':
         if (fact.runId !== null) this.#generating.delete(fact.runId)
@@ -532,8 +533,9 @@ export class Admission {
     const skill = servedSkillOf(expert, owner)
     if (skill === undefined) return false
     const isOffered = (skill.pick?.includes(rest) ?? true) && !skill.omit.includes(rest)
-    const pinned = toolsBeforeStart(skill)?.some((tool) => tool.name === rest)
-    return isOffered && (pinned ?? this.#listed.get(`${run.expertKey} ${owner}`)?.has(rest) ?? false)
+    const tools = toolsBeforeStart(skill) ?? this.#listed.get(`${run.expertKey} ${owner}`)
+    const tool = tools?.find((one) => one.name === rest)
+    return isOffered && tool !== undefined && argumentFault(tool.inputSchema, args) === undefined
   }
 }
 

@@ -1,6 +1,8 @@
 /** Proves what the gateway does when a provider refuses, is busy, breaks off, goes silent or talks nonsense. */
+import type { ServerResponse } from 'node:http'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { PlatformError } from '../../schema/error.ts'
+import type { ModelSettings } from '../../schema/model-settings.ts'
 import { Secret } from '../../schema/secret.ts'
 import type { Generated } from '../../src/gateway/gateway.ts'
 import { openGateway, type GatewayLimits } from '../../src/gateway/models.ts'
@@ -22,7 +24,7 @@ interface Setting {
   readonly logged: string[]
   /** The secrets that the gateway asked for. */
   readonly asked: string[]
-  readonly generate: (model?: string, signal?: AbortSignal) => Promise<Generated>
+  readonly generate: (model?: string, signal?: AbortSignal, modelSettings?: ModelSettings) => Promise<Generated>
 }
 
 const limits: GatewayLimits = {
@@ -30,11 +32,12 @@ const limits: GatewayLimits = {
   firstDelayMs: 1000,
   delayMaxMs: 30_000,
   stallMs: 100_000,
+  deadlineMs: 1_000_000,
   outputCharsMax: 10_000,
 }
 
 /** Waits between attempts pass at once; the watch over a silent stream goes by the fake clock. */
-async function setting(key = KEY): Promise<Setting> {
+async function setting(key = KEY, fetch = globalThis.fetch): Promise<Setting> {
   const server = await openModelServer()
   onTestFinished(async () => await server[Symbol.asyncDispose]())
   const clock = fakeClock()
@@ -50,6 +53,7 @@ async function setting(key = KEY): Promise<Setting> {
       return new Secret(key)
     },
     baseUrls: { anthropic: url, openai: url, google: url, 'openai-compatible': url },
+    fetch,
     clock: {
       now: () => clock.now(),
       sleep: async (ms, signal) => {
@@ -72,9 +76,10 @@ async function setting(key = KEY): Promise<Setting> {
     deltas,
     logged,
     asked,
-    generate: async (model = CHAT, signal = new AbortController().signal) => {
+    generate: async (model = CHAT, signal = new AbortController().signal, modelSettings = {}) => {
       const prompt = { instruction: 'You review.', tools: [] }
-      const request = { applicationId, model, expert: reviewer, stepNumber: 1, prompt, messages: [query] }
+      const expert = { ...reviewer, modelSettings }
+      const request = { applicationId, model, expert, stepNumber: 1, prompt, messages: [query] }
       return await gateway.generate(request, (_, text) => deltas.push(text), signal)
     },
   }
@@ -140,16 +145,31 @@ describe.each(MODELS)('%s', (model) => {
     expect(other.requests()).toBe(0)
   })
 
-  it('silence before the first byte is cut (G3)', async () => {
+  it('silence before the first byte is cut, and the question put again (G2, G3)', async () => {
     const { server, clock, generate } = await setting()
-    const arrived = Promise.withResolvers<void>()
-    server.play(() => arrived.resolve())
+    server.play(() => {})
     const generating = failureOf(generate(model))
-    await arrived.promise
-    await clock.advance(limits.stallMs)
+    for (let attempt = 1; attempt <= limits.attemptsMax; attempt++) {
+      await vi.waitUntil(() => server.requests() === attempt, { interval: 1 })
+      await clock.advance(limits.stallMs)
+    }
     expect((await generating).code).toBe('model_stalled')
     await server.hungUp
-    expect(server.requests()).toBe(1)
+    expect(server.requests()).toBe(limits.attemptsMax)
+  })
+
+  it('a generation that is not done in time is cut, retries included (G5)', async () => {
+    const { server, clock, generate } = await setting()
+    server.play(() => {})
+    const generating = failureOf(generate(model, undefined, { maxRetries: 100, timeoutMs: 150_000 }))
+    await vi.waitUntil(() => server.requests() === 1, { interval: 1 })
+    await clock.advance(limits.stallMs)
+    await vi.waitUntil(() => server.requests() === 2, { interval: 1 })
+    await clock.advance(50_000)
+    const error = await generating
+    expect(error).toMatchObject({ code: 'model_timeout', message: `${model} did not answer within 150000 ms.` })
+    await server.hungUp
+    expect(clock.sleepers()).toBe(0)
   })
 
   it('an abort closes the connection to the provider and throws its reason (G3)', async () => {
@@ -175,6 +195,16 @@ describe('a busy provider', () => {
     server.play(status(429, { error: { message: 'tomorrow' } }, { 'retry-after': '86400' }))
     expect((await failureOf(generate())).code).toBe('model_overloaded')
     expect(waited).toEqual([])
+  })
+
+  it('is asked as often as the expert says, and no more (G2)', async () => {
+    for (const maxRetries of [0, 1, 6]) {
+      const { server, generate } = await setting()
+      server.play(status(503, {}))
+      const error = await failureOf(generate(CHAT, undefined, { maxRetries }))
+      expect(error.code).toBe('model_overloaded')
+      expect(server.requests()).toBe(maxRetries + 1)
+    }
   })
 
   it('is asked again after delays that grow', async () => {
@@ -203,10 +233,47 @@ describe('a stream', () => {
     const generating = failureOf(generate())
     await vi.waitUntil(() => deltas.length === 2, { interval: 1 })
     await clock.advance(limits.stallMs - 1)
-    expect(clock.sleepers()).toBe(1)
+    expect(server.requests()).toBe(1)
     await clock.advance(1)
-    expect((await generating).code).toBe('model_stalled')
     await server.hungUp
+    await vi.waitUntil(() => server.requests() === 2 && deltas.length === 5, { interval: 1 })
+    expect(deltas[2]).toContain('begins again')
+    server.play(status(400, {}))
+    await clock.advance(limits.stallMs)
+    expect((await generating).code).toBe('model_refused')
+  })
+
+  it('that says only that it is at work is not silent (G3)', async () => {
+    let heard = Promise.withResolvers<void>()
+    const { server, clock, generate } = await setting(KEY, async (input, init) => {
+      const response = await fetch(input, init)
+      const seen = new TransformStream<Uint8Array, Uint8Array>({
+        transform(chunk, controller) {
+          controller.enqueue(chunk)
+          setImmediate(() => heard.resolve())
+        },
+      })
+      return new Response(response.body?.pipeThrough(seen) ?? null, response)
+    })
+    const opened = Promise.withResolvers<ServerResponse>()
+    server.play((response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' })
+      opened.resolve(response)
+    })
+    const generating = generate()
+    const response = await opened.promise
+    for (let i = 0; i < 5; i++) {
+      heard = Promise.withResolvers()
+      response.write(': at work\n\n')
+      await heard.promise
+      await new Promise((next) => setImmediate(next))
+      await clock.advance(limits.stallMs - 1)
+    }
+    for (const chunk of chatChunks(['Done.']))
+      response.write(`data: ${typeof chunk === 'string' ? chunk : JSON.stringify(chunk)}\n\n`)
+    response.end()
+    expect((await generating).parts).toEqual([{ type: 'text', text: 'Done.' }])
+    expect(server.requests()).toBe(1)
   })
 
   it.each(['cut', 'end'] as const)('that breaks off (%s) is begun again, and whoever watches is told', async (how) => {
@@ -237,6 +304,27 @@ describe('a stream', () => {
     const error = await failureOf(generate())
     expect(error).toMatchObject({ code: 'model_error', message: expect.stringContaining('10000 characters') })
     await server.hungUp
+  })
+
+  it('keeps malformed arguments of a call as the text they are, cut off at the limit of Anthropic as well', async () => {
+    const { server, generate } = await setting()
+    const usage = { input_tokens: 1, output_tokens: 1 }
+    const message = { id: 'm', type: 'message', role: 'assistant', model: 'm', content: [], stop_reason: null, usage }
+    const block = { type: 'tool_use', id: 't', name: 'files__read', input: {} }
+    server.play(
+      stream([
+        { type: 'message_start', message },
+        { type: 'content_block_start', index: 0, content_block: block },
+        { type: 'content_block_delta', index: 0, delta: { type: 'input_json_delta', partial_json: '{"path": "a' } },
+        { type: 'content_block_stop', index: 0 },
+        { type: 'message_delta', delta: { stop_reason: 'max_tokens', stop_sequence: null }, usage },
+        { type: 'message_stop' },
+      ]),
+    )
+    expect(await generate('anthropic/claude-sonnet-4-5')).toMatchObject({
+      parts: [{ type: 'toolCall', callId: 'call_1_0', name: 'files__read', args: '{"path": "a' }],
+      finishReason: 'length',
+    })
   })
 
   it('keeps malformed arguments of a call as the text they are', async () => {

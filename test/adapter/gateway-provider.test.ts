@@ -2,6 +2,7 @@
 import { LLMock } from '@copilotkit/aimock'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Message, Prompt } from '../../schema/message.ts'
+import type { ModelSettings } from '../../schema/model-settings.ts'
 import { Secret } from '../../schema/secret.ts'
 import type { Gateway, Generated } from '../../src/gateway/gateway.ts'
 import { openGateway } from '../../src/gateway/models.ts'
@@ -71,9 +72,15 @@ interface Heard {
   readonly deltas: readonly string[]
 }
 
-async function generate(model: string, messages: readonly Message[], stepNumber = 1): Promise<Heard> {
+async function generate(
+  model: string,
+  messages: readonly Message[],
+  stepNumber = 1,
+  modelSettings: ModelSettings = {},
+): Promise<Heard> {
   const deltas: string[] = []
-  const request = { applicationId, model, expert: reviewer, stepNumber, prompt, messages }
+  const expert = { ...reviewer, modelSettings }
+  const request = { applicationId, model, expert, stepNumber, prompt, messages }
   const signal = new AbortController().signal
   const generated = await gateway.generate(request, (kind, text) => deltas.push(`${kind}:${text}`), signal)
   return { generated, deltas }
@@ -114,6 +121,15 @@ describe.each(MODELS)('%s', (model) => {
     expect(generated.finishReason).toBe('tool-calls')
   })
 
+  it('gives malformed arguments on as they are: the model reads what is wrong with them', async () => {
+    mock.onMessage('Review', { toolCalls: [{ name: 'files__read_file', arguments: '{"path": "input/ser' }] })
+    const { generated } = await generate(model, [asked])
+    const [call] = generated.parts.filter((part) => part.type === 'toolCall')
+    expect(call).toMatchObject({ callId: 'call_1_0', name: 'files/read_file' })
+    // For Gemini, which writes arguments as an object, and for Anthropic the mock has no broken ones to give.
+    if (!/^(?:google|anthropic)/.test(model)) expect(call?.args).toBe('{"path": "input/ser')
+  })
+
   it('sends calls and results back under the same ids, errors and images included', async () => {
     mock.on({}, { content: 'done' })
     const { generated } = await generate(model, conversation(), 2)
@@ -136,6 +152,45 @@ describe.each(MODELS)('%s', (model) => {
     expect([...headers.values()].some((value) => value.includes(KEY))).toBe(!model.startsWith('ollama'))
     expect(body.replaceAll('data:image/png;base64', '')).not.toMatch(/https?:|data:/)
   })
+})
+
+describe('a budget for thinking', () => {
+  const think = async (model: string, reasoningBudget: ModelSettings['reasoningBudget']) => {
+    mock.on({}, { content: 'done' })
+    await generate(model, [asked], 1, reasoningBudget === undefined ? {} : { reasoningBudget })
+    return JSON.parse(sent.at(-1)?.body ?? '{}') as Record<string, unknown>
+  }
+
+  it.each([
+    ['anthropic/claude-sonnet-4-5', 4000, { thinking: { type: 'enabled', budget_tokens: 4000 } }],
+    ['anthropic/claude-sonnet-4-5', 100, { thinking: { type: 'enabled', budget_tokens: 1024 } }],
+    ['anthropic/claude-sonnet-4-5', 'none', { thinking: { type: 'disabled' } }],
+    ['anthropic/claude-sonnet-4-5', 0, { thinking: { type: 'disabled' } }],
+    ['openai/gpt-5', 'low', { reasoning: { effort: 'low' } }],
+    ['openai/gpt-5', 2000, { reasoning: { effort: 'low' } }],
+    ['openai/gpt-5', 50_000, { reasoning: { effort: 'high' } }],
+    ['google/gemini-2.5-flash', 300, { generationConfig: { thinkingConfig: { thinkingBudget: 300 } } }],
+    ['google/gemini-2.5-flash', 0, { generationConfig: { thinkingConfig: { thinkingBudget: 0 } } }],
+    ['openai-compatible/some-model', 'medium', { reasoning_effort: 'medium' }],
+    ['ollama/llama3.2', 8000, { reasoning_effort: 'medium' }],
+  ] as const)('is said to %s as %s', async (model, budget, wire) => {
+    expect(await think(model, budget)).toMatchObject(wire)
+  })
+
+  it.each(MODELS)('is not mentioned to %s when the expert says nothing', async (model) => {
+    expect(JSON.stringify(await think(model, undefined))).not.toMatch(/"thinking|reasoning_effort|"effort"/)
+  })
+
+  it.each(['anthropic/claude-sonnet-4-5', 'openai/gpt-5'])(
+    'leaves the other options of %s as they are',
+    async (model) => {
+      const [plain, thinking] = [await think(model, undefined), await think(model, 'low')]
+      expect(thinking['store']).toEqual(plain['store'])
+      expect(JSON.stringify(thinking).match(/cache_control/g)?.length).toBe(
+        JSON.stringify(plain).match(/cache_control/g)?.length,
+      )
+    },
+  )
 })
 
 describe('what only one provider has', () => {

@@ -437,7 +437,7 @@ describe('init and lint', () => {
     const toml = await readFile(join(directory, 'senmon.toml'), 'utf8')
     await writeFile(
       join(directory, 'senmon.toml'),
-      `envPath = [".env"]\nmaxRetries = 3\n${toml}delegates = ["reader@^1", "gone"]\n`,
+      `envPath = [".env"]\nruntime = "local"\n${toml}delegates = ["reader@^1", "gone"]\n`,
     )
     const reader = {
       key: 'reader@1.0.0',
@@ -453,7 +453,7 @@ describe('init and lint', () => {
       faults: [{ message: 'senmon.toml: "my-expert" delegates to gone, which is neither in the file nor published.' }],
       warnings: [
         'senmon.toml: envPath has no effect: variables come from no file; set them with senmon secret set.',
-        'senmon.toml: maxRetries has no effect: the gateway retries by its own rule.',
+        'senmon.toml: runtime has no effect: experts run in the machines of the server.',
         'The skill "mcp" of reader@1.0.0 is unpinned (it hung): its tools are listed at a job\'s start.',
       ],
       experts: [{ reaches: ['reader@1.0.0'], requiredEnv: ['TOKEN'], commands: ['mcp@1.0.0'], unchecked: [] }],

@@ -98,4 +98,18 @@ export const faults: readonly Fault[] = [
     replace: "event.type === 'answered'",
     tests: expiry,
   },
+  {
+    name: 'arguments that do not fit reach the tool',
+    file: 'runner/run/catalog.ts',
+    find: "return fault === undefined ? { at: 'skill', skill: owner, tool: rest } : invalid(call, fault)",
+    replace: "return fault !== 'never' ? { at: 'skill', skill: owner, tool: rest } : invalid(call, fault)",
+    tests: ['test/run/arguments.test.ts'],
+  },
+  {
+    name: 'the control plane takes a covered call with arguments that do not fit for one that could be made',
+    file: 'src/pool/admission.ts',
+    find: 'tool !== undefined && argumentFault(tool.inputSchema, args) === undefined',
+    replace: 'tool !== undefined',
+    tests: ['test/run/arguments.test.ts'],
+  },
 ]

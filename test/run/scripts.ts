@@ -17,8 +17,8 @@ function turnOf(seed: number): Script['turnOf'] {
 }
 
 function callOf(seed: number, runId: string, stepNumber: number, i: number): ScriptedCall {
-  const roll = drawn(22, seed, runId, stepNumber, i)
-  if (roll >= 16) return baseCallOf(roll - 16, stepNumber, i)
+  const roll = drawn(24, seed, runId, stepNumber, i)
+  if (roll >= 18) return baseCallOf(roll - 18, stepNumber, i)
   if (roll < 5) return { name: 'files/read', args: { path: `${stepNumber}/${i}` } }
   if (roll < 8) return { name: 'delegate/reader', args: { query: `look at ${i}` } }
   if (roll < 9) return { name: 'delegate/again', args: { query: `again ${i}` } }
@@ -29,6 +29,8 @@ function callOf(seed: number, runId: string, stepNumber: number, i: number): Scr
       { name: 'human/approve', args: { wrong: 1 } },
       { name: 'human/choose', args: { options: [] } },
       { name: 'files/hidden', args: {} },
+      { name: 'files/read', args: { path: stepNumber } },
+      { name: 'files/read', args: '{"path": "cut of' },
       { name: 'constructor/__proto__', args: {} },
     ][roll - 12] ?? { name: 'nothing', args: null }
   )

@@ -50,6 +50,10 @@ export function team(given: Partial<LockedExpert> = {}): Lock {
 }
 
 export const TOOLS: readonly ToolDefinition[] = [
-  { name: 'read', description: 'Reads.', inputSchema: { type: 'object' } },
+  {
+    name: 'read',
+    description: 'Reads.',
+    inputSchema: { type: 'object', properties: { path: { type: 'string' } } },
+  },
   { name: 'write', description: 'Writes.', inputSchema: { type: 'object' } },
 ]

@@ -5,7 +5,7 @@ import { BASE_TOOL_NAMES, baseTools, baseTurn, type BaseTurn, type Todo } from '
 import { deriveId } from '../../schema/id.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import type { GeneratedPart } from '../../schema/message.ts'
-import { faultIn } from '../../runner/run/argument.ts'
+import { argumentFault } from '../../schema/json-schema.ts'
 import { lockedExpert } from '../fake/fake-expert-source.ts'
 
 const expert = lockedExpert('keeper', { base: { tools: BASE_TOOL_NAMES, rule: null } })
@@ -211,7 +211,7 @@ describe('the base tools', () => {
     fc.assert(
       fc.property(fc.constantFrom(...schemas.keys()), wild, (name, value) => {
         const args = value as Json // what the arbitraries make is
-        const fits = faultIn(args, schemas.get(name) ?? {}) === undefined
+        const fits = argumentFault(schemas.get(name) ?? {}, args) === undefined
         const { text, isError } = turn([], [[name, args]], 'text').answers.get('0') ?? { text: '', isError: true }
         expect(isError && text.includes('do not fit its schema')).toBe(!fits)
       }),

@@ -139,7 +139,7 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     'a key that is like none',
     `${head}colour = "red"\n`,
     [
-      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, base, outputJsonSchema, outputRetries.',
+      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, base, outputJsonSchema, outputRetries, reasoningBudget, maxRetries, timeout.',
     ],
   ],
   [
@@ -547,6 +547,7 @@ describe('an expert file', () => {
           skills: {},
           approvals: [],
           output: null,
+          modelSettings: null,
           base: {
             tools: ['base/todo', 'base/clearTodo', 'base/attemptCompletion', 'base/healthCheck'],
             rule: null,
@@ -561,6 +562,20 @@ describe('an expert file', () => {
     const text = `${head}outputJsonSchema = '${JSON.stringify(schema)}'\n`
     expect(parsed(text)).toMatchObject({ experts: { a: { output: { schema, retries: 2 } } } })
     expect(parsed(`${text}outputRetries = 0\n`)).toMatchObject({ experts: { a: { output: { retries: 0 } } } })
+  })
+
+  it('reads how its model is asked, the file for all and an expert for itself', () => {
+    const text = `reasoningBudget = "low"\nmaxRetries = 3\ntimeout = 60000\n${head}`
+    expect(parsed(text).experts['a']?.modelSettings).toEqual({
+      reasoningBudget: 'low',
+      maxRetries: 3,
+      timeoutMs: 60_000,
+    })
+    expect(parsed(`${text}reasoningBudget = 2000\ntimeout = 5\n`).experts['a']?.modelSettings).toEqual({
+      reasoningBudget: 2000,
+      maxRetries: 3,
+      timeoutMs: 5,
+    })
   })
 
   it('reads a file as the origin writes it', () => {
