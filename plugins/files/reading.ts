@@ -3,9 +3,11 @@ import { setImmediate as breath } from 'node:timers/promises'
 import { FileRefusal, type WorkspacePath } from './path.ts'
 import { kindOf, openFile, statsAt, type OpenFile, type Root } from './root.ts'
 
-/** What one call returns at most, so that a result fits into a model's context. */
+/** What one call returns at most, so that a result fits into a model's context: a runtime cuts what is longer. */
 export const READ_LINES_MAX = 2000
-export const READ_BYTES_MAX = 128 * 1024
+export const READ_BYTES_MAX = 28 * 1024
+/** The number of a line and its tab. */
+const NUMBER_BYTES = 9
 /** Above this a file is not scanned for its lines. */
 export const SCAN_BYTES_MAX = 256 * 1024 * 1024
 /** 5 MiB as base64, which is what the strictest provider takes. */
@@ -95,6 +97,8 @@ export interface Range {
   readonly offset: number
   readonly limit: number
   readonly numbered: boolean
+  /** First byte, in place of lines. */
+  readonly byteOffset?: number | undefined
 }
 
 /** Lines of a text file, with a last line in brackets when there is more. */
@@ -108,6 +112,7 @@ export async function readLines(root: Root, path: WorkspacePath, range: Range): 
       `${path.shown} has ${stats.size} bytes, above the ${SCAN_BYTES_MAX} that can be read by lines.`,
     )
   if (stats.size === 0) return `[${path.shown} is empty]`
+  if (range.byteOffset !== undefined) return readBytes(file, path, range.byteOffset)
   const { lines, total, cut } = await gather(file, range)
   if (lines.length === 0)
     throw new FileRefusal(`${path.shown} has ${total} lines; line ${range.offset} is past its end.`)
@@ -116,9 +121,29 @@ export async function readLines(root: Root, path: WorkspacePath, range: Range): 
   const shown = range.numbered
     ? lines.map((line, i) => `${String(range.offset + i).padStart(width)}\t${line}`)
     : [...lines]
-  if (cut) shown.push(`[line ${last} is longer than what is shown]`)
+  if (cut) shown.push(`[line ${last} is longer than what is shown; read such a file by byteOffset]`)
   if (last < total) shown.push(`[lines ${range.offset} to ${last} of ${total}; go on with offset ${last + 1}]`)
   return shown.join('\n')
+}
+
+/** Text from a byte on, from the first whole character to the last that there is room for. */
+function readBytes(file: OpenFile, path: WorkspacePath, byteOffset: number): string {
+  const { size } = file.stats
+  if (byteOffset >= size) throw new FileRefusal(`${path.shown} has ${size} bytes; byte ${byteOffset} is past its end.`)
+  const buffer = new Uint8Array(Math.min(READ_BYTES_MAX, size - byteOffset))
+  const bytes = buffer.subarray(0, file.read(buffer, byteOffset))
+  const isWithin = (at: number): boolean => ((bytes[at] ?? 0) & 0xc0) === 0x80
+  let start = 0
+  while (start < 3 && isWithin(start)) start += 1
+  let end = bytes.length
+  if (byteOffset + end < size) {
+    end -= 1
+    while (end > start && isWithin(end)) end -= 1
+  }
+  const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes.subarray(start, end))
+  const next = byteOffset + end
+  if (next >= size) return text
+  return `${text}\n[bytes ${byteOffset + start} to ${next} of ${size}; go on with byteOffset ${next}]`
 }
 
 async function gather(file: OpenFile, range: Range): Promise<{ lines: string[]; total: number; cut: boolean }> {
@@ -128,13 +153,14 @@ async function gather(file: OpenFile, range: Range): Promise<{ lines: string[]; 
     state.total += 1
     if (state.total < range.offset || lines.length >= range.limit || state.full) return
     const room = READ_BYTES_MAX - state.bytes
-    if (lines.length > 0 && line.length > room) {
+    const sizeBytes = Buffer.byteLength(line)
+    if (lines.length > 0 && sizeBytes > room) {
       state.full = true
       return
     }
-    state.cut = line.length > room
-    state.bytes += line.length + 1
-    lines.push((state.cut ? line.slice(0, room) : line).replace(/\r$/, ''))
+    state.cut = sizeBytes > room
+    state.bytes += sizeBytes + 1 + (range.numbered ? NUMBER_BYTES : 0)
+    lines.push((state.cut ? beginning(line, room) : line).replace(/\r$/, ''))
   }
   const decoder = new TextDecoder('utf-8')
   let rest = ''
@@ -154,6 +180,12 @@ async function gather(file: OpenFile, range: Range): Promise<{ lines: string[]; 
   rest += decoder.decode()
   if (rest !== '') take(rest)
   return { lines, total: state.total, cut: state.cut }
+}
+
+/** As much of a text as fits into `room` bytes without cutting a character. */
+function beginning(text: string, room: number): string {
+  const buffer = new Uint8Array(Math.max(0, room))
+  return text.slice(0, new TextEncoder().encodeInto(text, buffer).read)
 }
 
 export interface Picture {

@@ -3,7 +3,7 @@ import { McpServer, type CallToolResult, type ToolAnnotations } from '@modelcont
 import * as z from 'zod'
 import { everywhere, find, list, MATCHES_MAX, search } from './looking.ts'
 import { FileRefusal, parseWorkspacePath, type WorkspacePath } from './path.ts'
-import { describe, describePdf, READ_LINES_MAX, readImage, readLines } from './reading.ts'
+import { describe, describePdf, READ_BYTES_MAX, READ_LINES_MAX, readImage, readLines } from './reading.ts'
 import { errno, Root } from './root.ts'
 import { appendFile, editFile, makeDirectory, move, remove, writeFile } from './writing.ts'
 
@@ -102,7 +102,7 @@ function addReading(tools: FileTools): void {
   tools.add(
     'read_file',
     {
-      description: `Reads a text file, whole or by a range of lines; at most ${READ_LINES_MAX} lines a call.`,
+      description: `Reads a text file, whole or in part; at most ${READ_LINES_MAX} lines or ${READ_BYTES_MAX} bytes a call.`,
       annotations: READS,
     },
     {
@@ -110,6 +110,7 @@ function addReading(tools: FileTools): void {
       offset: z.int().min(1).default(1).describe('First line to read; 1 is the first.'),
       limit: z.int().min(1).max(READ_LINES_MAX).default(READ_LINES_MAX).describe('How many lines.'),
       numbered: z.boolean().default(false).describe('Puts the number of each line and a tab before it.'),
+      byteOffset: z.int().min(0).optional().describe('First byte to read, in place of lines: for very long lines.'),
     },
     async (args) => await readLines(root, tools.path(args.path), args),
   )

@@ -2,18 +2,24 @@
 import type { CallToolResult } from '@modelcontextprotocol/client'
 import { canonical } from '../../schema/hash.ts'
 import type { Json } from '../../schema/json.ts'
+import { excerpt, INLINE_BYTES_MAX, keptPath, textOfBlocks } from './long-answer.ts'
 import type { ImagePart, TextPart, ToolCallPart, ToolResultPart } from '../../schema/message.ts'
 
-/** All text of one result. Models read more badly, and every later step pays for it again. */
+/** All text of one result that could not be kept as a file. */
 export const TEXT_BYTES_MAX = 64 * 1024
 /** All images of one result, in base64: a line holds 8 MiB, and providers take about 5 MB an image. */
 export const IMAGE_BYTES_MAX = 5 * 1024 * 1024
 const IMAGE_TYPES: ReadonlySet<string> = new Set(['image/png', 'image/jpeg', 'image/gif', 'image/webp'])
 const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/
 
-/** Text in order, cut where the room ends, with a notice of how much is missing; images that a model can see. */
+/**
+ * Text in order, and images that a model can see. Of a long text that is kept as a file, the beginning, the end and the
+ * way to read on; of one that is not, what there is room for, with a notice of how much is missing.
+ */
 export function toolResultOf(call: ToolCallPart, result: CallToolResult): ToolResultPart {
+  const path = keptPath(result._meta)
   const content: (TextPart | ImagePart)[] = []
+  if (path !== undefined) content.push({ type: 'text', text: excerpt(textOfBlocks(result.content), path) })
   let textRoom = TEXT_BYTES_MAX
   let imageRoom = IMAGE_BYTES_MAX
   let missing = 0
@@ -24,13 +30,14 @@ export function toolResultOf(call: ToolCallPart, result: CallToolResult): ToolRe
       content.push(part)
       continue
     }
+    if (path !== undefined && textOfBlocks([block]) !== '') continue
     const text = part.type === 'text' ? part.text : `[an image of ${part.base64.length} base64 bytes is too large]`
     const kept = cut(text, textRoom)
     textRoom -= bytesOf(kept)
     missing += bytesOf(text) - bytesOf(kept)
     if (kept !== '') content.push({ type: 'text', text: kept })
   }
-  const structured = structuredOf(result)
+  const structured = structuredOf(result, path === undefined ? TEXT_BYTES_MAX : INLINE_BYTES_MAX)
   if (content.length === 0 && structured !== undefined) content.push({ type: 'text', text: JSON.stringify(structured) })
   if (missing > 0) content.push({ type: 'text', text: `[${missing} bytes of text are left out; ask for less at once]` })
   const { callId, name } = call
@@ -70,10 +77,10 @@ function image(mediaType: string, base64: string): ImagePart | undefined {
 }
 
 /** Data larger than the text limit is left to the text: it would be recorded and read twice. */
-function structuredOf(result: CallToolResult): Json | undefined {
+function structuredOf(result: CallToolResult, bytesMax: number): Json | undefined {
   if (result.structuredContent === undefined) return undefined
   const structured = result.structuredContent as Json // it came as JSON
-  return bytesOf(canonical(structured)) <= TEXT_BYTES_MAX ? structured : undefined
+  return bytesOf(canonical(structured)) <= bytesMax ? structured : undefined
 }
 
 function bytesOf(text: string): number {

@@ -8,6 +8,7 @@ import type { Sha256 } from '../../schema/hash.ts'
 import type { Json } from '../../schema/json.ts'
 import type { MachinePlan } from '../../schema/machine-plan.ts'
 import { WorkspaceCapture } from '../workspace/capture.ts'
+import { keepResult, type KeptResult } from '../workspace/kept-result.ts'
 import { WORKSPACE_LIMITS } from '../workspace/limits.ts'
 import { restoreTree } from '../workspace/restore.ts'
 
@@ -79,6 +80,20 @@ export class MachineWorkspace {
     const look = this.#next
     this.#last = look.catch(() => {})
     return look
+  }
+
+  /** Keeps a tool's long answer as a file that the next look finds; undefined when it cannot be kept. */
+  keep(text: string): KeptResult | undefined {
+    const attempt = <Value>(act: () => Value): Value | undefined => {
+      try {
+        return act()
+      } catch (error) {
+        this.#options.report(`A result is not kept: ${error instanceof Error ? error.message : String(error)}`)
+        return undefined
+      }
+    }
+    const kept = attempt(() => keepResult(this.#options.plan.workspace, text))
+    return kept && { ...kept, remove: () => attempt(() => kept.remove()) }
   }
 
   async #fetch(hash: Sha256): Promise<Uint8Array> {

@@ -24,7 +24,9 @@ import { isJsonObject, type Json } from '../../schema/json.ts'
 import { isLineFault, linesOf, type LineFault } from '../../schema/lines.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { SkillLaunch } from '../../schema/machine-plan.ts'
+import { longAnswer, markKept } from '../skill/long-answer.ts'
 import { startCompartment, type Compartment } from './compartment.ts'
+import type { KeptResult } from '../workspace/kept-result.ts'
 import { answeredBy, leaveFor, type Guard, Rate, refusalFrame, toolCallOf } from './skill-line.ts'
 
 const UNREAD_BYTES_MAX = 4 * FRAME_BYTES_MAX
@@ -42,6 +44,8 @@ export interface SkillsOptions {
   /** Resolves when the runner can take more. */
   tell(line: OpenedLine | ClosedLine | FrameLine): Promise<void>
   look(): Promise<void>
+  /** Keeps a long answer as a file of the workspace. */
+  keep(text: string): KeptResult | undefined
   report(source: string, text: string): void
 }
 
@@ -224,14 +228,26 @@ export class Skills {
   async #pass(skill: OpenSkill, frame: Json): Promise<void> {
     const answered = answeredBy(frame)
     let passed = frame
-    if (answered !== undefined && skill.calls.delete(answered)) {
-      try {
-        await this.#options.look()
-      } catch (error) {
-        passed = refusalFrame(frame, error instanceof Error ? error.message : String(error))
-      }
-    }
+    if (answered !== undefined && skill.calls.delete(answered)) passed = await this.#answer(frame)
     await this.#options.tell({ type: 'frame', ...skill.name, frame: passed })
+  }
+
+  /** The answer to a tool call once the workspace has been looked at; a long one is kept there, if there is room. */
+  async #answer(frame: Json): Promise<Json> {
+    const text = longAnswer(frame)
+    const kept = text === undefined ? undefined : this.#options.keep(text)
+    try {
+      await this.#options.look()
+      return markKept(frame, kept?.path)
+    } catch (error) {
+      const refused = refusalFrame(frame, error instanceof Error ? error.message : String(error))
+      if (kept === undefined) return refused
+      kept.remove()
+      return this.#options.look().then(
+        () => markKept(frame, undefined),
+        () => refused,
+      )
+    }
   }
 
   async #close(name: CompartmentName, code: ErrorCode, message: string): Promise<void> {

@@ -85,6 +85,7 @@ class Supervisor {
       askPermit: (params) => this.#ask({ method: 'permit', params }),
       tell: (line) => this.#tell(line),
       look: () => this.#workspace.look(),
+      keep: (text) => this.#workspace.keep(text),
       report: (source, text) => this.#log(source, text),
     })
     this.#runner = startCompartment(plan.runner, {}, (line) => this.#log('runner', line), clock)

@@ -193,7 +193,7 @@ class Pass {
 }
 
 /** A path by which an open directory is reached whatever happens to its name; where there is none, its name. */
-function handle(fd: number, realPath: string): string {
+export function handle(fd: number, realPath: string): string {
   return process.platform === 'linux' ? `/proc/self/fd/${fd}` : realPath
 }
 

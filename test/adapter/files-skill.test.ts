@@ -1,4 +1,5 @@
 /** Proves the tools of the files skill, through the bundle that is published, for every generation of client. */
+import { INLINE_BYTES_MAX } from '../../runner/skill/long-answer.ts'
 import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -117,10 +118,31 @@ describe('read_file', () => {
   it('cuts what would flood a context: many lines, and one line without end', async () => {
     await put('long.txt', `${'x'.repeat(99)}\n`.repeat(5000))
     const long = await fine('read_file', { path: 'long.txt' })
-    expect(long.length).toBeLessThan(140_000)
-    expect(long).toMatch(/\[lines 1 to 1310 of 5000; go on with offset 1311\]$/)
-    await put('endless.txt', 'x'.repeat(3_000_000))
-    expect((await fine('read_file', { path: 'endless.txt' })).length).toBeLessThan(140_000)
+    expect(Buffer.byteLength(long)).toBeLessThan(INLINE_BYTES_MAX)
+    expect(long).toMatch(/\[lines 1 to 286 of 5000; go on with offset 287\]$/)
+    const numbered = await fine('read_file', { path: 'long.txt', numbered: true, offset: 4000 })
+    expect(Buffer.byteLength(numbered)).toBeLessThan(INLINE_BYTES_MAX)
+    await put('endless.txt', 'é'.repeat(1_000_000))
+    const endless = await fine('read_file', { path: 'endless.txt' })
+    expect(Buffer.byteLength(endless)).toBeLessThan(INLINE_BYTES_MAX)
+    expect(endless).toMatch(/é\n\[line 1 is longer than what is shown; read such a file by byteOffset\]$/)
+  })
+
+  it('reads a line without end by bytes, in pieces that together are the file', async () => {
+    const text = 'aé€😀'.repeat(9000)
+    await put('endless.txt', text)
+    let read = ''
+    for (let byteOffset = 0; ;) {
+      const piece = await fine('read_file', { path: 'endless.txt', byteOffset })
+      expect(Buffer.byteLength(piece)).toBeLessThan(INLINE_BYTES_MAX)
+      const next = /\n\[bytes \d+ to (\d+) of 90000; go on with byteOffset \1\]$/.exec(piece)
+      read += next === null ? piece : piece.slice(0, next.index)
+      if (next === null) break
+      byteOffset = Number(next[1])
+    }
+    expect(read).toBe(text)
+    expect((await fine('read_file', { path: 'endless.txt', byteOffset: 2 })).startsWith('€😀a')).toBe(true)
+    expect(await refused('read_file', { path: 'endless.txt', byteOffset: 90_000 })).toContain('past its end')
   })
 
   it('shows characters that lie across the pieces in which a file is read', async () => {

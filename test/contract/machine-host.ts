@@ -432,6 +432,55 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
         expect(drive.said.some((line) => line.type === 'workspace')).toBe(true)
       })
 
+      /** Where the last answer of the probe says that it is kept. */
+      const keptIn = (drive: MachineDrive): unknown =>
+        (
+          drive.heard.findLast((line) => line['type'] === 'frame' && line['skill'] === 'probe')?.['frame'] as {
+            result?: { _meta?: Record<string, unknown> }
+          }
+        )?.result?._meta?.['senmon.dev/kept']
+
+      it('keeps a long answer as a file, which stands in the tree before the answer passes (P6.6)', async () => {
+        const drive = await withSkill('probe')
+        const text = 'word '.repeat(10_000)
+        expect(await drive.run('probe', `return ${JSON.stringify(text)}`)).toBe(text)
+        const { treeHash } = await drive.untilSaid('workspace')
+        const path = String(keptIn(drive))
+        expect(path).toMatch(/^\.senmon\/results\/[0-9a-f]{16}\.txt$/)
+        expect(drive.content.read(treeHash)).toEqual({ [path]: JSON.stringify(text) })
+        // Said again, it is the same file, whatever became of it meanwhile.
+        const spoil = `const fs = await load('node:fs'); fs.unlinkSync('${path}'); fs.symlinkSync('/etc/passwd', '${path}')`
+        await drive.run('probe', `${spoil}; return 'x'`)
+        expect(keptIn(drive)).toBeUndefined()
+        await drive.run('probe', `return ${JSON.stringify(text)}`)
+        expect(keptIn(drive)).toBe(path)
+        expect(await drive.run('probe', `return (await load('node:fs')).readFileSync('${path}', 'utf8').length`)).toBe(
+          text.length + 2,
+        )
+      })
+
+      it.each(['.senmon', '.senmon/results'])(
+        'follows no link in the place of %s, and the answer passes whole (P6.6)',
+        async (place) => {
+          const drive = await withSkill('probe')
+          const plant = `const fs = await load('node:fs'); fs.mkdirSync('elsewhere'); if ('${place}' !== '.senmon') fs.mkdirSync('.senmon');
+            fs.symlinkSync(process.cwd() + '/elsewhere', '${place}')`
+          const text = await drive.run('probe', `${plant}; return 'x'.repeat(40000)`)
+          expect(text).toHaveLength(40_000)
+          expect(keptIn(drive)).toBeUndefined()
+          expect(await drive.run('probe', `return (await load('node:fs')).readdirSync('elsewhere')`)).toEqual([])
+          await drive.untilSaid('log', (line) => line.text.includes('A result is not kept'))
+        },
+      )
+
+      it('keeps no answer for which the workspace has no room (P6.4, P6.6)', async () => {
+        const drive = await withSkill('probe')
+        const fill = `const fs = await load('node:fs'); for (let i = 0; i < 19_998; i++) fs.writeFileSync('f' + i, '')`
+        const text = await drive.run('probe', `${fill}; return 'x'.repeat(40000)`)
+        expect(text).toHaveLength(40_000)
+        expect(keptIn(drive)).toBeUndefined()
+      })
+
       it.each([
         ['climbs', { entries: [{ type: 'directory', name: '..', hash: sha256('') }] }],
         ['is absolute', { entries: [{ type: 'directory', name: '/etc', hash: sha256('') }] }],

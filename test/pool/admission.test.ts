@@ -10,7 +10,7 @@ import { sha256 } from '../../schema/hash.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { delegateRunId } from '../../schema/question.ts'
 import { Admission } from '../../src/pool/admission.ts'
-import { simulate } from '../run/simulation.ts'
+import { jobFact, simulate } from '../run/simulation.ts'
 import { JOB, LEAD, team } from '../run/team.ts'
 
 type Proposal = RunFact & Place
@@ -205,5 +205,70 @@ describe('the admission', () => {
     expect(before(at + 1).refuseGenerate({ ...params, runId, expertKey: LEAD, stepNumber: 2 })).toBeTypeOf('string')
     admission.take({ ...log[0], type: 'jobContinued', data: { query: null, maxSteps: 0 } } as PlacedFact)
     expect(admission.refuseGenerate({ ...params, runId, expertKey: LEAD, stepNumber: 1 })).toContain('has used')
+  })
+})
+
+describe('the admission of queries that were put while a job is open', () => {
+  const put = (query: string, mode: 'queue' | 'interrupt' = 'queue') =>
+    jobFact({ type: 'jobContinued', data: { query, maxSteps: null, mode } })
+  const generated = log.findIndex((fact) => fact.type === 'generated')
+  const delegated = log.findIndex((fact) => fact.type === 'runStarted' && fact.data.parent !== null)
+  const root = log[generated]?.runId ?? null
+  const place = { runId: root, expertKey: LEAD, stepNumber: 0 }
+  const steered = (queries: readonly string[], at = place) =>
+    ({ type: 'steered', data: { queries }, ...at }) as Proposal
+  const asked = (at: number, ...facts: readonly PlacedFact[]): Admission => {
+    const admission = before(at)
+    for (const fact of facts) admission.take(fact)
+    return admission
+  }
+
+  it('takes them in order, all or the first of them, and nothing else (A11)', () => {
+    const two = [put('one'), put('two')]
+    expect(asked(generated, ...two).admit(steered(['one', 'two']))).toBeUndefined()
+    expect(asked(generated, ...two).admit(steered(['one']))).toBeUndefined()
+    for (const lie of [['two'], ['two', 'one'], ['one', 'two', 'three'], ['three'], []])
+      expect(asked(generated, ...two).admit(steered(lie)), lie.join()).toBeTypeOf('string')
+    expect(asked(generated).admit(steered(['one']))).toBeTypeOf('string')
+    const admission = asked(generated, put('one'))
+    admission.admit(steered(['one']))
+    expect(admission.admit(steered(['one']))).toBeTypeOf('string')
+  })
+
+  it('takes none in the middle of a step, during a generation, or in the run of a delegate (A11)', () => {
+    expect(asked(generated + 1, put('one')).admit(steered(['one'], { ...place, stepNumber: 1 }))).toContain('at calls')
+    const generating = asked(generated, put('one'))
+    const params = { promptHash: sha256(''), messageCount: 1, runId: root as never, expertKey: LEAD, stepNumber: 1 }
+    expect(generating.refuseGenerate(params)).toBeUndefined()
+    expect(generating.admit(steered(['one']))).toContain('generates')
+    const fact = log[delegated]
+    const ofDelegate = { runId: fact?.runId ?? null, expertKey: fact?.expertKey ?? '', stepNumber: 0 }
+    expect(asked(delegated + 1, put('one')).admit(steered(['one'], ofDelegate as typeof place))).toContain(
+      'coordinator',
+    )
+  })
+
+  it('lets a query that interrupts end delegates and calls, and only then', () => {
+    const fact = log[delegated]
+    const data = { outcome: 'canceled', reason: 'interrupted', message: null, result: null } as const
+    const end = { type: 'runFinished', data, runId: fact?.runId, expertKey: fact?.expertKey, stepNumber: 0 } as Proposal
+    expect(asked(delegated + 1).admit(end)).toBeTypeOf('string')
+    expect(asked(delegated + 1, put('one')).admit(end)).toBeTypeOf('string')
+    expect(asked(delegated + 1, put('one', 'interrupt')).admit(end)).toBeUndefined()
+    const question = log.findIndex((one) => one.type === 'questionAsked')
+    const { callId } = (log[question] as Extract<PlacedFact, { type: 'questionAsked' }>).data.question
+    const result = { type: 'toolResult', callId, name: 'human/approve', content: [], isError: true } as const
+    const returned = { type: 'toolReturned', data: { result, durationMs: 0 }, ...place, stepNumber: 1 } as Proposal
+    expect(asked(question + 1).admit(returned)).toBeTypeOf('string')
+    expect(asked(question + 1, put('one')).admit(returned)).toBeTypeOf('string')
+    expect(asked(question + 1, put('one', 'interrupt')).admit(returned)).toBeUndefined()
+    const honest = { ...result, isError: false, structured: true }
+    const forged = {
+      type: 'toolReturned',
+      data: { result: honest, durationMs: 0 },
+      ...place,
+      stepNumber: 1,
+    } as Proposal
+    expect(asked(question + 1, put('one', 'interrupt')).admit(forged)).toBeTypeOf('string')
   })
 })
