@@ -41,6 +41,8 @@ export interface LockedStdioSkill {
   readonly allowedDomains: readonly string[]
   /** Start on first use rather than when the run starts. */
   readonly lazyInit: boolean
+  /** `system`: the compartment sees the programs of its computer, read-only. Left out: Node and nothing else. */
+  readonly programs?: 'system'
   /**
    * The tools on offer as they were at publish: a skill that lists others answers nothing. Left out when nobody could
    * list them then; they are listed when the run starts, and recorded.

@@ -13,6 +13,7 @@ import { explainBubblewrap, judgeProbe, probeScript } from './probe.ts'
 import type { Runtime } from './runtime.ts'
 import { sandboxLaunch, type Mount, type SandboxSpec } from './sandbox.ts'
 import { assemble, denyProgram } from './seccomp.ts'
+import { isSystemPath, SYSTEM_PATH, systemOptions } from './system-programs.ts'
 import { openSupervisedHost, type Launches, type LocalHostOptions, type SupervisedHost } from './supervised-host.ts'
 
 const BWRAP_PATHS = ['/usr/bin/bwrap', '/usr/local/bin/bwrap', '/bin/bwrap']
@@ -46,6 +47,7 @@ function launchesOf(bwrap: string): Launches {
     bwrap,
     node: runtime.node,
     libraries: runtime.libraries,
+    programs: [],
     passwd: runtime.passwd,
     preload: runtime.preload,
     seccomp,
@@ -70,13 +72,21 @@ function launchesOf(bwrap: string): Launches {
         // Always there: a mount point in a directory that the skill can write cannot be moved away from inside.
         { source: slot.input, target: '/workspace/input', writable: false },
       ]
+      const isSystem = locked.programs === 'system'
+      const programs = isSystem
+        ? {
+            programs: systemOptions(runtime.directory),
+            libraries: runtime.libraries.filter((path) => !isSystemPath(path)),
+          }
+        : {}
       return sandboxLaunch(
         {
           ...specOf(runtime),
+          ...programs,
           mounts,
           cwd: '/workspace',
           command: ['--max-old-space-size=512', join('/skill', locked.entry), ...locked.args],
-          environment: { PATH: '/opt:/usr/bin:/bin', SENMON_WORKSPACE: '/workspace' },
+          environment: { PATH: isSystem ? SYSTEM_PATH : '/opt:/usr/bin:/bin', SENMON_WORKSPACE: '/workspace' },
         },
         slot.directory,
       )

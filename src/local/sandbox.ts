@@ -16,6 +16,8 @@ export interface SandboxSpec {
   readonly node: string
   /** Shared objects that Node loads: they are seen at the paths where the host has them. */
   readonly libraries: readonly string[]
+  /** Options that show the programs of the system; [] for a compartment that has Node alone. */
+  readonly programs: readonly string[]
   /** CommonJS that Node runs first: it takes away PWD, which bubblewrap sets whatever it is told. */
   readonly preload: string
   /** A passwd file that gives uid 1000 a name and /tmp as its home. */
@@ -43,6 +45,7 @@ function sandboxOptions(spec: SandboxSpec): readonly string[] {
     ['user', 'pid', 'ipc', 'uts', 'cgroup', 'net'].map((namespace) => `--unshare-${namespace}`),
     ['--disable-userns', '--die-with-parent', '--new-session', '--cap-drop', 'ALL'],
     ['--hostname', 'senmon', '--uid', '1000', '--gid', '1000', '--clearenv'],
+    spec.programs,
     spec.libraries.flatMap((path) => ['--ro-bind', path, path]),
     ['--proc', '/proc', '--remount-ro', '/proc'],
     ['--dev', '/dev', '--perms', '1777', '--size', `${SHM_BYTES}`, '--tmpfs', '/dev/shm', '--remount-ro', '/dev'],

@@ -12,13 +12,23 @@ import { ROOT } from '../support/source.ts'
 
 const missing = await sandboxMissing()
 const CANARY = 'canary-2f6c1e'
-const lock = lockOf({ probe: { package: 'probe', requiredEnv: ['API_KEY'] }, second: { package: 'probe' } })
+/** The probing skill with Node alone, and with the programs of the system. */
+const kinds = [
+  { seen: 'Node alone', given: {} },
+  { seen: 'the programs of the system', given: { programs: 'system' } },
+] as const
 /** Inside: the error code of each attempt, or what it gave. */
 const ATTEMPT = `const fs = await load('node:fs')
   const attempt = (act) => { try { return act() ?? 'done' } catch (error) { return error.code ?? String(error) } }\n`
 const DENIED = /^(ENOENT|EACCES|EPERM|EROFS|EXDEV|EBUSY|ENOTDIR|ETXTBSY|EINVAL|EISDIR|ENOTEMPTY|ELOOP|ENXIO|EEXIST)$/
 
-describe.skipIf(missing !== undefined)(`a skill in bubblewrap${missing === undefined ? '' : ` (${missing})`}`, () => {
+const title = `a skill in bubblewrap that sees $seen${missing === undefined ? '' : ` (${missing})`}`
+describe.skipIf(missing !== undefined).each(kinds)(title, ({ given }) => {
+  const lock = lockOf({
+    probe: { package: 'probe', requiredEnv: ['API_KEY'], ...given },
+    second: { package: 'probe', ...given },
+  })
+  const hasPrograms = 'programs' in given
   let opened: OpenHost
   let drive: MachineDrive
   let other: MachineDrive
@@ -151,7 +161,8 @@ describe.skipIf(missing !== undefined)(`a skill in bubblewrap${missing === undef
 
   it('reads no file of the host', async () => {
     await denied(`return Object.fromEntries([
-      '/etc/shadow', '/root', '/home', '/var', '/sys', '/run', '/usr/bin', '/bin/sh', '/dev/kvm', '/dev/mem', '/dev/vda',
+      '/etc/shadow', '/root', '/home', '/var', '/sys', '/run', '/dev/kvm', '/etc/hosts', '/etc/ssl', '/usr/local/etc/x',
+      ${hasPrograms ? '' : "'/usr/bin', '/bin/sh',"} '/dev/mem', '/dev/vda',
       '/proc/kcore', '/proc/sysrq-trigger', '/proc/1/root/etc/shadow', '/proc/1/cwd/../../etc/shadow', '/skill/../etc/shadow',
       ${JSON.stringify(ROOT)}, ${JSON.stringify(realpathSync(runtime))}, '/oldroot', '/newroot',
       ].map((path) => [path, attempt(() => String(fs.statSync(path).isDirectory() ? fs.readdirSync(path) : fs.readFileSync(path)))]))`)
@@ -298,6 +309,27 @@ describe.skipIf(missing !== undefined)(`a skill in bubblewrap${missing === undef
     expect(limits).toMatch(/Max core file size\s+0\s+0/)
     expect(limits).toMatch(/Max open files\s+\d+\s+4096/)
     expect(limits).toMatch(/Max file size\s+268435456/)
+  })
+
+  it.runIf(hasPrograms)('runs the programs of the system, and none of them with more rights than its own', async () => {
+    const mounts = (await text(`return fs.readFileSync('/proc/self/mountinfo', 'utf8')`)).split('\n')
+    const programs = mounts.filter((line) => / \/(usr|bin|sbin|lib\w*)(\/\S*)? /.test(line))
+    expect(programs.length).toBeGreaterThan(0)
+    for (const line of programs) expect(line).toMatch(/ ro,\S*nosuid/)
+    const outcome = await run(`const { spawnSync } = await load('node:child_process')
+      const sh = (line) => { const { status, stdout, stderr } = spawnSync('/bin/sh', ['-c', line], { encoding: 'utf8' })
+        return { status, out: stdout.trim(), err: stderr.trim().slice(0, 200) } }
+      const setuid = sh("find /usr/bin /usr/sbin -perm -4000 -type f 2>/dev/null").out.split('\\n').filter(Boolean)
+      return { shell: sh('echo $((6 * 7)) | tr 4 5'), id: sh('id -u').out, etc: sh('ls /etc').out.split('\\n'),
+        raised: setuid.filter((path) => sh(path + ' -c id </dev/null').out.includes('uid=0')) }`)
+    expect(outcome).toMatchObject({ shell: { status: 0, out: '52' }, id: '1000', raised: [] })
+    const { etc } = outcome as { etc: string[] }
+    expect(etc.filter((name) => !['alternatives', 'ld.so.cache', 'passwd'].includes(name))).toEqual([])
+  })
+
+  it.runIf(hasPrograms)('cannot change the programs of the system', async () => {
+    await denied(`return Object.fromEntries(['/usr/new', '/usr/bin/new', '/bin/sh', '/usr/lib/new', '/etc/alternatives/new',
+      '/usr/local/bin/new', '/proc/self/root/usr/bin/new'].map((path) => [path, attempt(() => fs.writeFileSync(path, 'x'))]))`)
   })
 
   it('keeps away from a directory that the server made readable for all', async () => {
