@@ -1,7 +1,7 @@
 /** The runner's own skill client in front of a real machine: what a run would get from `list` and `call`. */
 import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
 import type { Deadlines } from '../../runner/skill/compartment.ts'
-import type { SupervisorLine } from '../../schema/control.ts'
+import type { StartLine, SupervisorLine } from '../../schema/control.ts'
 import type { Json, JsonObject } from '../../schema/json.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { Lock } from '../../schema/lock.ts'
@@ -24,8 +24,13 @@ export interface SkillDrive {
 }
 
 /** Starts the machine with `lock` and speaks for its coordinator. */
-export function driveSkills(drive: MachineDrive, lock: Lock, deadlines: Partial<Deadlines> = {}): SkillDrive {
-  drive.start(lock)
+export function driveSkills(
+  drive: MachineDrive,
+  lock: Lock,
+  deadlines: Partial<Deadlines> = {},
+  more: Partial<StartLine> = {},
+): SkillDrive {
+  drive.start(lock, more)
   const skills = openSkills({
     jobId: JOB_ID,
     lock,
