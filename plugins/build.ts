@@ -6,6 +6,8 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { Client } from '@modelcontextprotocol/client'
+import { StdioClientTransport } from '@modelcontextprotocol/client/stdio'
 import { build } from 'esbuild'
 
 const home = dirname(fileURLToPath(import.meta.url))
@@ -44,7 +46,26 @@ async function buildPackage(folder: string): Promise<string> {
   await put(join(folder, 'dist', 'main.js'), bundle.contents, 0o755)
   const licences = await licencesOf(Object.keys(metafile.inputs))
   await put(join(folder, 'dist', 'LICENSES.txt'), Buffer.from(licences), 0o644)
+  await put(join(folder, 'dist', 'tools.json'), Buffer.from(await toolsOf(join(folder, 'dist', 'main.js'))), 0o644)
   return `${manifest.name}@${manifest.version}  dist/main.js  ${Math.round(bundle.contents.length / 1024)} KiB\n`
+}
+
+/** What the built program says that it offers, as a lock pins it. */
+async function toolsOf(program: string): Promise<string> {
+  const client = new Client({ name: 'build', version: '1' })
+  await client.connect(new StdioClientTransport({ command: process.execPath, args: [program] }))
+  try {
+    const { tools } = await client.listTools()
+    const pinned = tools.map(({ name, description, inputSchema, annotations }) => ({
+      name,
+      description,
+      inputSchema,
+      annotations,
+    }))
+    return `${JSON.stringify(pinned, undefined, 2)}\n`
+  } finally {
+    await client.close()
+  }
 }
 
 /** Replaces a file as a whole, so that whoever runs it meanwhile has the old one or the new one. */

@@ -6,6 +6,8 @@ import { createHash } from 'node:crypto'
 import type { Clock } from '../schema/clock.ts'
 import { refuse, type Refusal } from '../schema/error.ts'
 import { EXPERT_FILE_NAMES, parseExpertFile } from '../schema/expert-file.ts'
+import { isBasePackage } from '../schema/base-choice.ts'
+import { withImplicitSkills } from '../schema/base-skill.ts'
 import { parseExpertKey } from '../schema/expert-key.ts'
 import { checkAgainstPackage, foreignDelegates, wholeName } from '../schema/expert-package.ts'
 import type { ExpertFile, InteractiveSkill, Skill, StdioSkill } from '../schema/expert.ts'
@@ -25,6 +27,7 @@ import {
   SKILL_KEYWORD,
   type PackageManifest,
 } from './package-manifest.ts'
+import { isOwned, programsOf } from './own-skills.ts'
 import type { Content } from './ports.ts'
 import { openTarball, type OpenedTarball } from './tarball.ts'
 import type { Pinnable, ToolPins } from './tool-pins.ts'
@@ -34,6 +37,8 @@ export interface PublishGround {
   readonly content: Content
   readonly closures: Closures
   readonly pins: ToolPins
+  /** Whose packages come with the platform; undefined where none do. */
+  readonly own: ApplicationId | undefined
   readonly clock: Clock
 }
 
@@ -201,9 +206,10 @@ async function judgeExperts(
   if (disagrees !== undefined) return disagrees
   const delegates = await resolveDelegates(ground, own, file)
   if ('refused' in delegates) return delegates
-  const skills = await resolveSkills(ground, file)
+  const whole = ground.own === undefined ? file : withImplicitSkills(file)
+  const skills = await resolveSkills(ground, whole)
   if ('refused' in skills) return skills
-  const locks = makeLocks(own, file, { delegates, skills })
+  const locks = makeLocks(own, whole, { delegates, skills })
   if ('refused' in locks) return locks
   return { cards: cardsOf(own, file, locks), locks }
 }
@@ -274,7 +280,10 @@ async function resolveSkill(ground: PublishGround, subject: string, skill: Skill
     )
   }
   if (skill.type === 'interactiveSkill') return lockInteractive(ground, subject, skill, published)
-  return lockStdio(ground, subject, skill, skill.packageName, published)
+  const isOwn = found !== undefined && isOwned(ground, found)
+  if (ground.own !== undefined && !isOwn && isBasePackage(skill.packageName))
+    return refuse('skill_not_found', `${subject} wants ${skill.packageName}, which is not the platform's own here.`)
+  return lockStdio(ground, subject, skill, skill.packageName, { ...published, isOwn })
 }
 
 async function lockInteractive(
@@ -306,9 +315,9 @@ async function lockStdio(
   subject: string,
   skill: StdioSkill,
   name: string,
-  published: PackageVersion,
+  published: PackageVersion & { readonly isOwn: boolean },
 ): Promise<LockedSkill | Refusal> {
-  const { version, integrity } = published
+  const { version, integrity, isOwn } = published
   const manifest = parsePackageManifest(new TextEncoder().encode(JSON.stringify(published.manifest)))
   if ('refused' in manifest) return manifest
   const unscoped = name.split('/').at(-1) ?? name
@@ -322,6 +331,8 @@ async function lockStdio(
     ? await ground.closures.resolve(name, version)
     : lonePackage(name, version, integrity)
   if ('refused' in packages) return packages
+  const programs = programsOf(subject, manifest, isOwn)
+  if ('refused' in programs) return programs
   const { args, pick, omit, rule, requiredEnv, allowedDomains, lazyInit, required, effects } = skill
   return {
     type: 'mcpStdioSkill',
@@ -335,6 +346,7 @@ async function lockStdio(
     requiredEnv,
     allowedDomains,
     lazyInit,
+    ...programs,
     ...(required ? { required } : {}),
     ...(Object.keys(effects).length === 0 ? {} : { effects }),
   }

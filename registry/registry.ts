@@ -13,10 +13,12 @@ import { runServer } from 'verdaccio'
 import type { Chance, Clock } from '../schema/clock.ts'
 import { isRefusal, PlatformError, refuse } from '../schema/error.ts'
 import type { PackageStore } from '../schema/package-store.ts'
+import type { ApplicationId } from '../schema/id.ts'
 import { openClosures } from './closure.ts'
 import { answerWrite, printRefusal, readRequest, sendAnswer, statusOf } from './gate.ts'
 import { printPackument, versionOfTarball } from './packument.ts'
 import { PLUGIN_NAMES, type PluginName, type RegistryServices } from './plugin.ts'
+import { ownLister } from './own-skills.ts'
 import type { Content, Publisher, RegistryLog, SkillLister } from './ports.ts'
 import type { PublishGround } from './publication.ts'
 import { TARBALL_BYTES_MAX } from './tarball.ts'
@@ -31,6 +33,8 @@ export interface RegistryOptions {
   authenticate(token: string): Promise<Publisher | undefined>
   /** Asks skills for their tools. */
   readonly lister: SkillLister
+  /** Whose packages are the platform's own skills, which every expert has; left out where there are none. */
+  readonly own?: ApplicationId
   /** What callers' URLs begin with, `/npm/` included; the listener cuts it off. */
   readonly prefix: string
   readonly log: RegistryLog
@@ -59,8 +63,9 @@ export async function openRegistry(options: RegistryOptions): Promise<Registry> 
   const closures = await openClosures(packages, directory, secret)
   try {
     const publishers = new WeakMap<IncomingMessage, Publisher>()
-    const pins = openToolPins(options.lister, clock)
-    const ground: PublishGround = { packages, content, closures, pins, clock }
+    const { own } = options
+    const pins = openToolPins(ownLister({ packages, content, own }, options.lister), clock)
+    const ground: PublishGround = { packages, content, closures, pins, own, clock }
     const services = openServices(ground, log, publishers)
     const app = await startVerdaccio(options, services)
     const door = new Door(options, publishers, app)

@@ -5,10 +5,12 @@
 import { z } from 'zod'
 import { matchesGlob } from './approval.ts'
 import { baseSchema, checkChoice, printChoice } from './base-choice.ts'
+import { BASE } from './base-tool.ts'
 import { DOMAIN, domainFault } from './domain.ts'
 import { CALL_EFFECTS } from './effect.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
+import { checkOrigin, ORIGIN_PACKAGE, originChoice } from './origin-tools.ts'
 import { isFaults, readToml, valueAt, type Complaint, type Fault } from './toml-file.ts'
 import { modelSettingsShape, printModelSettings } from './model-settings.ts'
 import { OUTPUT_RETRIES } from './output.ts'
@@ -231,14 +233,40 @@ function check(root: unknown): readonly Complaint[] {
       complaints.push({ path: [...path, 'model'], words: orphan })
     complaints.push(...checkDelegates(name, expert, path), ...checkSkills(expert, path))
     complaints.push(...checkApprovals(expert, path), ...checkOutput(expert, path))
-    complaints.push(...checkChoice(expert.base, declared(expert), path))
+    complaints.push(...checkChoice(expert.base, declared(expert), path), ...checkOrigins(expert, path))
   }
   return complaints
 }
 
 /** The names of an expert's own skills, as they prefix their tools. */
 function declared(expert: ExpertText): readonly string[] {
-  return Object.keys(expert.skills ?? {}).map(printSkillName)
+  return Object.entries(expert.skills ?? {}).flatMap(([name, skill]) =>
+    isOrigins(skill) ? [] : [printSkillName(name)],
+  )
+}
+
+/** Whether a skill is the origin's base skill, which is no skill here but a choice of base tools. */
+function isOrigins(skill: SkillText): skill is StdioText {
+  if (skill.type !== 'mcpStdioSkill') return false
+  const command = commandOf(skill)
+  return typeof command !== 'string' && command.packageName === ORIGIN_PACKAGE
+}
+
+function checkOrigins(expert: ExpertText, at: readonly string[]): readonly Complaint[] {
+  const origins = Object.entries(expert.skills ?? {}).filter(([, skill]) => isOrigins(skill))
+  return origins.flatMap(([name, skill], index): Complaint[] => {
+    const path = [...at, 'skills', name]
+    if (index > 0) return [{ path, words: `is ${ORIGIN_PACKAGE} a second time; remove it` }]
+    const twice = { path, words: `chooses among the base tools, as the key base does; remove one of the two` }
+    const command = isOrigins(skill) ? commandOf(skill) : 'no'
+    if (!isOrigins(skill) || typeof command === 'string') return []
+    return [...(expert.base === undefined ? [] : [twice]), ...checkOrigin(skill, command.args, path)]
+  })
+}
+
+function choiceOf(expert: ExpertText): Expert['base'] {
+  const origins = Object.values(expert.skills ?? {}).find(isOrigins)
+  return origins === undefined ? printChoice(expert.base, declared(expert)) : originChoice(origins, declared(expert))
 }
 
 function checkDelegates(name: string, expert: ExpertText, at: readonly string[]): readonly Complaint[] {
@@ -289,11 +317,13 @@ function checkSkills(expert: ExpertText, at: readonly string[]): readonly Compla
 /** A rule that covers nothing protects nobody: its author believes that it does. */
 function checkApprovals(expert: ExpertText, at: readonly string[]): readonly Complaint[] {
   const owners = Object.entries(expert.skills ?? {}).flatMap(([name, skill]) =>
-    skill.type === 'interactiveSkill' ? [] : [`${printSkillName(name)}/`],
+    skill.type === 'interactiveSkill' || isOrigins(skill) ? [] : [`${printSkillName(name)}/`],
   )
+  const base = choiceOf(expert).tools.filter((name) => !name.startsWith(`${BASE}/`))
   const delegates = (expert.delegates ?? []).map((written) => `delegate/${parseExpertKey(written)?.name ?? written}`)
   return (expert.approvals ?? []).flatMap(({ tool }, index): Complaint[] => {
-    const isMet = delegates.some((name) => matchesGlob(tool, name)) || owners.some((owner) => mayCover(tool, owner))
+    const isMet =
+      [...delegates, ...base].some((name) => matchesGlob(tool, name)) || owners.some((owner) => mayCover(tool, owner))
     const words = `covers no tool of the skills and delegates of this expert: ${brief(tool)}; correct or remove it`
     return isMet ? [] : [{ path: [...at, 'approvals', index, 'tool'], words }]
   })
@@ -384,7 +414,9 @@ function printFile(file: FileText): ExpertFile {
       delegates: expert.delegates ?? [],
       tags: expert.tags ?? [],
       skills: Object.fromEntries(
-        Object.entries(expert.skills ?? {}).map(([skill, text]) => [printSkillName(skill), printSkill(text)]),
+        Object.entries(expert.skills ?? {}).flatMap(([skill, text]) =>
+          isOrigins(text) ? [] : [[printSkillName(skill), printSkill(text)]],
+        ),
       ),
       approvals: (expert.approvals ?? []).map(({ tool, args = {}, edits = false, timeout }) => ({
         tool,
@@ -394,7 +426,7 @@ function printFile(file: FileText): ExpertFile {
       })),
       output: printOutput(expert),
       modelSettings: printModelSettings(file, expert),
-      base: printChoice(expert.base, declared(expert)),
+      base: choiceOf(expert),
     },
   ])
   return { experts: Object.fromEntries(experts) }

@@ -63,7 +63,7 @@ const log = openLog(
 const DEV = 'dev'
 const OWN = 'senmon'
 /** Skills of this checkout, published at first start. */
-const OWN_PACKAGES = ['files', 'ask'].map((name) => join(import.meta.dirname, '../plugins', name))
+const OWN_PACKAGES = ['files', 'shell', 'ask'].map((name) => join(import.meta.dirname, '../plugins', name))
 
 const LIMITS = {
   queryBytesMax: 256 * 1024,
@@ -206,6 +206,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
         return { applicationId: id, name, scopes: caller.scopes }
       },
       lister: { list: (skill) => listSkill(skill) },
+      own: (await applications.ensure(OWN)).id,
       prefix: '/npm/',
       log,
       clock,

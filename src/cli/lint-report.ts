@@ -1,4 +1,5 @@
 /** What an expert file comes to, over all that it reaches: delegates, environment, domains, commands, worst case. Pure. */
+import { implicitSkills } from '../../schema/base-skill.ts'
 import { parseExpertKey } from '../../schema/expert-key.ts'
 import { findCycle, localDelegate, wholeName } from '../../schema/expert-package.ts'
 import type { Expert, ExpertFile } from '../../schema/expert.ts'
@@ -141,7 +142,7 @@ function reportOnExpert(file: ExpertFile, packageName: string, published: Publis
     one.delegates.filter((key) => localDelegate(packageName, file, key) === undefined),
   )
   const found = foreign.flatMap((key) => published.get(key) ?? [])
-  const skills = here.flatMap((one) => Object.values(one.skills))
+  const skills = here.flatMap((one) => [...Object.values(one.skills), ...Object.values(implicitSkills(one))])
   const stdio = skills.flatMap((skill) => (skill.type === 'mcpStdioSkill' ? [skill] : []))
   return {
     name: expert.name,

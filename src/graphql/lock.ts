@@ -33,6 +33,10 @@ const LockedSkillRef = builder
         description: "Why the tools are not pinned; they are then listed at a job's start.",
         resolve: ({ skill }) => (skill.type === 'interactiveSkill' ? null : (skill.unpinned ?? null)),
       }),
+      programs: t.string({
+        description: 'What the compartment can run: `node` alone, or the programs of the `system`.',
+        resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? (skill.programs ?? 'node') : 'none'),
+      }),
       requiredEnv: t.stringList({ resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.requiredEnv : []) }),
       allowedDomains: t.stringList({
         resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.allowedDomains : []),

@@ -456,7 +456,14 @@ describe('init and lint', () => {
         'senmon.toml: runtime has no effect: experts run in the machines of the server.',
         'The skill "mcp" of reader@1.0.0 is unpinned (it hung): its tools are listed at a job\'s start.',
       ],
-      experts: [{ reaches: ['reader@1.0.0'], requiredEnv: ['TOKEN'], commands: ['mcp@1.0.0'], unchecked: [] }],
+      experts: [
+        {
+          reaches: ['reader@1.0.0'],
+          requiredEnv: ['TOKEN'],
+          commands: ['@senmon/files@latest', '@senmon/shell@latest', 'mcp@1.0.0'],
+          unchecked: [],
+        },
+      ],
     })
     const down = { ...noApi, fetchFn: () => Promise.reject(new TypeError('refused')) }
     const offline = await senmon(['lint'], down, fakeTerminal(), directory)

@@ -1,6 +1,7 @@
 /** The expert file: what it may say, and the sentences that each mistake gives. */
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { namesWithout } from '../../schema/base-choice.ts'
 import { parseExpertFile } from '../../schema/expert-file.ts'
 import type { ExpertFile } from '../../schema/expert.ts'
 import { isFaults } from '../../schema/toml-file.ts'
@@ -218,9 +219,9 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
   ],
   [
     'an approval of a tool that no skill has',
-    `${head}[[experts."a".approvals]]\ntool = "shell/exec"\n`,
+    `${head}[[experts."a".approvals]]\ntool = "mail/send"\n`,
     [
-      'senmon.toml:4:1: tool in [experts."a".approvals.0] covers no tool of the skills and delegates of this expert: "shell/exec"; correct or remove it.',
+      'senmon.toml:4:1: tool in [experts."a".approvals.0] covers no tool of the skills and delegates of this expert: "mail/send"; correct or remove it.',
     ],
   ],
   [
@@ -548,10 +549,7 @@ describe('an expert file', () => {
           approvals: [],
           output: null,
           modelSettings: null,
-          base: {
-            tools: ['base/todo', 'base/clearTodo', 'base/attemptCompletion', 'base/healthCheck'],
-            rule: null,
-          },
+          base: { tools: namesWithout([]), rule: null },
         },
       },
     })
@@ -616,22 +614,8 @@ allowedDomains = ["api.exa.ai", "*.exa.ai"]
       instruction: 'Test it.\n',
       delegates: ['helper-expert', '@acme/other@^2'],
     })
+    expect(expert?.base).toEqual({ tools: ['files/read_file'], rule: null })
     expect(expert?.skills).toEqual({
-      perstack_base: {
-        type: 'mcpStdioSkill',
-        packageName: '@perstack/base',
-        spec: 'latest',
-        args: [],
-        pick: ['readTextFile'],
-        omit: [],
-        rule: null,
-        requiredEnv: [],
-        allowedDomains: [],
-        lazyInit: false,
-        pin: true,
-        required: false,
-        effects: {},
-      },
       web: {
         type: 'mcpStdioSkill',
         packageName: 'exa-mcp-server',
