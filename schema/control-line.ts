@@ -212,7 +212,6 @@ const ready = z.object({ type: z.literal('ready'), protocol: z.literal(PROTOCOL_
 const event = z.object({ type: z.literal('event'), event: runFact })
 const blob = z.object({ type: z.literal('blob'), hash, offset: count, last: z.boolean(), base64 })
 const workspace = z.object({ type: z.literal('workspace'), treeHash: hash })
-const done = z.object({ type: z.literal('done'), reason: z.enum(['rested', 'finished', 'canceled']) })
 const log = z.object({ type: z.literal('log'), source: name, text })
 /** A prompt as a machine sends it and the content store keeps it. */
 export const prompt = z.object({ instruction: text, tools: z.array(tool) })
@@ -252,6 +251,11 @@ const otherRequest = z.discriminatedUnion('method', [
 const request = z.discriminatedUnion('method', [generate, otherRequest])
 
 const compartment = { expertKey: name, skill: name }
+const done = z.object({
+  type: z.literal('done'),
+  reason: z.enum(['rested', 'finished', 'canceled']),
+  skills: z.array(z.object(compartment)).max(1024).exactOptional(),
+})
 const frame = z.object({ ...compartment, type: z.literal('frame'), frame: json })
 // An array would be a batch, which nobody here looks into.
 const runnerFrame = z.object({ ...compartment, type: z.literal('frame'), frame: jsonObject })

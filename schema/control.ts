@@ -139,6 +139,8 @@ export type SecretsValue = Readonly<Record<string, string>>
 export interface DoneLine {
   readonly type: 'done'
   readonly reason: 'rested' | 'finished' | 'canceled'
+  /** The supervisor's word: compartments that ran when the job was canceled. */
+  readonly skills?: readonly CompartmentName[]
 }
 
 /** What a compartment wrote to its stderr, or the supervisor's own word; for operators, never for the log of the job. */

@@ -4,6 +4,7 @@
  * Who writes what. The control plane alone writes the events of JobFact and those of HostFact (`generated`, say);
  * a machine may propose only those of RunFact. A line from a machine with any other type is dropped.
  */
+import type { Cancellation } from './cancellation.ts'
 import { canonical, sha256, type Sha256 } from './hash.ts'
 import type { JobId, QuestionId, RunId } from './id.ts'
 import type { Json, JsonObject } from './json.ts'
@@ -118,6 +119,8 @@ export type JobFact =
         readonly result: string | null
         /** The result as data, of an expert that owes one; left out otherwise. */
         readonly structured?: Json
+        /** Of a canceled job: what its end ended; left out in old logs. */
+        readonly cancellation?: Cancellation
       }
     }
 

@@ -3,7 +3,9 @@
  * wrote is checked to its leaves before any fold sees it.
  */
 import { z } from 'zod'
+import { CALL_OUTCOMES, type Cancellation } from './cancellation.ts'
 import { runFact } from './control-line.ts'
+import { CALL_EFFECTS } from './effect.ts'
 import {
   OUTCOMES,
   RUN_FACT_TYPES,
@@ -60,7 +62,29 @@ const jobCreated = z.strictObject({
   lockHash: hash,
   inputTreeHash: hash.nullable(),
 })
-const jobFinished = z.strictObject({ ...ending, structured: json.exactOptional() })
+const canceledRun = z.object({ runId, expertKey: name, stepNumber: count })
+const canceledCall = z.object({
+  runId,
+  callId: name,
+  toolName: name,
+  effect: z.enum(CALL_EFFECTS).nullable(),
+  outcome: z.enum(CALL_OUTCOMES),
+})
+const cancellation = z.strictObject({
+  durationMs: z.number().min(0),
+  stopped: z.object({
+    runs: z.array(canceledRun),
+    questions: z.array(questionId),
+    machine: z.object({ host: name, skills: z.array(text).nullable(), processes: count }).nullable(),
+  }),
+  inFlight: z.object({ generations: z.array(canceledRun), calls: z.array(canceledCall) }),
+  unknown: z.object({ calls: z.array(canceledCall) }),
+}) satisfies z.ZodType<Cancellation>
+const jobFinished = z.strictObject({
+  ...ending,
+  structured: json.exactOptional(),
+  cancellation: cancellation.exactOptional(),
+})
 type Same<A, B> = [keyof A, keyof B] extends [keyof B, keyof A] ? true : never
 /** A member that a type gains must be added to its shape above; else these are no truths. */
 export const areExact: readonly [

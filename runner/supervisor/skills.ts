@@ -157,6 +157,11 @@ export class Skills {
     }
   }
 
+  /** The compartments that are open now. */
+  running(): readonly CompartmentName[] {
+    return [...this.#open.values()].map(({ name }) => name)
+  }
+
   /** Ends every compartment, for good; resolves when they are gone. */
   async end(): Promise<void> {
     this.#ended = true

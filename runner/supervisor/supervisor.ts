@@ -32,7 +32,7 @@ import { Skills } from './skills.ts'
 export const EXIT = { done: 0, orphaned: 69, failed: 70, notRestored: 74, runnerEnded: 75, breach: 76 } as const
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT]
 
-const CANCEL_GRACE_MS = 5000
+const CANCEL_GRACE_MS = 500
 /** What a machine may say to operators, in characters; then it is silent. */
 const LOG_CHARS_MAX = 256 * 1024
 const LOG_LINE_CHARS_MAX = 4096
@@ -224,7 +224,9 @@ class Supervisor {
 
   async #sayDone(line: DoneLine): Promise<void> {
     if (this.#done) return
-    await this.#say(line)
+    const skills = line.reason === 'canceled' ? this.#skills.running() : []
+    const { type, reason } = line
+    await this.#say(skills.length === 0 ? { type, reason } : { type, reason, skills })
     this.#finish(EXIT.done)
   }
 

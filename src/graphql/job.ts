@@ -5,6 +5,7 @@ import { parseId } from '../../schema/id.ts'
 import type { JobSummary } from '../job/job-summary.ts'
 import { builder, firstSchema, PAGE_DEFAULT } from './builder.ts'
 import { CheckpointConnection, listCheckpoints } from './checkpoint.ts'
+import { CancellationRef } from './cancellation.ts'
 import { parseContinueJob, parseCreateJob, parseForkJob, refuseJob } from '../job/job-request.ts'
 import { LockRef } from './lock.ts'
 import { OutcomeRef } from './outcome.ts'
@@ -90,6 +91,12 @@ const JobRef = builder.objectRef<JobSummary>('Job').implement({
       type: LockRef,
       nullable: true,
       resolve: async (job, _args, { jobs, caller }) => (await jobs.lock(caller.application.id, job.id)) ?? null,
+    }),
+    cancellation: t.field({
+      type: CancellationRef,
+      nullable: true,
+      description: 'The receipt of a job that was canceled.',
+      resolve: (job) => job.cancellation ?? null,
     }),
     forkedFrom: t.field({
       type: ForkedFromRef,

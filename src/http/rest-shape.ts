@@ -72,6 +72,7 @@ export function printExpertJob(job: JobSummary) {
         argsHash,
         ...(dueAt === undefined ? {} : { dueAt: printMoment(dueAt) }),
       })),
+    cancellation: job.cancellation,
     createdAt: printMoment(job.createdAt),
     updatedAt: printMoment(job.updatedAt),
     completedAt: job.status === 'finished' ? printMoment(job.updatedAt) : undefined,

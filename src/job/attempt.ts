@@ -11,7 +11,9 @@ import { replay } from '../../schema/decider.ts'
 import { isRefusal, PlatformError, refusalError } from '../../schema/error.ts'
 import { chain, type JobEvent, type NewEvent } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
+import type { Cancellation } from '../../schema/cancellation.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
+import { NOTHING_STOPPED, OpenWork, type Stopped } from '../../schema/open-work.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { JobLog, LogHead, StoredJob } from './job-log.ts'
 import { decide, evolve, type Job, type JobChange, type JobCommand } from './job.ts'
@@ -63,6 +65,7 @@ export class HeldAttempt implements Attempt {
   readonly #log: JobLog
   readonly #clock: Clock
   readonly #limits: AttemptLimits
+  readonly #open = new OpenWork()
   #job: Job
   #head: LogHead
   /** Records wait for one another: each needs the head that the one before it leaves. */
@@ -90,6 +93,7 @@ export class HeldAttempt implements Attempt {
     this.inputTreeHash = job.inputTreeHash
     this.treeHash = job.treeHash
     this.history = history
+    for (const event of history) this.#open.take(event)
   }
 
   get head(): LogHead {
@@ -122,6 +126,7 @@ export class HeldAttempt implements Attempt {
       try {
         this.#head = await this.#log.append(this.#head, job, events, this.fence, change)
         this.#job = job
+        for (const event of events) this.#open.take(event)
         return [...seen, ...events]
       } catch (error) {
         const others = await this.#look(error)
@@ -160,7 +165,20 @@ export class HeldAttempt implements Attempt {
     const last = events.at(-1)
     if (last === undefined) return
     this.#job = replay({ initial: this.#job, evolve }, events)
+    for (const event of events) this.#open.take(event)
     this.#head = { revision: last.seq, hash: last.hash }
+  }
+
+  /** The receipt of a job that is to be canceled and ends now; undefined of any other. */
+  cancellation(now: number, stopped: Stopped = NOTHING_STOPPED): Cancellation | undefined {
+    const { canceledAt } = this.#open
+    if (canceledAt === undefined) return undefined
+    return this.#open.receipt(this.lock, Math.max(0, now - canceledAt), stopped)
+  }
+
+  restAt(now: number): JobCommand {
+    const { barrenAttemptsMax } = this.#limits
+    return { type: 'rest', now, fence: this.fence, barrenAttemptsMax, cancellation: this.cancellation(now) }
   }
 
   /** What a keeper's events ask of the job: its facts are recorded, an end or a rest is decided. */
@@ -169,8 +187,7 @@ export class HeldAttempt implements Attempt {
     const facts = events.filter((event) => event.type !== 'jobRested' && event.type !== 'jobFinished')
     const commands: JobCommand[] = facts.length > 0 ? [{ type: 'record', now, fence, events: facts }] : []
     for (const event of events) {
-      if (event.type === 'jobRested')
-        commands.push({ type: 'rest', now, fence, barrenAttemptsMax: this.#limits.barrenAttemptsMax })
+      if (event.type === 'jobRested') commands.push(this.restAt(now))
       if (event.type === 'jobFinished') commands.push({ type: 'finish', now, fence, ...event.data })
     }
     return commands

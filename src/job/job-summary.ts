@@ -1,4 +1,5 @@
 /** A job as a list shows it: a fold of its log, kept in the job's row by every append. */
+import type { Cancellation } from '../../schema/cancellation.ts'
 import type { JobStatus, MachineFacts, Outcome, Question } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
@@ -71,6 +72,8 @@ export interface JobSummary {
   readonly steering?: Steering
   /** A bundle brought it: it can be read and forked, and nothing else. */
   readonly imported?: true
+  /** What the end of a canceled job ended. */
+  readonly cancellation?: Cancellation
   readonly createdAt: number
   readonly updatedAt: number
 }

@@ -15,6 +15,7 @@
  * J12 A question with a time for its answer expires when that is over: once, whoever says so, and takes no answer then.
  * J13 A query that an open job took is read by a run, begins the next, or comes with the next continuation; none is lost.
  */
+import type { Cancellation } from '../../schema/cancellation.ts'
 import type { Decider } from '../../schema/decider.ts'
 import { unreachable } from '../../schema/decider.ts'
 import { refuse, type Refusal } from '../../schema/error.ts'
@@ -38,31 +39,42 @@ export interface Ending {
   readonly message: string | null
   readonly result: string | null
   readonly structured?: Json
+  readonly cancellation?: Cancellation
+}
+
+/** What ends a canceled job carries the receipt, when whoever ends it could make one. */
+interface Canceling {
+  readonly cancellation?: Cancellation | undefined
 }
 
 /** Every command carries `now`, epoch ms, which stamps its events. */
 export type JobCommand = { readonly now: number } & (
   | ({ readonly type: 'create' } & Extract<JobFact, { type: 'jobCreated' }>['data'])
   /** `lease` is the row's, which `now` is held against. Takes over from a lease that has ended. */
-  | {
+  | ({
       readonly type: 'grant'
       readonly holder: string
       readonly lease: Lease | null
       readonly barrenAttemptsMax: number
-    }
+    } & Canceling)
   /** Anyone says that the lease has ended. */
-  | {
+  | ({
       readonly type: 'expire'
       readonly lease: Lease | null
       readonly reason: string
       readonly barrenAttemptsMax: number
-    }
+    } & Canceling)
   /** The holder says that its machine is gone. */
-  | { readonly type: 'abandon'; readonly fence: number; readonly reason: string; readonly barrenAttemptsMax: number }
+  | ({
+      readonly type: 'abandon'
+      readonly fence: number
+      readonly reason: string
+      readonly barrenAttemptsMax: number
+    } & Canceling)
   /** What happened in the machine that holds the fence: facts of runs and of the host, and `machineStarted`. */
   | { readonly type: 'record'; readonly fence: number; readonly events: readonly NewEvent[] }
   /** The holder's machine waits for humans. */
-  | { readonly type: 'rest'; readonly fence: number; readonly barrenAttemptsMax: number }
+  | ({ readonly type: 'rest'; readonly fence: number; readonly barrenAttemptsMax: number } & Canceling)
   | ({ readonly type: 'finish'; readonly fence: number } & Ending)
   | {
       readonly type: 'answer'
@@ -79,7 +91,7 @@ export type JobCommand = { readonly now: number } & (
       /** How an open job takes the query; `queue` by default. */
       readonly mode?: SteerMode
     }
-  | { readonly type: 'cancel' }
+  | ({ readonly type: 'cancel' } & Canceling)
 )
 
 type CommandOf<Type extends JobCommand['type']> = Extract<JobCommand, { readonly type: Type }>
@@ -109,8 +121,9 @@ export function decide(job: Job, command: JobCommand): readonly JobChange[] | Re
     case 'rest':
       return refuseFence(job, command.fence) ?? rest(job, command)
     case 'finish': {
-      const { outcome, reason, message, result } = command
-      return refuseFence(job, command.fence) ?? [finished(now, { outcome, reason, message, result })]
+      const { outcome, reason, message, result, cancellation } = command
+      const ending = { outcome, reason, message, result, ...(cancellation === undefined ? {} : { cancellation }) }
+      return refuseFence(job, command.fence) ?? [finished(now, ending)]
     }
     case 'answer':
       return answer(job, command)
@@ -119,7 +132,7 @@ export function decide(job: Job, command: JobCommand): readonly JobChange[] | Re
     case 'continue':
       return proceed(job, command)
     case 'cancel':
-      return cancel(job, now)
+      return cancel(job, command)
     default:
       return unreachable(command)
   }
@@ -157,17 +170,22 @@ function grant(job: Job, command: CommandOf<'grant'>): readonly JobChange[] | Re
 /** The end of a lease that did not end well, and of the job when it was canceled or has used up its attempts. */
 function endAttempt(
   job: Job,
-  command: { readonly now: number; readonly reason: string; readonly barrenAttemptsMax: number },
+  command: { readonly now: number; readonly reason: string; readonly barrenAttemptsMax: number } & Canceling,
 ): readonly JobChange[] {
   const { now, reason, barrenAttemptsMax } = command
   const ended = change(now, { type: 'leaseExpired', data: { fence: job.fence, reason } })
-  const end = endOfUnheld(job, now, barrenNext(job, reason), barrenAttemptsMax)
+  const end = endOfUnheld(job, command, barrenNext(job, reason), barrenAttemptsMax)
   return end === undefined ? [ended] : [ended, end]
 }
 
 /** What ends a job whose machine has let go of it; undefined when it goes on. */
-function endOfUnheld(job: Job, now: number, barren: number, barrenAttemptsMax: number): JobChange | undefined {
-  if (job.cancelRequested) return canceled(now)
+function endOfUnheld(
+  job: Job,
+  { now, cancellation }: { readonly now: number } & Canceling,
+  barren: number,
+  barrenAttemptsMax: number,
+): JobChange | undefined {
+  if (job.cancelRequested) return canceled(now, cancellation)
   if (barren < barrenAttemptsMax) return undefined
   const message = `${barren} machines in a row took job ${job.id} and got nowhere`
   return finished(now, { outcome: 'failed', reason: 'attempts_exhausted', message, result: null })
@@ -226,8 +244,8 @@ function rest(job: Job, command: CommandOf<'rest'>): readonly JobChange[] {
   const { now } = command
   const questionIds = job.questions.filter(isOpen).map((question) => question.id)
   const rested = change(now, { type: 'jobRested', data: { questionIds } })
-  if (waits(job)) return job.cancelRequested ? [rested, canceled(now)] : [rested]
-  const end = endOfUnheld(job, now, barrenNext(job, null), command.barrenAttemptsMax)
+  if (waits(job)) return job.cancelRequested ? [rested, canceled(now, command.cancellation)] : [rested]
+  const end = endOfUnheld(job, command, barrenNext(job, null), command.barrenAttemptsMax)
   return end === undefined ? [rested] : [rested, end]
 }
 
@@ -316,11 +334,11 @@ export function wantsNextRun({ runs, steering = noSteering }: Job): boolean {
   return steering.queued.length > 0 && runs.findLast((run) => run.parentRunId === null)?.status === 'finished'
 }
 
-function cancel(job: Job, now: number): readonly JobChange[] | Refusal {
+function cancel(job: Job, { now, cancellation }: CommandOf<'cancel'>): readonly JobChange[] | Refusal {
   switch (job.status) {
     case 'queued':
     case 'waiting':
-      return [canceled(now)]
+      return [canceled(now, cancellation)]
     case 'running':
       return job.cancelRequested ? [] : [change(now, { type: 'cancelRequested', data: { reason: 'canceled_by_user' } })]
     case 'finished':
@@ -340,6 +358,7 @@ function finished(at: number, ending: Ending): JobChange {
   return change(at, { type: 'jobFinished', data: ending })
 }
 
-function canceled(at: number): JobChange {
-  return finished(at, { outcome: 'canceled', reason: 'canceled_by_user', message: null, result: null })
+function canceled(at: number, cancellation: Cancellation | undefined): JobChange {
+  const ending = { outcome: 'canceled', reason: 'canceled_by_user', message: null, result: null } as const
+  return finished(at, cancellation === undefined ? ending : { ...ending, cancellation })
 }

@@ -4,8 +4,10 @@ import { replay } from '../../schema/decider.ts'
 import { isRefusal, PlatformError, refuse, type Refusal } from '../../schema/error.ts'
 import { chain, genesisHash, type JobEvent, type NewEvent } from '../../schema/event.ts'
 import { canonical, type Sha256 } from '../../schema/hash.ts'
+import type { Cancellation } from '../../schema/cancellation.ts'
 import { makeId, type ApplicationId, type JobId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
+import { NOTHING_STOPPED, OpenWork, type Stopped } from '../../schema/open-work.ts'
 import type { ExpertSource } from '../expert/expert-source.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
 import { HeldAttempt, readAll, type Attempt, type AttemptLimits } from './attempt.ts'
@@ -22,7 +24,7 @@ import {
 } from './job-input.ts'
 import type { Idempotency, JobFilter, JobLog, StoredJob } from './job-log.ts'
 import type { JobSummary } from './job-summary.ts'
-import { blankJob, decide, evolve, type Ending, type JobCommand } from './job.ts'
+import { blankJob, decide, evolve, type Ending, type Job, type JobCommand } from './job.ts'
 import { openDeltaHub, watchJob, type Delta } from './watch.ts'
 
 export type { Attempt, ContinueJob, CreateJob, Delta, InputFile }
@@ -78,8 +80,10 @@ export interface Jobs {
   record(attempt: Attempt, events: readonly NewEvent[]): Promise<readonly JobEvent[]>
   /** The machine waits for humans: the job waits, or is queued again when every question has its answer already. */
   rest(attempt: Attempt): Promise<readonly JobEvent[]>
-  /** Ends the job: a canceled one whose machine has stopped, or one that cannot go on. */
+  /** Ends a job that cannot go on. */
   finish(attempt: Attempt, ending: Ending): Promise<readonly JobEvent[]>
+  /** Ends a job that was to be canceled, with the receipt of what was stopped. */
+  cancelHeld(attempt: Attempt, stopped: Stopped): Promise<readonly JobEvent[]>
   /** False when the lease is lost: stop at once. */
   renew(attempt: Attempt): Promise<boolean>
   /** The machine died: the job is claimable again, canceled when that was asked for, or failed when its attempts are used up. */
@@ -153,7 +157,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
   async function change(
     applicationId: ApplicationId,
     jobId: JobId,
-    commandAt: (now: number) => JobCommand,
+    commandAt: (now: number, stored: StoredJob) => JobCommand | Promise<JobCommand>,
     idempotency: Idempotency | null = null,
   ): Promise<JobSummary | Refusal> {
     for (let retries = 0; ; retries++) {
@@ -162,7 +166,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
       const stored = await log.find(jobId)
       if (stored?.job.applicationId !== applicationId) return notFound(jobId)
       const now = clock.now()
-      const changes = decide(stored.job, commandAt(now))
+      const changes = decide(stored.job, await commandAt(now, stored))
       if (isRefusal(changes)) return changes
       if (changes.length === 0) return summarize(stored)
       const events = chain(jobId, stored.head.revision, stored.head.hash, now, changes)
@@ -195,12 +199,22 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     return JSON.parse(decoder.decode(await content.get(lockHash))) as Lock
   }
 
+  /** The receipt of a job that nothing holds any more, from its whole log. */
+  async function receipt({ job }: Pick<StoredJob, 'job'>, now: number): Promise<Cancellation> {
+    const open = new OpenWork()
+    for (const event of await readAll(log, job.id, 0)) open.take(event)
+    // A job whose lock is lost is canceled all the same.
+    const lock = await getLock(job.lockHash).catch(() => locklessOf(job))
+    return open.receipt(lock, Math.max(0, now - (open.canceledAt ?? now)), NOTHING_STOPPED)
+  }
+
   /** A lease on this job; undefined when another claimed it first or its end was all that was left to write. */
   async function grant(stored: StoredJob, holder: string): Promise<Attempt | undefined> {
     const now = clock.now()
     const { lease } = stored
     const { barrenAttemptsMax } = limits
-    const changes = decide(stored.job, { type: 'grant', now, holder, lease, barrenAttemptsMax })
+    const cancellation = stored.job.cancelRequested ? await receipt(stored, now) : undefined
+    const changes = decide(stored.job, { type: 'grant', now, holder, lease, barrenAttemptsMax, cancellation })
     if (isRefusal(changes)) return undefined
     const { id } = stored.job
     const events = chain(id, stored.head.revision, stored.head.hash, now, changes)
@@ -224,8 +238,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     } catch (error) {
       // A job whose lock is lost can never run; left in the queue it would be claimed for ever.
       if (!(error instanceof PlatformError) || error.code !== 'content_missing') throw error
-      const lockless = { version: 1, coordinator: stored.job.expertKey, experts: {} } as Lock
-      const attempt = new HeldAttempt({ log, clock, limits }, stored, lockless, history)
+      const attempt = new HeldAttempt({ log, clock, limits }, stored, locklessOf(stored.job), history)
       const ending = { outcome: 'failed', reason: error.code, message: error.message, result: null } as const
       await attempt.record((now) => [{ type: 'finish', now, fence: attempt.fence, ...ending }])
       return undefined
@@ -277,7 +290,11 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
           : { type: 'answer', now, ...answer }
       return change(applicationId, jobId, commandAt, idempotency)
     },
-    cancel: async (applicationId, jobId) => change(applicationId, jobId, (now) => ({ type: 'cancel', now })),
+    cancel: async (applicationId, jobId) =>
+      change(applicationId, jobId, async (now, stored) => {
+        const isUnheld = stored.job.status === 'queued' || stored.job.status === 'waiting'
+        return { type: 'cancel', now, cancellation: isUnheld ? await receipt(stored, now) : undefined }
+      }),
     async find(applicationId, jobId) {
       const stored = await getOwned(applicationId, jobId)
       return stored === undefined ? undefined : summarize(stored)
@@ -302,21 +319,33 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
       return held.record((now) => held.commandsFor(now, events))
     },
     async rest(attempt) {
-      const { fence } = attempt
-      const { barrenAttemptsMax } = limits
-      return ours(attempt).record((now) => [{ type: 'rest', now, fence, barrenAttemptsMax }])
+      const held = ours(attempt)
+      return held.record((now) => [held.restAt(now)])
     },
     async finish(attempt, ending) {
       const { outcome, reason, message, result } = ending
       const command = { type: 'finish', fence: attempt.fence, outcome, reason, message, result } as const
       return ours(attempt).record((now) => [{ ...command, now }])
     },
+    async cancelHeld(attempt, stopped) {
+      const held = ours(attempt)
+      const ending = { outcome: 'canceled', reason: 'canceled_by_user', message: null, result: null } as const
+      const { fence } = attempt
+      return held.record((now) => {
+        const cancellation = held.cancellation(now, stopped)
+        return [{ type: 'finish', now, fence, ...ending, ...(cancellation === undefined ? {} : { cancellation }) }]
+      })
+    },
     renew: async (attempt) => log.renew(attempt.jobId, attempt.fence, clock.now() + limits.leaseMs),
     async abandon(attempt, reason) {
       const { fence } = attempt
       const { barrenAttemptsMax } = limits
       try {
-        await ours(attempt).record((now) => [{ type: 'abandon', now, fence, reason, barrenAttemptsMax }])
+        const held = ours(attempt)
+        await held.record((now) => {
+          const cancellation = held.cancellation(now)
+          return [{ type: 'abandon', now, fence, reason, barrenAttemptsMax, cancellation }]
+        })
       } catch (error) {
         // Whoever holds the job now, or its end, makes this word needless.
         if (!(error instanceof PlatformError) || error.code !== 'fence_stale') throw error
@@ -337,6 +366,10 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
 export function summarize({ job, head }: Pick<StoredJob, 'job' | 'head'>): JobSummary {
   const { fence: _fence, barrenAttempts: _barren, progressed: _progressed, cancelRequested: _cancel, ...summary } = job
   return { ...summary, revision: head.revision }
+}
+
+function locklessOf({ expertKey }: Pick<Job, 'expertKey'>): Lock {
+  return { version: 1, coordinator: expertKey, experts: {} } as Lock // an exact key, as jobCreated has it
 }
 
 function ours(attempt: Attempt): HeldAttempt {

@@ -15,7 +15,8 @@ import type { Slot } from './slots.ts'
 
 const STDERR_TAIL_CHARS = 4096
 const POLL_MS = 5
-const GRACE_MS = 1000
+/** How long it may take to end by itself, once asked; a canceled job is over within two seconds. */
+const GRACE_MS = 600
 /** A process that SIGKILL does not end within this is stuck in the kernel; we go on without it. */
 const LINGER_MS = 10_000
 
@@ -76,6 +77,8 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Machi
   })()
   return {
     resume: 'cold',
+    processes: () =>
+      child.pid === undefined ? 0 : descendants(child.pid, listProcesses()).filter(({ zombie }) => !zombie).length,
     send: (line: HostLine) => {
       if (input.writable) input.write(printLine(line))
     },

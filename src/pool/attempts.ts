@@ -28,7 +28,7 @@ export interface Attempts {
 export const attemptLimits: AttemptsDependencies['limits'] = {
   concurrent: 4,
   renewMs: 5_000,
-  graceMs: 2_000,
+  graceMs: 800,
   retryMs: 500,
   pollMs: 2_000,
   breachesMax: 10,

@@ -5,6 +5,7 @@ import { Conversations } from '../../schema/conversation.ts'
 import { PlatformError } from '../../schema/error.ts'
 import type { HostFact, JobEvent } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
+import type { RunId } from '../../schema/id.ts'
 import { canonical, hashOf } from '../../schema/hash.ts'
 import type { Prompt } from '../../schema/message.ts'
 import type { Usage } from '../../schema/usage.ts'
@@ -22,8 +23,8 @@ export interface Generations {
   generate(params: GenerateParams, isInterrupted?: boolean): Promise<GenerationEnd>
   /** Gives up what is in flight for a query; what is asked for afterwards is generated. */
   interrupt(): void
-  /** Aborts what is in flight. */
-  cancel(): void
+  /** Aborts what is in flight; gives the runs that it was for. */
+  cancel(): ReadonlySet<RunId>
 }
 
 export function openGenerations(
@@ -41,7 +42,7 @@ export function openGenerations(
   const { jobId, applicationId, lock } = attempt
   const conversations = new Conversations()
   const prompts = new Map<string, Prompt>()
-  const inFlight = new Set<string>()
+  const inFlight = new Set<RunId>()
   const canceled = new AbortController()
   const ended = AbortSignal.any([over, canceled.signal])
   let interrupted = new AbortController()
@@ -118,6 +119,10 @@ export function openGenerations(
       interrupted.abort(new Error('a query interrupted the generation'))
       interrupted = new AbortController()
     },
-    cancel: () => canceled.abort(new Error('the job is being canceled')),
+    cancel() {
+      const cut = new Set(inFlight)
+      canceled.abort(new Error('the job is being canceled'))
+      return cut
+    },
   }
 }

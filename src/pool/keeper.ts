@@ -8,10 +8,11 @@
  * K5 A secret goes to the machine only for a skill whose requiredEnv names it.
  */
 import type { Clock } from '../../schema/clock.ts'
-import type { MachineLine, RequestLine } from '../../schema/control.ts'
+import type { CompartmentName, MachineLine, RequestLine } from '../../schema/control.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
 import { isErrorCode, PlatformError } from '../../schema/error.ts'
+import type { RunId } from '../../schema/id.ts'
 import {
   originOf,
   type HostFact,
@@ -115,6 +116,13 @@ class Keeper {
   #breaches = 0
   #logLines = 0
   #canceling = false
+  /** What was under way when the job was canceled. */
+  #cut: { readonly generating: ReadonlySet<RunId>; readonly processes: number } = {
+    generating: new Set(),
+    processes: 0,
+  }
+  /** The compartments that the supervisor said it ended; null when it said nothing. */
+  #skills: readonly CompartmentName[] | null = null
 
   constructor(dependencies: KeeperDependencies, attempt: Attempt, machine: Machine, grantedAt: number) {
     const { jobs, content } = dependencies
@@ -168,8 +176,9 @@ class Keeper {
     if (attempt.job.cancelRequested) {
       // Nothing of the machine may act any more once the job says that it was canceled.
       await this.#machine.destroy()
-      const ending = { outcome: 'canceled', reason: 'canceled_by_user', message: null, result: null } as const
-      await jobs.finish(attempt, ending)
+      const skills = this.#skills?.map(({ expertKey, skill }) => `${expertKey} ${skill}`) ?? null
+      const machine = { host: this.#dependencies.host.name, skills, processes: this.#cut.processes }
+      await jobs.cancelHeld(attempt, { machine, generating: this.#cut.generating })
       return
     }
     // A query that came with the end of the run that did not read it is the next run's.
@@ -212,6 +221,7 @@ class Keeper {
       for await (const line of this.#machine.lines) {
         if (this.#abort.signal.aborted) return
         await this.#take(line)
+        if (line.type === 'done' && line.reason === 'canceled') this.#skills = line.skills ?? []
         if (line.type === 'done') return this.#stopped.resolve({ why: 'done', reason: line.reason })
       }
       const { reason, stderrTail } = await this.#machine.ended
@@ -337,7 +347,9 @@ class Keeper {
   #cancel(reason: string): void {
     if (this.#canceling) return
     this.#canceling = true
-    this.#generations.cancel()
+    // Counted before anything is ended.
+    const processes = this.#machine.processes()
+    this.#cut = { generating: this.#generations.cancel(), processes }
     this.#machine.send({ type: 'cancel', reason })
     const { clock, limits } = this.#dependencies
     clock.sleep(limits.graceMs, this.#abort.signal).then(

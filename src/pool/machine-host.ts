@@ -9,6 +9,8 @@ export type ProbeResult = { readonly ok: true } | { readonly ok: false; readonly
 /** One machine, for one job. What it says is untrusted until parsed; `lines` ends when the machine is gone. */
 export interface Machine {
   readonly resume: Resume
+  /** Its processes that live now, as far as the host can count. */
+  processes(): number
   send(line: HostLine): void
   /** Throws `protocol_breach` on a line that is too long or not one of ours. */
   readonly lines: AsyncIterable<MachineLine>

@@ -78,6 +78,7 @@ function fakeMachine(options: FakeHostOptions, boot: number, machines: Set<(reas
   )
   return {
     resume: 'created',
+    processes: () => (live ? 1 : 0),
     send(line) {
       const parsed = parseHostLine(printLine(line))
       if (isLineFault(parsed)) throw new Error(parsed.message)
