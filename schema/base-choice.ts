@@ -8,6 +8,9 @@ import type { Complaint } from './toml-file.ts'
 export interface BaseChoice {
   readonly tools: readonly string[]
   readonly rule: string | null
+  /** What the shell gets, as any skill of a file does; [] unless a file of the origin says more. */
+  readonly requiredEnv: readonly string[]
+  readonly allowedDomains: readonly string[]
 }
 
 /** The skills that every expert has, by the name that prefixes their tools; a skill of the file may take the name. */
@@ -76,7 +79,7 @@ export function checkChoice(
 /** The tools that a checked choice leaves an expert; without one, all of them. */
 export function printChoice(globs: readonly string[] | undefined, declared: readonly string[]): BaseChoice {
   const tools = namesWithout(declared).filter((name) => globs?.some((glob) => matchesGlob(glob, name)) ?? true)
-  return { tools, rule: null }
+  return { tools, rule: null, requiredEnv: [], allowedDomains: [] }
 }
 
 /** All base tools but those of owners whose names the file's own skills bear. */

@@ -7,7 +7,9 @@ export function implicitSkills(expert: Expert): Readonly<Record<string, StdioSki
   const skills = Object.entries(BASE_SKILLS).flatMap(([name, { packageName, tools }]): [string, StdioSkill][] => {
     const chosen = chosenOf(expert.base, name)
     if (chosen.length === 0 || Object.hasOwn(expert.skills, name)) return []
-    return [[name, skillOf(packageName, chosen.length === tools.length ? null : chosen)]]
+    const skill = skillOf(packageName, chosen.length === tools.length ? null : chosen)
+    const { requiredEnv, allowedDomains } = expert.base
+    return [[name, name === 'shell' ? { ...skill, requiredEnv, allowedDomains } : skill]]
   })
   return Object.fromEntries(skills)
 }

@@ -156,6 +156,7 @@ const expertSchema = z.strictObject({
   ...modelSettingsShape,
 })
 
+const envPath = z.array(z.string().max(1024)).max(32)
 const elsewhere = (where: string) => z.never({ error: () => `does not belong into the file: ${where}` }).optional()
 /** The grammar's shape; what lies across fields is checked besides. The schema for editors is printed from it. */
 export const fileSchema = z.strictObject({
@@ -164,18 +165,24 @@ export const fileSchema = z.strictObject({
     .strictObject({
       providerName: z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'must be the name of a provider, such as "anthropic"'),
       setting: elsewhere('providers are set up on the server; remove it'),
+      // Files of the origin write it below the table that it was meant to precede.
+      envPath: envPath.optional(),
     })
     .optional(),
   maxSteps: count.optional(),
   ...modelSettingsShape,
   // Read and left aside, as the origin's files have them.
-  envPath: z.array(z.string().max(1024)).max(32).optional(),
+  envPath: envPath.optional(),
+  temperature: z.number().min(0).max(2).optional(),
+  perstackApiBaseUrl: z.string().max(2048).optional(),
   runtime: z
-    .enum(['senmon', 'perstack', 'local'], {
-      error: () => 'must be "senmon", "perstack", "local" or be left out: experts run in the machines of the server',
+    .enum(['senmon', 'perstack', 'local', 'docker'], {
+      error: () =>
+        'must be "senmon", "perstack", "local", "docker" or be left out: experts run in the machines of the server',
     })
     .optional(),
   headers: elsewhere('headers may hold keys; set them as secrets of the application'),
+  perstackBaseSkillCommand: elsewhere('a skill named files or shell takes the place of a base tool; remove it'),
   experts: z.record(expertName, expertSchema, {
     error: () => 'must be a table with at least one expert, such as [experts."my-expert"]',
   }),
@@ -186,10 +193,12 @@ type FileText = z.infer<typeof fileSchema>
 export const LEFT_ASIDE: Readonly<Record<string, string>> = {
   envPath: 'variables come from no file; set them with senmon secret set',
   runtime: 'experts run in the machines of the server',
+  temperature: 'a model samples as its provider lets it by default',
+  perstackApiBaseUrl: 'an expert is published where npm publish is told to',
 }
 type ExpertText = z.infer<typeof expertSchema>
 
-const REFUSED = new Set(['budget', 'headers'])
+const REFUSED = new Set(['budget', 'headers', 'perstackBaseSkillCommand'])
 const FILE_KEYS = Object.keys(fileSchema.shape).filter((key) => !REFUSED.has(key))
 const EXPERT_KEYS = Object.keys(expertSchema.shape).filter((key) => !REFUSED.has(key))
 

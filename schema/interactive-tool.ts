@@ -12,6 +12,8 @@ const KINDS: readonly QuestionKind[] = ['confirm', 'ask', 'choose', 'schema']
 export const timeoutSchema = z.number().int().min(1).max(31_536_000)
 
 export const toolShape = {
+  /** The origin's files may say it again; it is the table's own. */
+  name: z.string().optional(),
   kind: z
     .string()
     .refine((text) => text.startsWith('{') || (KINDS as readonly string[]).includes(text), {
@@ -40,6 +42,8 @@ export function checkTools(tools: Readonly<Record<string, ToolText>>, at: readon
   return Object.entries(tools).flatMap(([name, tool]): Complaint[] => {
     const path = [...at, name]
     const complaints: Complaint[] = []
+    if (tool.name !== undefined && tool.name !== name)
+      complaints.push({ path: [...path, 'name'], words: `differs from the name of its table, "${name}"; remove it` })
     const input = tool.inputJsonSchema === undefined ? {} : parseToolSchema(tool.inputJsonSchema, 'arguments')
     if (typeof input === 'string') complaints.push({ path: [...path, 'inputJsonSchema'], words: input })
     const written = answerText(tool)

@@ -7,6 +7,9 @@ import type { Complaint } from './toml-file.ts'
 
 export const ORIGIN_PACKAGE = '@perstack/base'
 
+/** The tool that runs programs, which may want variables. */
+const SHELL = 'shell/exec'
+
 /** Its tools, and what does the same here; null for what a model does by itself. */
 const TOOLS: Readonly<Record<string, string | null>> = {
   attemptCompletion: 'base/attemptCompletion',
@@ -14,7 +17,7 @@ const TOOLS: Readonly<Record<string, string | null>> = {
   clearTodo: 'base/clearTodo',
   healthCheck: 'base/healthCheck',
   think: null,
-  exec: 'shell/exec',
+  exec: SHELL,
   readTextFile: 'files/read_file',
   readImageFile: 'files/read_image',
   readPdfFile: 'files/read_pdf',
@@ -55,22 +58,22 @@ export function checkOrigin(
         })
   if (args.length > 0)
     complaints.push({ path: [...path, 'args'], words: `has no meaning for ${ORIGIN_PACKAGE}; remove it` })
-  if ((skill.requiredEnv ?? []).length > 0) {
-    const words = `would give secrets to every command; give them to a skill of their own that needs them`
-    complaints.push({ path: [...path, 'requiredEnv'], words })
-  }
-  if ((skill.allowedDomains ?? []).length > 0) {
-    const words = 'has no meaning for base tools, which have no network; give them to a skill that needs them'
-    complaints.push({ path: [...path, 'allowedDomains'], words })
-  }
+  const hasShell = originChoice(skill, []).tools.includes(SHELL)
+  for (const key of ['requiredEnv', 'allowedDomains'] as const)
+    if (!hasShell && (skill[key] ?? []).length > 0)
+      complaints.push({
+        path: [...path, key],
+        words: 'has no effect without exec, which alone would use it; remove it',
+      })
   return complaints
 }
 
 /** The base tools that such a table leaves an expert; `declared` as in a choice of our own. */
-export function originChoice({ pick, omit, rule }: OriginSkill, declared: readonly string[]): BaseChoice {
+export function originChoice(skill: OriginSkill, declared: readonly string[]): BaseChoice {
+  const { pick, omit, rule = null, requiredEnv = [], allowedDomains = [] } = skill
   const picked = pick && new Set(pick.map((name) => TOOLS[name]))
   // Two tools there may be one here: it is gone when either is.
   const omitted = new Set((omit ?? []).map((name) => TOOLS[name]))
   const tools = namesWithout(declared).filter((name) => (picked?.has(name) ?? true) && !omitted.has(name))
-  return { tools, rule: rule ?? null }
+  return { tools, rule, requiredEnv, allowedDomains }
 }

@@ -141,7 +141,10 @@ function show(
 
 /** Keys that have no effect here, each with what has. */
 function leftAside(text: string, path: string): readonly string[] {
-  return Object.keys(parse(text)).flatMap((key) => {
+  const root = parse(text)
+  const { provider } = root
+  const nested = typeof provider === 'object' && 'envPath' in provider ? ['envPath'] : []
+  return [...Object.keys(root), ...nested].flatMap((key) => {
     const words = LEFT_ASIDE[key]
     return words === undefined ? [] : [`${path}: ${key} has no effect: ${words}.`]
   })

@@ -87,10 +87,10 @@ export const faults: readonly Fault[] = [
     tests: ['test/schema/base-choice.test.ts'],
   },
   {
-    name: 'a secret on the base skill of the origin is accepted',
-    file: 'schema/origin-tools.ts',
-    find: '(skill.requiredEnv ?? []).length > 0',
-    replace: '(skill.requiredEnv ?? []).length > 99',
+    name: 'a secret on the base skill of the origin reaches the files as well',
+    file: 'schema/base-skill.ts',
+    find: "name === 'shell' ? { ...skill",
+    replace: "name !== 'x' ? { ...skill",
     tests: ['test/schema/base-choice.test.ts'],
   },
   {

@@ -118,6 +118,15 @@ describe('the base skill of the origin', () => {
     expect(toolsOf(origin('pick = ["deleteFile", "todo"]\nomit = ["deleteDirectory"]'))).toEqual(['base/todo'])
   })
 
+  it('gives what it names of the environment to the shell, and to nothing else', () => {
+    const { files, shell } = implicitSkills(
+      parsed(origin('requiredEnv = ["GH_TOKEN"]\nallowedDomains = ["api.github.com"]')),
+    )
+    expect(shell).toMatchObject({ requiredEnv: ['GH_TOKEN'], allowedDomains: ['api.github.com'] })
+    expect(files).toMatchObject({ requiredEnv: [], allowedDomains: [] })
+    expect(implicitSkills(parsed(''))['shell']).toMatchObject({ requiredEnv: [], allowedDomains: [] })
+  })
+
   it('keeps its rule', () => {
     expect(parsed(origin('rule = "Read first."')).base.rule).toBe('Read first.')
   })
@@ -126,12 +135,8 @@ describe('the base skill of the origin', () => {
     expect(refused(origin('pick = ["readFile"]'))).toEqual([
       expect.stringContaining('is no tool of @perstack/base: "readFile"'),
     ])
-    expect(refused(origin('requiredEnv = ["GITHUB_TOKEN"]'))).toEqual([
-      expect.stringContaining('would give secrets to every command'),
-    ])
-    expect(refused(origin('allowedDomains = ["api.example.com"]'))).toEqual([
-      expect.stringContaining('have no network'),
-    ])
+    for (const key of ['requiredEnv = ["GH_TOKEN"]', 'allowedDomains = ["api.example.com"]'])
+      expect(refused(origin(`omit = ["exec"]\n${key}`))).toEqual([expect.stringContaining('no effect without exec')])
     expect(refused(origin('args = ["--fast"]'))).toEqual([expect.stringContaining('has no meaning for @perstack/base')])
     expect(refused(`base = ["base/*"]\n${origin()}`)).toEqual([expect.stringContaining('remove one of the two')])
     expect(refused(`${origin()}${skill('again', 'packageName = "@perstack/base"')}`)).toEqual([

@@ -147,7 +147,7 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     'a key at the top that is like none',
     `colour = "red"\n${head}`,
     [
-      'senmon.toml:1:1: colour in the top level is not a key that is known here; known are model, provider, maxSteps, reasoningBudget, maxRetries, timeout, envPath, runtime, experts.',
+      'senmon.toml:1:1: colour in the top level is not a key that is known here; known are model, provider, maxSteps, reasoningBudget, maxRetries, timeout, envPath, temperature, perstackApiBaseUrl, runtime, experts.',
     ],
   ],
   [
@@ -549,7 +549,7 @@ describe('an expert file', () => {
           approvals: [],
           output: null,
           modelSettings: null,
-          base: { tools: namesWithout([]), rule: null },
+          base: { tools: namesWithout([]), rule: null, requiredEnv: [], allowedDomains: [] },
         },
       },
     })
@@ -574,6 +574,28 @@ describe('an expert file', () => {
       maxRetries: 3,
       timeoutMs: 5,
     })
+  })
+
+  it('reads every key of the origin: what has no meaning here is left aside, or refused with the reason', () => {
+    const left =
+      'temperature = 0.3\nruntime = "docker"\nperstackApiBaseUrl = "https://example.com"\nenvPath = [".env"]\n'
+    const provider = '[provider]\nproviderName = "anthropic"\nenvPath = [".env"]\n'
+    const human = tool('name = "ok"\ninputJsonSchema = \'{"type":"object"}\'')
+    expect(parsed(`${left}${provider}${human}`).experts['a']?.skills['human']).toMatchObject({
+      tools: { ok: { kind: 'ask' } },
+    })
+    expect(refused(tool('name = "other"'))).toEqual([
+      expect.stringContaining('differs from the name of its table, "ok"'),
+    ])
+    for (const [line, reason] of [
+      ['runtime = "claude-code"', 'experts run in the machines of the server'],
+      ['perstackBaseSkillCommand = ["node", "base.js"]', 'takes the place of a base tool'],
+      ['headers = { a = "b" }', 'set them as secrets'],
+      ['[provider]\nproviderName = "openai"\nsetting = { organization = "x" }', 'providers are set up on the server'],
+    ] as const)
+      expect(refused(`${line}\n${head}`), line).toEqual([expect.stringContaining(reason)])
+    const python = files.replace('packageName = "@senmon/files"', 'command = "uvx"\npackageName = "x"')
+    expect(refused(python)).toEqual([expect.stringContaining('a skill is an npm package')])
   })
 
   it('reads a file as the origin writes it', () => {
@@ -614,7 +636,7 @@ allowedDomains = ["api.exa.ai", "*.exa.ai"]
       instruction: 'Test it.\n',
       delegates: ['helper-expert', '@acme/other@^2'],
     })
-    expect(expert?.base).toEqual({ tools: ['files/read_file'], rule: null })
+    expect(expert?.base).toMatchObject({ tools: ['files/read_file'], rule: null })
     expect(expert?.skills).toEqual({
       web: {
         type: 'mcpStdioSkill',
