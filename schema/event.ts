@@ -294,7 +294,11 @@ export function originOf(jobId: JobId, facts: readonly Fact[]): JobId {
 export function hashEvent(event: Omit<JobEvent, 'hash'>): Sha256 {
   const { jobId, seq, runId, expertKey, stepNumber, at, prevHash } = event
   const { v, type, data } = event.stored ?? event
-  return sha256(canonical({ v, jobId, seq, type, runId, expertKey, stepNumber, at, data, prevHash }))
+  // What canonical makes of an object with these members, which it would sort each time.
+  const head = `"at":${canonical(at)},"data":${canonical(data)},"expertKey":${canonical(expertKey)}`
+  const middle = `"jobId":${canonical(jobId)},"prevHash":${canonical(prevHash)},"runId":${canonical(runId)}`
+  const place = `"seq":${canonical(seq)},"stepNumber":${canonical(stepNumber)}`
+  return sha256(`{${head},${middle},${place},"type":${canonical(type)},"v":${canonical(v)}}`)
 }
 
 /** The seq of the first event that breaks the chain, or undefined when all of it holds. */

@@ -1,5 +1,5 @@
 /** Hashes of values: canonical JSON (RFC 8785 in spirit: sorted keys, no spaces) under SHA-256. */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Json } from './json.ts'
 
 /** Lower-case hex SHA-256. */
@@ -15,18 +15,26 @@ export function canonical(value: unknown): string {
     if (!Number.isFinite(value)) throw new TypeError(`${value} has no JSON form`)
     return JSON.stringify(value)
   }
-  if (Array.isArray(value)) return `[${value.map((item) => canonical(item ?? null)).join(',')}]`
+  if (Array.isArray(value)) {
+    let text = '['
+    for (let i = 0; i < value.length; i++) text += `${i === 0 ? '' : ','}${canonical(value[i] ?? null)}`
+    return `${text}]`
+  }
   if (typeof value === 'object') {
-    const members = Object.entries(value)
-      .filter(([, member]) => member !== undefined)
-      .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    return `{${members.map(([key, member]) => `${JSON.stringify(key)}:${canonical(member)}`).join(',')}}`
+    const members = value as Readonly<Record<string, unknown>>
+    let text = ''
+    // Without a comparison of its own, sort compares by UTF-16 code unit.
+    for (const key of Object.keys(members).sort()) {
+      const member = members[key]
+      if (member !== undefined) text += `${text === '' ? '' : ','}${JSON.stringify(key)}:${canonical(member)}`
+    }
+    return `{${text}}`
   }
   throw new TypeError(`a ${typeof value} has no JSON form`)
 }
 
 export function sha256(bytes: string | Uint8Array): Sha256 {
-  return createHash('sha256').update(bytes).digest('hex') as Sha256
+  return hash('sha256', bytes, 'hex') as Sha256
 }
 
 /** The hash of a value's canonical text. */
