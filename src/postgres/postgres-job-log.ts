@@ -15,6 +15,7 @@ import type { Idempotency, JobFilter, JobLog, LogHead, StoredJob } from '../job/
 import { nextDueAt } from '../job/job-fold.ts'
 import type { Job } from '../job/job.ts'
 import type { Lease } from '../job/lease.ts'
+import { plainAppend } from './plain-append.ts'
 import { brokenConstraint, retrying, type Sql } from './sql.ts'
 import type { WakeUps } from './wake-ups.ts'
 
@@ -141,6 +142,33 @@ function headOf(jobId: JobId, events: readonly JobEvent[]): LogHead & { readonly
   return { revision: last.seq, hash: last.hash, at: last.at }
 }
 
+interface AppendChange {
+  readonly lease?: Lease | null
+  readonly idempotency?: Idempotency | null
+}
+
+/** The statement of an append, and its values. */
+function statementOf(
+  expected: LogHead,
+  job: Job,
+  events: readonly JobEvent[],
+  fence: number | null,
+  { lease, idempotency }: AppendChange,
+): readonly [text: string, values: readonly unknown[]] {
+  const { revision, hash, at } = headOf(job.id, events)
+  const state = JSON.stringify(job)
+  if (lease === undefined && !idempotency) {
+    const { id: jobId, status } = job
+    const row = { jobId, expected, status, state, revision, hash, fence, dueAt: nextDueAt(job) }
+    const plain = plainAppend(row, events.map(storedEvent))
+    if (plain !== undefined) return plain
+  }
+  const leased = [lease !== undefined, lease?.holder ?? null, lease?.fence ?? null, lease?.until ?? null, fence, at]
+  const request = idempotency ? [sha256(idempotency.key), idempotency.requestHash] : [null, null]
+  const facts = [job.id, expected.revision, expected.hash, job.status, state, revision, hash]
+  return [APPEND, [...facts, ...leased, ...request, ...columnsOf(events), nextDueAt(job)]]
+}
+
 /** A text column holds no NUL. */
 function textOf(value: string | null): string | null {
   return value?.replaceAll('\0', '\uFFFD') ?? null
@@ -203,17 +231,14 @@ export class PostgresJobLog implements JobLog {
     job: Job,
     events: readonly JobEvent[],
     fence: number | null,
-    change: { readonly lease?: Lease | null; readonly idempotency?: Idempotency | null } = {},
+    change: AppendChange = {},
   ): Promise<LogHead> {
-    const { revision, hash, at } = headOf(job.id, events)
-    const { lease, idempotency } = change
-    const leased = [lease !== undefined, lease?.holder ?? null, lease?.fence ?? null, lease?.until ?? null, fence, at]
-    const request = idempotency ? [sha256(idempotency.key), idempotency.requestHash] : [null, null]
-    const facts = [job.id, expected.revision, expected.hash, job.status, JSON.stringify(job), revision, hash]
-    const values = [...facts, ...leased, ...request, ...columnsOf(events), nextDueAt(job)]
+    const { revision, hash } = headOf(job.id, events)
+    const { idempotency } = change
+    const [text, values] = statementOf(expected, job, events, fence, change)
     await retrying(this.#clock, async (attempt) => {
       try {
-        if ((await this.#sql.query(APPEND, values)).length > 0) return
+        if ((await this.#sql.query(text, values)).length > 0) return
       } catch (cause) {
         if (idempotency && brokenConstraint(cause) === 'idempotency_keys_pkey') throw reused(idempotency, cause)
         throw cause

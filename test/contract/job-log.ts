@@ -154,6 +154,20 @@ export function jobLogContract(subject: string, open: () => Promise<JobLogSubjec
         })
       })
 
+      it('keeps events as they were given, however many come at once (L1)', async () => {
+        let told = await grant(await put(1), 2000)
+        const runId = runIdOf(told.job.id)
+        told = await append(told, { type: 'record', now: 2001, fence: 1, events: [runStarted(runId)] }, 1)
+        for (const count of [1, 2, 3, 4, 5, 9]) {
+          const before = told.events.length
+          const steps = Array.from({ length: count }, (_, n) => stepFinished(runId, before + n))
+          told = await append(told, { type: 'record', now: 2001 + count, fence: 1, events: steps }, 1)
+          expect(await log.read(told.job.id, before, 100)).toEqual(told.events.slice(before))
+          expect((await log.find(told.job.id))?.head).toEqual(told.head)
+        }
+        expect(firstBroken(told.job.id, told.events)).toBeUndefined()
+      })
+
       it('writes nothing when the head is not the expected one (L2)', async () => {
         const told = await put(1)
         const before = await append(told, { type: 'cancel', now: 3000 })
