@@ -1,6 +1,6 @@
 /** Canonical texts and the hashes over them: what every log, tree and lock is named by. */
 import { createHash } from 'node:crypto'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { hashEvent, type JobEvent } from '../../schema/event.ts'
 import { canonical, sha256 } from '../../schema/hash.ts'
