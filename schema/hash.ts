@@ -23,8 +23,8 @@ export function canonical(value: unknown): string {
   if (typeof value === 'object') {
     const members = value as Readonly<Record<string, unknown>>
     let text = ''
-    // Without a comparison of its own, sort compares by UTF-16 code unit.
-    for (const key of Object.keys(members).sort()) {
+    // Without a comparison of its own, a sort compares by UTF-16 code unit.
+    for (const key of Object.keys(members).toSorted()) {
       const member = members[key]
       if (member !== undefined) text += `${text === '' ? '' : ','}${JSON.stringify(key)}:${canonical(member)}`
     }
