@@ -7,6 +7,7 @@ import { z } from 'zod'
 import { LINE_BYTES_MAX, PROTOCOL_VERSION } from './control.ts'
 import type { HostLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
 import { OUTCOMES, type JobEvent, type Question, type RunFact } from './event.ts'
+import { isHotHostLine, isHotMachineLine, isHotRunnerLine, isHotSupervisorLine } from './hot-line.ts'
 import { parseId, type JobId, type QuestionId, type RunId } from './id.ts'
 import { isJsonObject, type Json, type JsonObject } from './json.ts'
 import type { Sha256 } from './hash.ts'
@@ -15,6 +16,8 @@ import { isLineFault, type LineFault } from './lines.ts'
 
 /** Deeper JSON is refused: whatever walks a value may recurse without fear. */
 export const JSON_DEPTH_MAX = 64
+/** A longer text is looked at for its depth before it is parsed: built first, it could fill the memory. */
+const SHORT_CHARS_MAX = 64 * 1024
 
 /** One line as it travels, newline included. */
 export function printLine(line: HostLine | MachineLine | RunnerLine | SupervisorLine): string {
@@ -23,22 +26,22 @@ export function printLine(line: HostLine | MachineLine | RunnerLine | Supervisor
 
 /** What a machine says to the control plane. */
 export function parseMachineLine(text: string): MachineLine | LineFault {
-  return parseLine(text, machineLine)
+  return parseLine(text, isHotMachineLine, machineLine)
 }
 
 /** What the control plane says to a machine. */
 export function parseHostLine(text: string): HostLine | LineFault {
-  return parseLine(text, hostLine)
+  return parseLine(text, isHotHostLine, hostLine)
 }
 
 /** What the runner says to its supervisor. */
 export function parseRunnerLine(text: string): RunnerLine | LineFault {
-  return parseLine(text, runnerLine)
+  return parseLine(text, isHotRunnerLine, runnerLine)
 }
 
 /** What the supervisor says to its runner. */
 export function parseSupervisorLine(text: string): SupervisorLine | LineFault {
-  return parseLine(text, supervisorLine)
+  return parseLine(text, isHotSupervisorLine, supervisorLine)
 }
 
 /**
@@ -47,20 +50,28 @@ export function parseSupervisorLine(text: string): SupervisorLine | LineFault {
  */
 export function parseJson(text: string): { readonly value: Json } | LineFault {
   if (text.length > LINE_BYTES_MAX) return { fault: 'too_long', message: `A line is above ${LINE_BYTES_MAX} bytes.` }
-  if (isDeep(text)) return { fault: 'too_deep', message: `A line nests deeper than ${JSON_DEPTH_MAX} levels.` }
+  if (text.length > SHORT_CHARS_MAX && isDeep(text))
+    return { fault: 'too_deep', message: `A line nests deeper than ${JSON_DEPTH_MAX} levels.` }
   let value: Json
   try {
     value = JSON.parse(text) as Json // JSON.parse gives JSON
   } catch {
     return { fault: 'not_json', message: 'A line is not JSON.' }
   }
-  if (!isFinite(value)) return { fault: 'invalid', message: 'A line holds a number that JSON cannot give back.' }
+  const fault = faultIn(value, 1)
+  if (fault === 'deep') return { fault: 'too_deep', message: `A line nests deeper than ${JSON_DEPTH_MAX} levels.` }
+  if (fault === 'infinite') return { fault: 'invalid', message: 'A line holds a number that JSON cannot give back.' }
   return { value }
 }
 
-function parseLine<Line>(text: string, shape: z.ZodType<Line>): Line | LineFault {
+function parseLine<Line>(
+  text: string,
+  isHot: (value: Json) => value is Json & Line,
+  shape: z.ZodType<Line>,
+): Line | LineFault {
   const parsed = parseJson(text)
   if (isLineFault(parsed)) return parsed
+  if (isHot(parsed.value)) return parsed.value
   const line = shape.safeParse(parsed.value)
   if (line.success) return line.data
   const issue = line.error.issues[0]
@@ -96,11 +107,17 @@ function closingQuote(text: string, open: number): number {
   }
 }
 
-/** 1e400 parses to Infinity, which no canonical text can hold. */
-function isFinite(value: Json): boolean {
-  if (typeof value === 'number') return Number.isFinite(value)
-  if (typeof value !== 'object' || value === null) return true
-  return Object.values(value).every(isFinite)
+/** `depth` is how many levels a value has at least when it is an array or an object here. */
+function faultIn(value: Json, depth: number): 'deep' | 'infinite' | undefined {
+  // 1e400 parses to Infinity, which no canonical text can hold.
+  if (typeof value === 'number') return Number.isFinite(value) ? undefined : 'infinite'
+  if (typeof value !== 'object' || value === null) return undefined
+  if (depth > JSON_DEPTH_MAX) return 'deep'
+  for (const member of Array.isArray(value) ? value : Object.values(value)) {
+    const fault = faultIn(member, depth + 1)
+    if (fault !== undefined) return fault
+  }
+  return undefined
 }
 
 // ---- leaves

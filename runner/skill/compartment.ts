@@ -25,6 +25,8 @@ export const STARTS_MAX = 3
 const BACKOFF_MS = [0, 200, 1000]
 /** The client library has timers of its own; ours, on the injected clock, always fire first. */
 const NEVER_MS = 2 ** 31 - 1
+/** One for all, since nobody reads it: making an error costs a walk of the stack. */
+const NO_LONGER = new Error('no longer waited for')
 
 export interface Deadlines {
   /** From the start of a compartment to its answer to `initialize`, and for a listing. */
@@ -71,6 +73,8 @@ export class Compartment {
   #closing: PromiseWithResolvers<void> | undefined
   #opened = Promise.withResolvers<void>()
   #fell = Promise.withResolvers<never>()
+  /** What rejects the uses under way. */
+  readonly #users = new Set<(fallen: Fallen) => void>()
   #transport: FrameTransport | undefined
   #live: Promise<Live> | undefined
   #shut: Fallen | undefined
@@ -115,9 +119,11 @@ export class Compartment {
   }
 
   async #guarded<Value>(signal: AbortSignal, use: (live: Live) => Promise<Value>): Promise<Value | SkillFault> {
+    // One of its own for each use: a promise that outlives them all would hold on to what each of them gave.
+    const { promise: fell, reject } = Promise.withResolvers<never>()
     try {
       const live = this.#start(signal)
-      const fell = this.#fell.promise
+      this.#users.add(reject)
       return await Promise.race([live.then(use), fell])
     } catch (error) {
       signal.throwIfAborted()
@@ -125,6 +131,8 @@ export class Compartment {
       const { isNews } = fallen
       fallen.isNews = false
       return { code: fallen.code, message: fallen.message, isNews }
+    } finally {
+      this.#users.delete(reject)
     }
   }
 
@@ -226,25 +234,23 @@ export class Compartment {
     const stop = new AbortController()
     const { promise: timedOut, reject } = Promise.withResolvers<never>()
     timedOut.catch(() => {})
-    let watch = new AbortController()
-    const rewind = (): void => {
-      watch.abort()
-      watch = new AbortController()
-      const { clock } = this.#ports
-      clock.sleep(ms, AbortSignal.any([watch.signal, signal])).then(
-        () => reject(hung()),
-        () => {},
-      )
+    const { clock } = this.#ports
+    const watch = new AbortController()
+    let heardAt = clock.now()
+    // Each word of progress only says when it was: a timer, and a signal to end it, would be made for each otherwise.
+    const watchOver = async (): Promise<never> => {
+      for (let left = ms; left > 0; left = heardAt + ms - clock.now()) await clock.sleep(left, watch.signal)
+      throw hung()
     }
     const aborted = (): void => reject(signal.reason instanceof Error ? signal.reason : new Error('aborted'))
     signal.addEventListener('abort', aborted, { once: true })
     try {
       signal.throwIfAborted()
-      rewind()
-      return await Promise.race([act(stop.signal, rewind), timedOut])
+      watchOver().catch(reject)
+      return await Promise.race([act(stop.signal, () => void (heardAt = clock.now())), timedOut])
     } finally {
-      watch.abort()
-      stop.abort(new Error('no longer waited for'))
+      watch.abort(NO_LONGER)
+      stop.abort(NO_LONGER)
       signal.removeEventListener('abort', aborted)
     }
   }
@@ -268,6 +274,7 @@ export class Compartment {
     const transport = this.#transport
     this.#transport = undefined
     this.#fell.reject(fallen)
+    for (const reject of this.#users) reject(fallen)
     void transport?.close()
   }
 }

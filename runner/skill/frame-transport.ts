@@ -1,6 +1,6 @@
 /** MCP messages as `frame` lines: the transport of one compartment's client. */
 import { parseJSONRPCMessage, type JSONRPCMessage, type Transport } from '@modelcontextprotocol/client'
-import type { Json } from '../../schema/json.ts'
+import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 
 export class FrameTransport implements Transport {
   onmessage?: Transport['onmessage']
@@ -17,8 +17,8 @@ export class FrameTransport implements Transport {
 
   async send(message: JSONRPCMessage): Promise<void> {
     if (this.#isClosed) throw new Error('the compartment is closed')
-    // A JSON-RPC message is JSON once its undefined members are gone.
-    this.#send(JSON.parse(JSON.stringify(message)) as Json)
+    // It is JSON but for undefined members, which go when it is printed.
+    this.#send(message as Json)
   }
 
   async close(): Promise<void> {
@@ -32,11 +32,19 @@ export class FrameTransport implements Transport {
     if (this.#isClosed) return true
     let message: JSONRPCMessage
     try {
-      message = parseJSONRPCMessage(frame)
+      message = isPlainAnswer(frame) ? frame : parseJSONRPCMessage(frame)
     } catch {
       return false
     }
     this.onmessage?.(message)
     return true
   }
+}
+
+/** The answer that most frames are, for which the client's own parser tries every kind of message in turn. */
+function isPlainAnswer(frame: Json): frame is JsonObject & JSONRPCMessage {
+  if (!isJsonObject(frame) || frame['jsonrpc'] !== '2.0') return false
+  const { id, result } = frame
+  const isId = typeof id === 'string' || Number.isSafeInteger(id)
+  return isId && isJsonObject(result) && !('_meta' in result) && Object.keys(frame).length === 3
 }
