@@ -5,9 +5,9 @@
 import { refuse, type Refusal } from '../schema/error.ts'
 import type { ApplicationId } from '../schema/id.ts'
 import { isJsonObject, type Json } from '../schema/json.ts'
-import type { LockedStdioSkill } from '../schema/lock.ts'
 import type { ToolDefinition } from '../schema/message.ts'
 import type { PackageRecord, PackageStore } from '../schema/package-store.ts'
+import type { ServedSkill } from '../schema/tool-pin.ts'
 import type { PackageManifest } from './package-manifest.ts'
 import type { Content, SkillLister } from './ports.ts'
 import { openTarball } from './tarball.ts'
@@ -53,7 +53,8 @@ export function ownLister(ground: OwnGround, lister: SkillLister): SkillLister {
   return { list: async (skill) => (await broughtBy(ground, skill)) ?? (await lister.list(skill)) }
 }
 
-async function broughtBy(ground: OwnGround, skill: LockedStdioSkill): Promise<readonly ToolDefinition[] | undefined> {
+async function broughtBy(ground: OwnGround, skill: ServedSkill): Promise<readonly ToolDefinition[] | undefined> {
+  if (skill.type !== 'mcpStdioSkill') return undefined
   const [only, ...others] = skill.packages
   if (only === undefined || others.length > 0) return undefined
   const record = await ground.packages.find(only.name)

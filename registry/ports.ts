@@ -1,8 +1,8 @@
 /** What the registry needs of the platform it is embedded in; each port is as narrow as its use. */
 import type { Sha256 } from '../schema/hash.ts'
 import type { ApplicationId } from '../schema/id.ts'
-import type { LockedStdioSkill } from '../schema/lock.ts'
 import type { ToolDefinition } from '../schema/message.ts'
+import type { ServedSkill } from '../schema/tool-pin.ts'
 
 /** Bytes by their hash. */
 export interface Content {
@@ -29,5 +29,5 @@ export interface RegistryLog {
 /** Starts a skill for the sake of its list of tools. */
 export interface SkillLister {
   /** All its tools, `pick` and `omit` aside; or why they are not known, as half a sentence. */
-  list(skill: LockedStdioSkill): Promise<readonly ToolDefinition[] | { readonly unlisted: string }>
+  list(skill: ServedSkill): Promise<readonly ToolDefinition[] | { readonly unlisted: string }>
 }

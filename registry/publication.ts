@@ -257,15 +257,28 @@ async function resolveSkills(
     const locked = await resolveSkill(ground, subject, skill)
     if ('refused' in locked) return locked
     places.push(skillPlace(expert, name))
-    resolved.push({ subject, skill: locked, pin: skill.type === 'mcpStdioSkill' && skill.pin })
+    resolved.push({ subject, skill: locked, pin: skill.type !== 'interactiveSkill' && skill.pin })
   }
   const pinned = await ground.pins.pin(resolved)
   return 'refused' in pinned ? pinned : new Map(pinned.map((skill, at) => [places[at] ?? '', skill]))
 }
 
 async function resolveSkill(ground: PublishGround, subject: string, skill: Skill): Promise<LockedSkill | Refusal> {
-  if ('endpoint' in skill)
-    return refuse('skill_unsupported', `${subject} is an ${skill.type}, which is not supported yet.`)
+  if ('endpoint' in skill) {
+    const { type, endpoint, headers, pick, omit, rule, requiredEnv, lazyInit, required, effects } = skill
+    return {
+      type,
+      endpoint,
+      headers,
+      pick,
+      omit,
+      rule,
+      requiredEnv,
+      lazyInit,
+      ...(required ? { required } : {}),
+      ...(Object.keys(effects).length === 0 ? {} : { effects }),
+    }
+  }
   if (skill.type === 'interactiveSkill' && skill.packageName === null)
     return { type: skill.type, rule: skill.rule, tools: skill.tools }
   if (skill.packageName === null) return refuse('skill_not_found', `${subject} names no package.`)

@@ -8,8 +8,8 @@
 import type { Clock } from '../schema/clock.ts'
 import { refuse, type Refusal } from '../schema/error.ts'
 import { hashOf, type Sha256 } from '../schema/hash.ts'
-import type { LockedSkill, LockedStdioSkill } from '../schema/lock.ts'
-import { onOffer } from '../schema/tool-pin.ts'
+import type { LockedSkill } from '../schema/lock.ts'
+import { onOffer, type ServedSkill } from '../schema/tool-pin.ts'
 import type { SkillLister } from './ports.ts'
 
 /** How long a publication waits for its skills, all of them together. */
@@ -36,11 +36,13 @@ export function openToolPins(lister: SkillLister, clock: Clock): ToolPins {
   const kept = new Map<Sha256, Promise<Listing>>()
 
   /** What is listed is kept, what failed is tried again by the next publication. */
-  const list = (skill: LockedStdioSkill): Promise<Listing> => {
+  const list = (skill: ServedSkill): Promise<Listing> => {
+    // What a server on the network offers may be another thing the next time.
+    if (skill.type !== 'mcpStdioSkill') return lister.list(skill).catch(notAsked)
     const key = hashOf([skill.installHash, skill.entry, skill.args])
     const known = kept.get(key)
     if (known !== undefined) return known
-    const listing = lister.list(skill).catch((): Listing => ({ unlisted: 'the platform failed to ask it' }))
+    const listing = lister.list(skill).catch(notAsked)
     const oldest = kept.keys().next().value
     if (kept.size >= KEPT_MAX && oldest !== undefined) kept.delete(oldest)
     kept.set(key, listing)
@@ -72,7 +74,9 @@ export function openToolPins(lister: SkillLister, clock: Clock): ToolPins {
   }
 }
 
-function pinTo(subject: string, skill: LockedStdioSkill, listing: Listing): LockedStdioSkill | Refusal {
+const notAsked = (): Listing => ({ unlisted: 'the platform failed to ask it' })
+
+function pinTo(subject: string, skill: ServedSkill, listing: Listing): ServedSkill | Refusal {
   if ('unlisted' in listing) {
     const without = skill.requiredEnv.length === 0 ? '' : `; it was asked without ${skill.requiredEnv.join(', ')}`
     return { ...skill, unpinned: `${listing.unlisted}${without}` }
@@ -88,7 +92,7 @@ function pinTo(subject: string, skill: LockedStdioSkill, listing: Listing): Lock
 
 const NAMED_MAX = 30
 
-function missingTool(subject: string, skill: LockedStdioSkill, missing: string, there: readonly string[]): string {
+function missingTool(subject: string, skill: ServedSkill, missing: string, there: readonly string[]): string {
   const key = skill.pick?.includes(missing) === true ? 'picks' : 'omits'
   const more = there.length > NAMED_MAX ? ` and ${there.length - NAMED_MAX} more` : ''
   const named = there.slice(0, NAMED_MAX).join(', ')

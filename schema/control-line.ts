@@ -20,7 +20,7 @@ export const JSON_DEPTH_MAX = 64
 const SHORT_CHARS_MAX = 64 * 1024
 
 /** One line as it travels, newline included. */
-export function printLine(line: HostLine | MachineLine | RunnerLine | SupervisorLine): string {
+export function printLine(line: HostLine | MachineLine | RunnerLine): string {
   return `${JSON.stringify(line)}\n`
 }
 
@@ -320,18 +320,11 @@ const machineLine: z.ZodType<MachineLine> = z.discriminatedUnion('type', [
   request,
   done,
   log,
-])
-const hostLine: z.ZodType<HostLine> = z.discriminatedUnion('type', [start, recorded, go, reply, cancel])
-const runnerLine: z.ZodType<RunnerLine> = z.discriminatedUnion('type', [
-  event,
-  generate,
-  done,
   open,
   close,
   runnerFrame,
-  log,
 ])
-const supervisorLine: z.ZodType<SupervisorLine> = z.discriminatedUnion('type', [
+const hostLine: z.ZodType<HostLine> = z.discriminatedUnion('type', [
   start,
   recorded,
   go,
@@ -341,3 +334,13 @@ const supervisorLine: z.ZodType<SupervisorLine> = z.discriminatedUnion('type', [
   closed,
   frame,
 ])
+const runnerLine: z.ZodType<RunnerLine> = z.discriminatedUnion('type', [
+  event,
+  generate,
+  done,
+  open,
+  close,
+  runnerFrame,
+  log,
+])
+const supervisorLine: z.ZodType<SupervisorLine> = hostLine

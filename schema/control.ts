@@ -57,7 +57,16 @@ export interface CancelLine {
   readonly reason: string
 }
 
-export type HostLine = StartLine | RecordedLine | GoLine | ReplyLine | CancelLine
+export type HostLine =
+  | StartLine
+  | RecordedLine
+  | GoLine
+  | ReplyLine
+  | CancelLine
+  // of skills on the network
+  | OpenedLine
+  | ClosedLine
+  | FrameLine
 
 // ---- machine → control plane
 
@@ -150,14 +159,26 @@ export interface LogLine {
   readonly text: string
 }
 
-export type MachineLine = ReadyLine | EventLine | BlobLine | WorkspaceLine | RequestLine | DoneLine | LogLine
+export type MachineLine =
+  | ReadyLine
+  | EventLine
+  | BlobLine
+  | WorkspaceLine
+  | RequestLine
+  | DoneLine
+  | LogLine
+  // of skills on the network
+  | OpenLine
+  | CloseLine
+  | FrameLine
 
 /** So many dropped lines end a machine. */
 export const BREACHES_MAX = 10
 /** One MCP frame; above it the compartment is closed. It leaves room for the line that carries the frame. */
 export const FRAME_BYTES_MAX = 4 * 1024 * 1024
 
-// ---- runner ↔ supervisor, inside a machine (besides the lines above, which the supervisor relays)
+// ---- runner ↔ supervisor ↔ control plane, of skills: in the machine those with a compartment, beyond it those on the
+// network (the supervisor relays all lines above besides)
 
 /** One skill's compartment within a machine. */
 export interface CompartmentName {
@@ -201,4 +222,4 @@ export type RunnerLine =
   | CloseLine
   | FrameLine
   | LogLine
-export type SupervisorLine = HostLine | OpenedLine | ClosedLine | FrameLine
+export type SupervisorLine = HostLine

@@ -5,6 +5,7 @@
 import { matchesGlob } from './approval.ts'
 import { hashOf, type Sha256 } from './hash.ts'
 import type { JobId, RunId } from './id.ts'
+import { isJsonObject, type Json } from './json.ts'
 
 /** From the loosest to the strictest. */
 export const CALL_EFFECTS = ['pure', 'idempotent', 'once'] as const
@@ -30,4 +31,11 @@ export function effectOf(table: EffectTable | undefined, tool: string): CallEffe
 /** Names a call for ever: the same when it is made again after a crash, another in a fork. */
 export function callKeyOf(jobId: JobId, runId: RunId, callId: string): Sha256 {
   return hashOf([jobId, runId, callId])
+}
+
+/** The key of a call in the params of its frame; undefined when there is none. */
+export function callKeyIn(params: Json | undefined): Sha256 | undefined {
+  const meta = isJsonObject(params) ? params['_meta'] : undefined
+  const key = isJsonObject(meta) ? meta[CALL_KEY] : undefined
+  return typeof key === 'string' && /^[0-9a-f]{64}$/.test(key) ? (key as Sha256) : undefined
 }

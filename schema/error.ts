@@ -132,6 +132,10 @@ export const CATALOGUE = {
   skill_hung: { kind: 'deadline_exceeded', hint: 'The skill was ended; the call may be tried again.' },
   skill_garbage: { kind: 'internal', hint: 'The skill wrote something other than MCP on its stdout.' },
   skill_tools_changed: { kind: 'failed_precondition', hint: "Publish the skill's new tools as a new version." },
+  skill_address_refused: {
+    kind: 'permission_denied',
+    hint: 'Use a public https endpoint, or have the operator allow the network: SENMON_SKILL_NETWORKS.',
+  },
   secret_missing: { kind: 'failed_precondition', hint: 'Set it: setSecret(input: { name, value }).' },
   limit_exceeded: { kind: 'resource_exhausted', hint: 'Use less; the message names the limit.' },
   item_not_found: { kind: 'not_found', hint: 'List what is there: GET …/workspace_instance/items, GET …/checkpoints.' },

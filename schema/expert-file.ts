@@ -11,6 +11,7 @@ import { CALL_EFFECTS } from './effect.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
 import { checkOrigin, ORIGIN_PACKAGE, originChoice } from './origin-tools.ts'
+import { endpointFault, headerFaults } from './remote-skill.ts'
 import { isFaults, readToml, valueAt, type Complaint, type Fault } from './toml-file.ts'
 import { modelSettingsShape, printModelSettings } from './model-settings.ts'
 import { OUTPUT_RETRIES } from './output.ts'
@@ -90,8 +91,19 @@ const stdioSkill = z.strictObject({
 const endpoint = z
   .string()
   .max(2048)
-  .regex(/^https:\/\/[^\s@]+$/, 'must be an https URL without user or password')
-const remoteParts = { ...skillParts, ...toolParts, endpoint }
+  .refine((text) => endpointFault(text) === undefined, { error: ({ input }) => endpointFault(String(input)) })
+  .meta({ pattern: '^https?://[!-~]+$' })
+const remoteParts = {
+  ...skillParts,
+  ...toolParts,
+  endpoint,
+  headers: z.record(z.string().max(128), z.string().max(4096)).optional(),
+  requiredEnv: z.array(envName).max(32).optional(),
+  lazyInit: z.boolean().optional(),
+  pin: z.boolean().optional(),
+  required: z.boolean().optional(),
+  effects: effects.optional(),
+}
 const skillSchema = z.discriminatedUnion('type', [
   stdioSkill,
   z.strictObject({ type: z.literal('mcpHttpSkill'), ...remoteParts }),
@@ -313,12 +325,7 @@ function checkSkills(expert: ExpertText, at: readonly string[]): readonly Compla
       if (skill.packageName === undefined && Object.keys(skill.tools ?? {}).length === 0)
         complaints.push({ path, words: 'brings no tool; give it tools or a packageName' })
       complaints.push(...checkTools(skill.tools ?? {}, [...path, 'tools']))
-    } else {
-      complaints.push({
-        path: [...path, 'type'],
-        words: `is not supported yet: a machine has no network for ${skill.type}; use an mcpStdioSkill or an interactiveSkill`,
-      })
-    }
+    } else complaints.push(...checkRemoteSkill(skill, path))
   }
   return complaints
 }
@@ -356,21 +363,38 @@ function mayCover(glob: string, owner: string): boolean {
 }
 
 type StdioText = Extract<SkillText, { type: 'mcpStdioSkill' }>
+type RemoteText = Extract<SkillText, { endpoint: string }>
 
 function checkStdioSkill(skill: StdioText, path: readonly string[]): readonly Complaint[] {
   const complaints: Complaint[] = []
   const command = commandOf(skill)
   if (typeof command === 'string') complaints.push({ path: [...path, 'packageName'], words: command })
+  return [...complaints, ...checkPick(skill, path)]
+}
+
+function checkRemoteSkill(skill: RemoteText, path: readonly string[]): readonly Complaint[] {
+  const faults = headerFaults(skill.headers ?? {}, skill.requiredEnv ?? [])
+  const complaints = faults.map(({ header, words }): Complaint => {
+    return { path: header === null ? [...path, 'requiredEnv'] : [...path, 'headers', header], words }
+  })
+  return [...complaints, ...checkPick(skill, path)]
+}
+
+function checkPick(skill: StdioText | RemoteText, path: readonly string[]): readonly Complaint[] {
   const both = (skill.pick ?? []).filter((tool) => skill.omit?.includes(tool))
-  for (const tool of both)
-    complaints.push({ path: [...path, 'omit'], words: `omits ${brief(tool)}, which pick asks for; decide` })
-  for (const tool of Object.keys(skill.effects ?? {}).filter((name) => !isOffered(skill, name)))
-    complaints.push({ path: [...path, 'effects', tool], words: 'names no tool that is on offer; correct or remove it' })
-  return complaints
+  const words = (tool: string) => `omits ${brief(tool)}, which pick asks for; decide`
+  const vain = Object.keys(skill.effects ?? {}).filter((name) => !isOffered(skill, name))
+  return [
+    ...both.map((tool) => ({ path: [...path, 'omit'], words: words(tool) })),
+    ...vain.map((tool) => ({
+      path: [...path, 'effects', tool],
+      words: 'names no tool that is on offer; correct or remove it',
+    })),
+  ]
 }
 
 /** Whether a name or a glob may mean a tool that `pick` and `omit` leave. */
-function isOffered({ pick, omit = [] }: StdioText, tool: string): boolean {
+function isOffered({ pick, omit = [] }: StdioText | RemoteText, tool: string): boolean {
   if (pick !== undefined) return pick.some((picked) => matchesGlob(tool, picked))
   return !omit.includes(tool)
 }
@@ -458,7 +482,11 @@ function printSkill(skill: SkillText): Skill {
     return { type: skill.type, packageName: match?.[1] ?? null, spec: match?.[2] ?? 'latest', rule, tools }
   }
   const tools = { pick: skill.pick ?? null, omit: skill.omit ?? [] }
-  if (skill.type !== 'mcpStdioSkill') return { type: skill.type, endpoint: skill.endpoint, ...tools, rule }
+  if (skill.type !== 'mcpStdioSkill') {
+    const { type, endpoint, headers = {}, requiredEnv = [], lazyInit = true, pin = true, required = false } = skill
+    const { effects = {} } = skill
+    return { type, endpoint, headers, ...tools, rule, requiredEnv, lazyInit, pin, required, effects }
+  }
   const command = commandOf(skill)
   if (typeof command === 'string') throw new TypeError(`a checked skill has no package: ${command}`)
   const { requiredEnv = [], allowedDomains = [], lazyInit = true, pin = true, required = false, effects = {} } = skill

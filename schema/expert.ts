@@ -41,13 +41,20 @@ export interface StdioSkill {
   readonly effects: EffectTable
 }
 
-/** A skill on the network: part of the grammar; refused at publish until a gateway can reach it. */
+/** A skill on the network, which the control plane reaches for the machine. */
 export interface RemoteSkill {
   readonly type: 'mcpHttpSkill' | 'mcpSseSkill'
   readonly endpoint: string
+  /** Values may hold `${NAME}` for each name of `requiredEnv`. */
+  readonly headers: Readonly<Record<string, string>>
   readonly pick: readonly string[] | null
   readonly omit: readonly string[]
   readonly rule: string | null
+  readonly requiredEnv: readonly string[]
+  readonly lazyInit: boolean
+  readonly pin: boolean
+  readonly required: boolean
+  readonly effects: EffectTable
 }
 
 export interface InteractiveSkill {

@@ -62,7 +62,26 @@ export interface LockedInteractiveSkill {
   readonly tools: Readonly<Record<string, InteractiveTool>>
 }
 
-export type LockedSkill = LockedStdioSkill | LockedInteractiveSkill
+/** A skill on the network. Its machine never reaches it: the control plane does, and keeps its secrets. */
+export interface LockedRemoteSkill {
+  /** Streamable HTTP, or the older protocol where the server knows no other; or the older one at once. */
+  readonly type: 'mcpHttpSkill' | 'mcpSseSkill'
+  readonly endpoint: string
+  /** Values may hold `${NAME}` for each name of `requiredEnv`. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly pick: readonly string[] | null
+  readonly omit: readonly string[]
+  readonly rule: string | null
+  readonly requiredEnv: readonly string[]
+  readonly lazyInit: boolean
+  /** As of a stdio skill, and what follows. */
+  readonly effects?: EffectTable
+  readonly tools?: readonly ToolDefinition[]
+  readonly unpinned?: string
+  readonly required?: true
+}
+
+export type LockedSkill = LockedStdioSkill | LockedRemoteSkill | LockedInteractiveSkill
 
 export interface LockedExpert {
   readonly key: ExpertKey

@@ -1,4 +1,5 @@
 /** An environment record → Config, every fault listed at once. The only list of what can be set. */
+import { parseNetwork, type Network } from '../schema/network.ts'
 import { Secret } from '../schema/secret.ts'
 
 export const MACHINE_HOSTS = ['local', 'docker', 'fly', 'unsafe-process'] as const
@@ -20,6 +21,8 @@ export interface Config {
   readonly providerKeys: Readonly<Record<string, Secret>>
   /** Base URLs of providers, which only an operator may set. */
   readonly baseUrls: Readonly<Record<string, string>>
+  /** Networks of the operator's own where skills may be reached, besides the internet. */
+  readonly skillNetworks: readonly Network[]
   /** 32 bytes as 64 hex digits; null reads or makes <data directory>/master-key. */
   readonly masterKey: Secret | null
 }
@@ -80,6 +83,11 @@ export function parseConfig(
   if (read('NODE_TLS_REJECT_UNAUTHORIZED') === '0')
     faults.push('NODE_TLS_REJECT_UNAUTHORIZED=0 would send keys to anyone; unset it.')
 
+  const skillNetworks = (read('SENMON_SKILL_NETWORKS') ?? '').split(/[\s,]+/).filter((text) => text !== '')
+  for (const text of skillNetworks)
+    if (parseNetwork(text) === undefined)
+      faults.push(`SENMON_SKILL_NETWORKS holds "${text}"; it must be networks such as 10.1.0.0/16 or fd00::/8.`)
+
   const databaseUrl = url('DATABASE_URL', ['postgres:', 'postgresql:'])
   const config: Config = {
     hostname: read('SENMON_HOST') ?? '127.0.0.1',
@@ -96,6 +104,7 @@ export function parseConfig(
         return value === undefined ? [] : [[provider, value]]
       }),
     ),
+    skillNetworks: skillNetworks.flatMap((text) => parseNetwork(text) ?? []),
     masterKey: masterKey === undefined ? null : new Secret(masterKey.toLowerCase()),
   }
   return faults.length > 0 ? faults : config

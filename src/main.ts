@@ -14,6 +14,7 @@ import { openRegistry } from '../registry/registry.ts'
 import type { Chance, Clock } from '../schema/clock.ts'
 import { PlatformError, refuse } from '../schema/error.ts'
 import type { LockedStdioSkill } from '../schema/lock.ts'
+import { Networks } from '../schema/network.ts'
 import type { Secret } from '../schema/secret.ts'
 import { openApplications, type Applications } from './application/applications.ts'
 import { parseConfig, type Config } from './config.ts'
@@ -185,6 +186,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
     chance,
     log,
   })
+  const networks = new Networks(config.skillNetworks)
   let hostMissing: string | null = 'this process has not yet looked for a sandbox; try again in a moment'
   let listSkill: ToolListings['list'] = async () => ({ unlisted: hostMissing ?? 'this server runs no machines' })
   const jobLog = new PostgresJobLog(database, clock)
@@ -254,7 +256,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
     if (probe.ok) {
       hostMissing = null
       machines = host.name
-      const listings = openToolListings({ host, clock, chance, log, limits: listingLimits })
+      const listings = openToolListings({ host, networks, clock, chance, log, limits: listingLimits })
       listSkill = (skill) => listings.list(skill)
       opened.keep(
         openAttempts({
@@ -262,6 +264,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
           host,
           gateway,
           secrets,
+          networks,
           content,
           clock,
           log,

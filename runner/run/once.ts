@@ -11,13 +11,13 @@ import type { Json } from '../../schema/json.ts'
 import type { LockedExpert } from '../../schema/lock.ts'
 import type { ToolResultPart } from '../../schema/message.ts'
 import { outcomeQuestionOf, outcomeResult } from '../../schema/outcome.ts'
+import { servedSkillOf } from '../../schema/tool-pin.ts'
 import type { Call, JobRuns, Once, Path, Run } from './run-state.ts'
 
 /** Before the call is started; null for one that may be made again. */
 export function onceOf(expert: LockedExpert | undefined, path: Path): Once | null {
-  const skill = path.to === 'skill' ? expert?.skills[path.skill] : undefined
-  if (path.to !== 'skill' || skill?.type !== 'mcpStdioSkill' || effectOf(skill.effects, path.tool) !== 'once')
-    return null
+  if (path.to !== 'skill' || expert === undefined) return null
+  if (effectOf(servedSkillOf(expert, path.skill)?.effects, path.tool) !== 'once') return null
   return { isStarted: false, retries: 0, asking: null }
 }
 

@@ -48,8 +48,7 @@ export function openSkills(ports: SkillsPorts): OpenSkills {
   return {
     list: (expertKey, skill, signal) => of(expertKey, skill).list(signal),
     call(expertKey, skill, tool, call, signal) {
-      const locked = ports.lock.experts[expertKey]?.skills[skill]
-      const effect = locked?.type === 'mcpStdioSkill' ? effectOf(locked.effects, tool) : null
+      const effect = effectOf(servedSkill(ports.lock, expertKey, skill)?.effects, tool)
       // What changes nothing has nothing to recognise.
       const callKey = effect === 'pure' ? null : callKeyOf(ports.jobId, call.runId, call.callId)
       return of(expertKey, skill).call(tool, call, callKey, signal)

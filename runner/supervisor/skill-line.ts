@@ -1,8 +1,8 @@
 /** What a supervisor looks at in the MCP frames that it relays; it reads no further. */
 import { approvalFor, type ApprovalRule } from '../../schema/approval.ts'
-import { CALL_KEY, effectOf, type EffectTable } from '../../schema/effect.ts'
+import { callKeyIn, effectOf, type EffectTable } from '../../schema/effect.ts'
 import type { CompartmentName, PermitParams } from '../../schema/control.ts'
-import { hashOf, type Sha256 } from '../../schema/hash.ts'
+import { hashOf } from '../../schema/hash.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 
 /** The id of a `tools/call` request, as text that tells 1 from "1"; undefined for any other frame. */
@@ -41,12 +41,6 @@ export function leaveFor(
   return { expertKey, toolName, argsHash: hashOf(args), ...(callKey === undefined ? {} : { callKey }) }
 }
 
-function callKeyIn(params: Json | undefined): Sha256 | undefined {
-  const meta = isJsonObject(params) ? params['_meta'] : undefined
-  const key = isJsonObject(meta) ? meta[CALL_KEY] : undefined
-  return typeof key === 'string' && /^[0-9a-f]{64}$/.test(key) ? (key as Sha256) : undefined
-}
-
 /** The id of the request that the frame answers; undefined when it answers none. */
 export function answeredBy(frame: Json): string | undefined {
   if (!isJsonObject(frame) || frame['method'] !== undefined) return undefined
@@ -61,29 +55,4 @@ function idOf(id: Json | undefined): string | undefined {
 export function refusalFrame(frame: Json, message: string): Json {
   const id = isJsonObject(frame) ? (frame['id'] ?? null) : null
   return { jsonrpc: '2.0', id, error: { code: -32_000, message } }
-}
-
-/** Lets `perSecond` through on average and `burst` at once. */
-export class Rate {
-  readonly #perSecond: number
-  readonly #burst: number
-  #tokens: number
-  #at: number
-
-  constructor(perSecond: number, burst: number, nowMs: number) {
-    this.#perSecond = perSecond
-    this.#burst = burst
-    this.#tokens = burst
-    this.#at = nowMs
-  }
-
-  /** False when this one is too many. */
-  take(nowMs: number): boolean {
-    const refill = (Math.max(0, nowMs - this.#at) * this.#perSecond) / 1000
-    this.#tokens = Math.min(this.#burst, this.#tokens + refill)
-    this.#at = nowMs
-    if (this.#tokens < 1) return false
-    this.#tokens -= 1
-    return true
-  }
 }

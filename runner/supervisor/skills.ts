@@ -7,14 +7,18 @@
  * K4 A skill that is slow to read delays nobody else: what it is owed is bounded, and above that it is ended.
  * K5 A tool call that a rule of approval covers, that may be made once, or that hides what it is, passes only by leave
  *    of the control plane (P7.10, P7.11).
+ * K6 What concerns a skill on the network goes to the control plane as it is, nothing of it starts here, and what comes back
+ *    keeps its order (P7.12).
  */
 import type { Clock } from '../../schema/clock.ts'
 import {
   FRAME_BYTES_MAX,
   type ClosedLine,
+  type CloseLine,
   type CompartmentName,
   type FrameLine,
   type OpenedLine,
+  type OpenLine,
   type PermitParams,
   type SecretsParams,
 } from '../../schema/control.ts'
@@ -24,10 +28,12 @@ import { isJsonObject, type Json } from '../../schema/json.ts'
 import { isLineFault, linesOf, type LineFault } from '../../schema/lines.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { SkillLaunch } from '../../schema/machine-plan.ts'
+import { Rate } from '../../schema/rate.ts'
+import { servedSkill } from '../../schema/tool-pin.ts'
 import { longAnswer, markKept } from '../skill/long-answer.ts'
 import { startCompartment, type Compartment } from './compartment.ts'
 import type { KeptResult } from '../workspace/kept-result.ts'
-import { answeredBy, leaveFor, type Guard, Rate, refusalFrame, toolCallOf } from './skill-line.ts'
+import { answeredBy, leaveFor, refusalFrame, toolCallOf, type Guard } from './skill-line.ts'
 
 const UNREAD_BYTES_MAX = 4 * FRAME_BYTES_MAX
 const FRAMES_PER_SECOND = 1000
@@ -46,6 +52,8 @@ export interface SkillsOptions {
   look(): Promise<void>
   /** Keeps a long answer as a file of the workspace. */
   keep(text: string): KeptResult | undefined
+  /** To the control plane; resolves when it can take more. */
+  pass(line: OpenLine | CloseLine | FrameLine): Promise<void>
   report(source: string, text: string): void
 }
 
@@ -64,6 +72,7 @@ export class Skills {
   readonly #options: SkillsOptions
   readonly #open = new Map<string, OpenSkill>()
   #lock: Lock | undefined
+  #afar = Promise.resolve()
   #asking = 0
   #ended = false
 
@@ -78,6 +87,7 @@ export class Skills {
 
   /** Starts the compartment unless it runs. Resolves when it is gone again. Never rejects. */
   async open(name: CompartmentName): Promise<void> {
+    if (this.#isRemote(name)) return await this.#options.pass({ type: 'open', ...name })
     const running = this.#open.get(keyOf(name))
     if (running !== undefined) {
       if (running.compartment !== undefined) await this.#options.tell({ type: 'opened', ...name })
@@ -104,6 +114,7 @@ export class Skills {
 
   /** Ends the compartment; `closed` follows. */
   close(name: CompartmentName): void {
+    if (this.#isRemote(name)) return void this.#options.pass({ type: 'close', ...name })
     const skill = this.#open.get(keyOf(name))
     if (skill === undefined) return
     end(skill, 'canceled_by_user', `${titleOf(name)} was closed.`)
@@ -112,6 +123,7 @@ export class Skills {
   /** Hands a frame to the skill; without one, says `closed`. */
   async frame({ expertKey, skill: skillName, frame }: FrameLine): Promise<void> {
     const name = { expertKey, skill: skillName }
+    if (this.#isRemote(name)) return await this.#options.pass({ type: 'frame', ...name, frame })
     const leave = leaveFor(this.#guardOf(name), name, frame)
     const refused = leave === undefined ? undefined : await this.#refuse(leave)
     if (refused !== undefined) {
@@ -150,11 +162,7 @@ export class Skills {
   #guardOf({ expertKey, skill }: CompartmentName): Guard {
     const experts: Readonly<Record<string, Lock['experts'][keyof Lock['experts']]>> = this.#lock?.experts ?? {}
     const expert = Object.hasOwn(experts, expertKey) ? experts[expertKey] : undefined
-    const locked = expert !== undefined && Object.hasOwn(expert.skills, skill) ? expert.skills[skill] : undefined
-    return {
-      rules: expert?.approvals ?? [],
-      effects: locked?.type === 'mcpStdioSkill' ? locked.effects : undefined,
-    }
+    return { rules: expert?.approvals ?? [], effects: servedSkill(this.#lock, expertKey, skill)?.effects }
   }
 
   /** The compartments that are open now. */
@@ -168,6 +176,11 @@ export class Skills {
     const running = [...this.#open.values()]
     for (const skill of running) end(skill, 'canceled_by_user', 'The machine ends.')
     await Promise.all(running.map(async (skill) => await skill.compartment?.ended))
+  }
+
+  #isRemote({ expertKey, skill }: CompartmentName): boolean {
+    const served = servedSkill(this.#lock, expertKey, skill)
+    return served !== undefined && served.type !== 'mcpStdioSkill'
   }
 
   #find({ expertKey, skill }: CompartmentName): SkillLaunch | undefined {
@@ -228,6 +241,16 @@ export class Skills {
     } catch {
       // Its output broke off: the end says why.
     }
+  }
+
+  /** Hands on what the control plane says of a skill on the network, in order; a long answer is kept like any other. */
+  hearFromAfar(line: OpenedLine | ClosedLine | FrameLine): void {
+    this.#afar = this.#afar.then(async () => {
+      if (line.type !== 'frame') return await this.#options.tell(line)
+      const { frame } = line
+      const passed = longAnswer(frame) === undefined ? markKept(frame, undefined) : await this.#answer(frame)
+      await this.#options.tell({ ...line, frame: passed })
+    })
   }
 
   async #pass(skill: OpenSkill, frame: Json): Promise<void> {

@@ -86,6 +86,7 @@ class Supervisor {
       tell: (line) => this.#tell(line),
       look: () => this.#workspace.look(),
       keep: (text) => this.#workspace.keep(text),
+      pass: (line) => this.#say(line),
       report: (source, text) => this.#log(source, text),
     })
     this.#runner = startCompartment(plan.runner, {}, (line) => this.#log('runner', line), clock)
@@ -138,6 +139,10 @@ class Supervisor {
       case 'recorded':
       case 'go':
         return this.#pass(`${text}\n`)
+      case 'opened':
+      case 'closed':
+      case 'frame':
+        return this.#skills.hearFromAfar(line)
       default:
         return unreachable(line)
     }

@@ -19,7 +19,7 @@ const LockedSkillRef = builder
       }),
       command: t.string({
         nullable: true,
-        description: 'The package that is started, at its version, and its arguments; null for an interactive skill.',
+        description: 'The package that is started, at its version, and its arguments; null for any other skill.',
         resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? printCommand(skill) : null),
       }),
       tools: t.field({
@@ -37,7 +37,14 @@ const LockedSkillRef = builder
         description: 'What the compartment can run: `node` alone, or the programs of the `system`.',
         resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? (skill.programs ?? 'node') : 'none'),
       }),
-      requiredEnv: t.stringList({ resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.requiredEnv : []) }),
+      endpoint: t.string({
+        nullable: true,
+        description: 'Where a skill on the network is; null for one that runs in the machine.',
+        resolve: ({ skill }) => ('endpoint' in skill ? skill.endpoint : null),
+      }),
+      requiredEnv: t.stringList({
+        resolve: ({ skill }) => (skill.type === 'interactiveSkill' ? [] : skill.requiredEnv),
+      }),
       allowedDomains: t.stringList({
         resolve: ({ skill }) => (skill.type === 'mcpStdioSkill' ? skill.allowedDomains : []),
       }),

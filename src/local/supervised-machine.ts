@@ -82,6 +82,9 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Machi
     send: (line: HostLine) => {
       if (input.writable) input.write(printLine(line))
     },
+    get unreadBytes() {
+      return input.writableLength
+    },
     lines: linesFrom(child.stdout as Readable),
     ended,
     destroy: async () => {

@@ -575,8 +575,7 @@ function approvalOf(expert: LockedExpert, call: ToolCallPart): Approval | undefi
 function isOnce(expert: LockedExpert, { name }: ToolCallPart): boolean {
   const slash = name.indexOf('/')
   const owner = name.slice(0, Math.max(0, slash))
-  const skill = Object.hasOwn(expert.skills, owner) ? expert.skills[owner] : undefined
-  return skill?.type === 'mcpStdioSkill' && effectOf(skill.effects, name.slice(slash + 1)) === 'once'
+  return effectOf(servedSkillOf(expert, owner)?.effects, name.slice(slash + 1)) === 'once'
 }
 
 function aliasOf(call: ToolCallPart): string | undefined {

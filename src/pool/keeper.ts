@@ -6,9 +6,10 @@
  * K3 Whatever way a machine ends, its job is at rest, finished, or claimable again.
  * K4 A canceled job's machine is gone within the grace, and the job has ended.
  * K5 A secret goes to the machine only for a skill whose requiredEnv names it.
+ * K6 What a skill on the network is sent, and whether it is called at all, is judged here by the log.
  */
 import type { Clock } from '../../schema/clock.ts'
-import type { CompartmentName, MachineLine, RequestLine } from '../../schema/control.ts'
+import type { CompartmentName, MachineLine, PermitParams, RequestLine } from '../../schema/control.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
 import { isErrorCode, PlatformError } from '../../schema/error.ts'
@@ -22,11 +23,13 @@ import {
   type Place,
   type RunFact,
 } from '../../schema/event.ts'
+import type { Networks } from '../../schema/network.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import { wantsNextRun } from '../job/job.ts'
 import type { Attempt, Jobs } from '../job/jobs.ts'
 import { printable, type Log } from '../log.ts'
 import type { Secrets } from '../secret/secrets.ts'
+import { RemoteSkills } from '../skill/remote-skills.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
 import { Admission, type CallStarted } from './admission.ts'
 import { openGenerations, type GenerationEnd } from './generations.ts'
@@ -40,6 +43,8 @@ export interface KeeperDependencies {
   readonly host: MachineHost
   readonly gateway: Gateway
   readonly secrets: Secrets
+  /** The operator's own networks, where skills may be reached besides the internet. */
+  readonly networks: Networks
   readonly content: ContentStore
   readonly clock: Clock
   readonly log: Log
@@ -112,12 +117,18 @@ class Keeper {
   readonly #generations: ReturnType<typeof openGenerations>
   readonly #recorder: ReturnType<typeof openRecorder>
   readonly #stopped = Promise.withResolvers<Stop>()
+  readonly #remote: RemoteSkills
   readonly #abort = new AbortController()
   #breaches = 0
   #logLines = 0
   #canceling = false
   /** What was under way when the job was canceled. */
-  #cut: { readonly generating: ReadonlySet<RunId>; readonly processes: number } = {
+  #cut: {
+    readonly generating: ReadonlySet<RunId>
+    readonly processes: number
+    readonly afar: readonly CompartmentName[]
+  } = {
+    afar: [],
     generating: new Set(),
     processes: 0,
   }
@@ -138,6 +149,15 @@ class Keeper {
       (event) => this.#see(event),
       (error) => this.#fail(error),
     )
+    this.#remote = new RemoteSkills({
+      lock: attempt.lock,
+      clock: dependencies.clock,
+      networks: dependencies.networks,
+      secretOf: (name) => dependencies.secrets.find(attempt.applicationId, name),
+      refuseCall: (call) => this.#refuseCall(call),
+      tell: (line) => machine.send(line),
+      unreadBytes: () => machine.unreadBytes,
+    })
     for (const event of attempt.history) {
       this.#admission.take(event)
       this.#generations.see(event)
@@ -162,6 +182,7 @@ class Keeper {
       closing.removeEventListener('abort', close)
       unsubscribe()
       this.#abort.abort(new Error('the attempt is over'))
+      await this.#remote.close()
     }
   }
 
@@ -176,7 +197,8 @@ class Keeper {
     if (attempt.job.cancelRequested) {
       // Nothing of the machine may act any more once the job says that it was canceled.
       await this.#machine.destroy()
-      const skills = this.#skills?.map(({ expertKey, skill }) => `${expertKey} ${skill}`) ?? null
+      const ended = this.#skills === null ? null : [...this.#skills, ...this.#cut.afar]
+      const skills = ended?.map(({ expertKey, skill }) => `${expertKey} ${skill}`) ?? null
       const machine = { host: this.#dependencies.host.name, skills, processes: this.#cut.processes }
       await jobs.cancelHeld(attempt, { machine, generating: this.#cut.generating })
       return
@@ -259,6 +281,10 @@ class Keeper {
         return
       case 'log':
         return this.#tell(line.source, line.text)
+      case 'open':
+      case 'close':
+      case 'frame':
+        return this.#remote.take(line)
       case 'done':
         return
       default:
@@ -314,20 +340,25 @@ class Keeper {
       case 'secrets':
         return requiredSecrets(secrets, applicationId, lock, line.params)
       case 'permit': {
-        // What the call follows from is in the log before it is made.
-        await this.#recorder.flush()
-        if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
-        const started: CallStarted[] = []
-        const fault = this.#admission.refuseCall(line.params, (fact) => started.push(fact))
-        await Promise.all(started.map((fact) => this.#recorder.record(event(fact, placeOf(fact)))))
-        if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
+        const fault = await this.#refuseCall(line.params)
         if (fault === undefined) return {}
-        this.#breach(`a call was refused: ${fault}`)
         throw new PlatformError('protocol_breach', fault)
       }
       default:
         return unreachable(line)
     }
+  }
+
+  /** Why a call may not be made now; undefined when it may. What it follows from is in the log before it is made. */
+  async #refuseCall(params: PermitParams): Promise<string | undefined> {
+    await this.#recorder.flush()
+    if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
+    const started: CallStarted[] = []
+    const fault = this.#admission.refuseCall(params, (fact) => started.push(fact))
+    await Promise.all(started.map((fact) => this.#recorder.record(event(fact, placeOf(fact)))))
+    if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
+    if (fault !== undefined) this.#breach(`a call was refused: ${fault}`)
+    return fault
   }
 
   /** Every event that is in the log now, own and others'. */
@@ -349,7 +380,9 @@ class Keeper {
     this.#canceling = true
     // Counted before anything is ended.
     const processes = this.#machine.processes()
-    this.#cut = { generating: this.#generations.cancel(), processes }
+    const afar = this.#remote.names()
+    this.#cut = { generating: this.#generations.cancel(), processes, afar }
+    void this.#remote.close()
     this.#machine.send({ type: 'cancel', reason })
     const { clock, limits } = this.#dependencies
     clock.sleep(limits.graceMs, this.#abort.signal).then(

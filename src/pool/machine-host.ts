@@ -12,6 +12,8 @@ export interface Machine {
   /** Its processes that live now, as far as the host can count. */
   processes(): number
   send(line: HostLine): void
+  /** Bytes that it was sent and has not read. */
+  readonly unreadBytes: number
   /** Throws `protocol_breach` on a line that is too long or not one of ours. */
   readonly lines: AsyncIterable<MachineLine>
   /** Resolves when every process of the machine is gone, with why: an exit code, a signal, oom. Never rejects. */

@@ -7,20 +7,25 @@ import { chain, genesisHash } from '../../schema/event.ts'
 import { printExpertKey } from '../../schema/expert-key.ts'
 import { hashOf } from '../../schema/hash.ts'
 import { makeId } from '../../schema/id.ts'
-import type { Lock, LockedExpert, LockedStdioSkill } from '../../schema/lock.ts'
+import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import type { ToolDefinition } from '../../schema/message.ts'
+import type { Networks } from '../../schema/network.ts'
+import type { ServedSkill } from '../../schema/tool-pin.ts'
 import type { Log } from '../log.ts'
+import { RemoteSkills } from '../skill/remote-skills.ts'
 import type { Machine, MachineHost } from './machine-host.ts'
 
 export type Listing = readonly ToolDefinition[] | { readonly unlisted: string }
 
 export interface ToolListings {
   /** All its tools, `pick` and `omit` aside; or why they are not known, as half a sentence. Never rejects. */
-  list(skill: LockedStdioSkill): Promise<Listing>
+  list(skill: ServedSkill): Promise<Listing>
 }
 
 export interface ToolListingsDependencies {
   readonly host: Pick<MachineHost, 'open'>
+  /** The operator's own networks. */
+  readonly networks: Networks
   readonly clock: Clock
   readonly chance: Chance
   readonly log: Log
@@ -60,7 +65,7 @@ export function openToolListings(dependencies: ToolListingsDependencies): ToolLi
       try {
         return await listIn(dependencies, skill)
       } catch (error) {
-        log.warn('A skill could not be asked for its tools.', { entry: skill.entry, error })
+        log.warn('A skill could not be asked for its tools.', { error })
         return { unlisted: reasonOf(error instanceof Error ? error.message : String(error)) }
       } finally {
         pass()
@@ -69,10 +74,21 @@ export function openToolListings(dependencies: ToolListingsDependencies): ToolLi
   }
 }
 
-async function listIn({ host, clock, chance, limits }: ToolListingsDependencies, skill: LockedStdioSkill) {
+async function listIn({ host, networks, clock, chance, limits }: ToolListingsDependencies, skill: ServedSkill) {
+  if (skill.type !== 'mcpStdioSkill' && skill.requiredEnv.length > 0)
+    return { unlisted: 'its server wants a secret, and a publication uses none' }
   const jobId = makeId('job', clock.now(), chance.bytes(16))
   const lock = lockFor(skill)
   const machine = await host.open(jobId, lock)
+  const remote = new RemoteSkills({
+    lock,
+    clock,
+    networks,
+    secretOf: async () => undefined,
+    refuseCall: async () => 'nothing is called for a listing',
+    tell: (line) => machine.send(line),
+    unreadBytes: () => machine.unreadBytes,
+  })
   const enough = new AbortController()
   try {
     const late = clock.sleep(limits.listMs, enough.signal).then(
@@ -80,16 +96,17 @@ async function listIn({ host, clock, chance, limits }: ToolListingsDependencies,
       () => ({ unlisted: 'nobody waited for it' }),
     )
     begin(machine, jobId, lock, clock.now())
-    return await Promise.race([late, heard(machine)])
+    return await Promise.race([late, heard(machine, remote)])
   } finally {
     enough.abort()
+    await remote.close()
     await machine.destroy()
   }
 }
 
 /** An expert that has this skill and nothing to do; without what the skill requires, which it must not get here. */
-function lockFor({ tools: _tools, unpinned: _unpinned, required: _required, ...skill }: LockedStdioSkill): Lock {
-  const asked: LockedStdioSkill = { ...skill, pick: null, omit: [], rule: null, requiredEnv: [], lazyInit: false }
+function lockFor({ tools: _tools, unpinned: _unpinned, required: _required, ...skill }: ServedSkill): Lock {
+  const asked = { ...skill, pick: null, omit: [], rule: null, requiredEnv: [], lazyInit: false } as const
   const expert: LockedExpert = {
     key: KEY,
     name: 'lister',
@@ -130,12 +147,13 @@ function begin(machine: Machine, jobId: ReturnType<typeof makeId<'job'>>, lock: 
 }
 
 /** Reads until the machine says what the skill offers, or that it fell; every request of it is refused. */
-async function heard(machine: Machine): Promise<Listing> {
+async function heard(machine: Machine, remote: RemoteSkills): Promise<Listing> {
   for await (const line of machine.lines) {
     if (line.type === 'request') {
       const error = { code: 'permission_denied', message: 'Nothing is to be had here.' }
       machine.send({ type: 'reply', id: line.id, ok: false, error })
     }
+    if (line.type === 'open' || line.type === 'close' || line.type === 'frame') remote.take(line)
     if (line.type !== 'event') continue
     if (line.event.type === 'toolsListed') return line.event.data.tools
     if (line.event.type === 'skillFailed') return { unlisted: reasonOf(line.event.data.message) }

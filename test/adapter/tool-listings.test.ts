@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
 import type { LockedStdioSkill } from '../../schema/lock.ts'
+import { Networks } from '../../schema/network.ts'
 import { listingLimits, openToolListings } from '../../src/pool/tool-listings.ts'
 import { fakeChance } from '../fake/fake-clock.ts'
 import { lockOf } from '../support/machine-drive.ts'
@@ -28,7 +29,14 @@ describe.skipIf(missing !== undefined)(`a listing${missing === undefined ? '' : 
     return machine
   }
   const open = (limits = listingLimits) =>
-    openToolListings({ host: { open: counted }, clock: realClock, chance: fakeChance(), log: silentLog, limits })
+    openToolListings({
+      host: { open: counted },
+      networks: new Networks([]),
+      clock: realClock,
+      chance: fakeChance(),
+      log: silentLog,
+      limits,
+    })
   beforeAll(async () => {
     // The runner of this repository, not a puppet.
     const first = await openHost(openLocalMachineHost)

@@ -4,6 +4,7 @@ import { descendants, findProcess, listProcesses } from '../../src/local/process
 import type { MachineHost } from '../../src/pool/machine-host.ts'
 import { CALL_KEY } from '../../schema/effect.ts'
 import { hashOf, sha256 } from '../../schema/hash.ts'
+import type { JsonObject } from '../../schema/json.ts'
 import { Content, JOB_ID, lockOf, MachineDrive, TESTER } from '../support/machine-drive.ts'
 import type { OpenHost } from '../support/sandbox.ts'
 
@@ -269,6 +270,49 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
         expect(JSON.stringify(other)).toContain('may not be called')
         expect(JSON.stringify(await call('d', { _meta: { [CALL_KEY]: key } }))).toContain('"text":"1"')
         expect(JSON.stringify(await call('e', { _meta: { [CALL_KEY]: key } }))).toContain('may not be called')
+      })
+
+      it('passes what concerns a skill on the network up and down, and nothing else of it (P7.12, K6)', async () => {
+        const drive = await machine()
+        const far = { type: 'mcpHttpSkill', endpoint: 'https://far.example.com/mcp', requiredEnv: ['API_KEY'] }
+        // The rules of the expert are the control plane's to keep here.
+        drive.start(lockOf({ far: { package: 'probe', ...(far as object) } }, [{ tool: '*', args: {}, edits: false }]))
+        const name = { expertKey: TESTER, skill: 'far' }
+        const call = { jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'run', arguments: {} } }
+        drive.say({ type: 'open', ...name })
+        expect(await drive.untilSaid('open')).toEqual({ type: 'open', ...name })
+        drive.send({ type: 'opened', ...name })
+        expect(await drive.untilHeard((line) => line['type'] === 'opened')).toEqual({ type: 'opened', ...name })
+        drive.frame('far', call)
+        expect(await drive.untilSaid('frame')).toEqual({ type: 'frame', ...name, frame: call })
+        const answer = { jsonrpc: '2.0', id: 1, result: { content: [] } }
+        drive.send({ type: 'frame', ...name, frame: answer })
+        expect(await drive.untilHeard((line) => line['type'] === 'frame')).toMatchObject({ frame: answer })
+        // A long answer becomes a file of the workspace, a lie about that does not, and order stays.
+        const content = [{ type: 'text', text: 'x'.repeat(40_000) }]
+        const _meta = { 'senmon.dev/kept': '.senmon/results/0000000000000000.txt' }
+        drive.send({ type: 'frame', ...name, frame: { ...answer, id: 2, result: { content } } })
+        drive.send({ type: 'frame', ...name, frame: { ...answer, id: 3, result: { content: [], _meta } } })
+        const framed = (line: JsonObject, id: number) => JSON.stringify(line['frame'] ?? null).includes(`"id":${id}`)
+        const third = await drive.untilHeard((line) => framed(line, 3))
+        expect(JSON.stringify(third)).not.toContain('senmon.dev/kept')
+        const second = drive.heard.findIndex((line) => framed(line, 2))
+        expect(second).toBeGreaterThan(-1)
+        expect(second).toBeLessThan(drive.heard.indexOf(third))
+        expect(JSON.stringify(drive.heard[second])).toMatch(/"senmon.dev\/kept":"\.senmon\/results\/[0-9a-f]{16}\.txt"/)
+        await drive.untilSaid('workspace')
+        drive.say({ type: 'close', ...name })
+        expect(await drive.untilSaid('close')).toEqual({ type: 'close', ...name })
+        drive.send({ type: 'closed', ...name, code: 'canceled_by_user', message: 'closed' })
+        expect(await drive.closed('far')).toMatchObject({ code: 'canceled_by_user' })
+        expect(drive.said.filter((line) => line.type === 'request')).toEqual([])
+      })
+
+      it('says nothing of a skill to the control plane that runs in the machine (P7.12)', async () => {
+        const drive = await withSkill('probe')
+        expect(await drive.run('probe', 'return 1')).toBe(1)
+        const types = new Set(drive.said.map((line) => line.type))
+        for (const type of ['open', 'frame', 'close'] as const) expect(types).not.toContain(type)
       })
 
       it('answers a frame for a skill that is not open with closed (P7.8)', async () => {

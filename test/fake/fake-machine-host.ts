@@ -84,6 +84,7 @@ function fakeMachine(options: FakeHostOptions, boot: number, machines: Set<(reas
       if (isLineFault(parsed)) throw new Error(parsed.message)
       inward.push(parsed)
     },
+    unreadBytes: 0,
     lines: { [Symbol.asyncIterator]: () => outward },
     ended,
     async destroy() {

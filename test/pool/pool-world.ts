@@ -1,5 +1,6 @@
 /** A control plane on fakes: jobs in memory, a scripted model, machines in process; its processes may die. */
 import type { JobEvent } from '../../schema/event.ts'
+import { Networks } from '../../schema/network.ts'
 import type { JobId } from '../../schema/id.ts'
 import { isRefusal } from '../../schema/error.ts'
 import type { Lock } from '../../schema/lock.ts'
@@ -90,6 +91,7 @@ export function poolWorld(scenario: Scenario) {
       host,
       gateway: model,
       secrets: secrets as Secrets, // the keeper only finds
+      networks: new Networks([]),
       content,
       clock,
       log: openLog(

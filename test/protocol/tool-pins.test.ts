@@ -43,7 +43,7 @@ describe('a publication', () => {
   it('pins what its skills offer, each version of a skill asked once, and as picked', async () => {
     const asked: LockedStdioSkill[] = []
     const { publish } = await begin(async (skill) => {
-      asked.push(skill)
+      if (skill.type === 'mcpStdioSkill') asked.push(skill)
       return TOOLS
     })
     const { code, skills, stderr } = await publish('pick = ["read", "write"]', 'omit = ["send"]', 'args = ["x"]')
@@ -88,7 +88,9 @@ describe('a publication', () => {
       () => Promise.reject(new Error('no machine')),
       async () => [{ ...tool('huge'), description: 'x'.repeat(300_000) }],
     ]
-    const { publish } = await begin((skill) => answers[Number(skill.args[0])]?.() ?? Promise.resolve([]))
+    const { publish } = await begin(
+      (skill) => answers['args' in skill ? Number(skill.args[0]) : 0]?.() ?? Promise.resolve([]),
+    )
     const { code, skills } = await publish('args = ["0"]', 'args = ["1"]')
     expect(code).toBe(0)
     expect(skills.map(({ unpinned }) => unpinned)).toEqual([

@@ -47,6 +47,15 @@ const ORIGIN: readonly (readonly [key: string, text: string, words: string | nul
   ['mcpStdioSkill requiredEnv', stdio('requiredEnv = ["TOKEN"]'), null],
   ['mcpStdioSkill allowedDomains', stdio('allowedDomains = ["x.example.com", "*.example.com"]'), null],
   ['mcpStdioSkill lazyInit', stdio('lazyInit = false'), null],
+  ['mcpStdioSkill pin, required', stdio('pin = false\nrequired = true'), null],
+  [
+    'mcpHttpSkill',
+    skill(
+      'type = "mcpHttpSkill"\nendpoint = "https://x.example.com/mcp"\npick = ["a"]\nlazyInit = false\npin = false\nrequired = true\nrequiredEnv = ["TOKEN"]\nheaders = { Authorization = "Bearer ${TOKEN}" }',
+    ),
+    null,
+  ],
+  ['mcpSseSkill', skill('type = "mcpSseSkill"\nendpoint = "https://x.example.com/sse"\nomit = ["a"]'), null],
   ['approvals', `${stdio('')}[[experts."a".approvals]]\ntool = "s/*"\nedits = true\nargs.command = "git *"`, null],
   [
     'a command of its own',

@@ -371,10 +371,19 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     ['senmon.toml:3:1: description in [experts."a"] holds the invisible character U+E0041; remove it.'],
   ],
   [
-    'an http skill',
-    `${head}[experts."a".skills."w"]\ntype = "mcpHttpSkill"\nendpoint = "https://mcp.example.com/mcp"\n`,
+    'a skill on the network that is not encrypted',
+    `${head}[experts."a".skills."w"]\ntype = "mcpSseSkill"\nendpoint = "http://mcp.example.com/sse"\n`,
     [
-      'senmon.toml:4:1: type in [experts."a".skills."w"] is not supported yet: a machine has no network for mcpHttpSkill; use an mcpStdioSkill or an interactiveSkill.',
+      'senmon.toml:5:1: endpoint in [experts."a".skills."w"] must begin with https://: what is not encrypted is read and changed on its way.',
+    ],
+  ],
+  [
+    'a secret in a header',
+    `${head}[experts."a".skills."w"]\ntype = "mcpHttpSkill"\nendpoint = "https://mcp.example.com/mcp"\nrequiredEnv = ["B"]\nheaders = { Authorization = "Bearer abc", Host = "x" }\n`,
+    [
+      'senmon.toml:6:1: requiredEnv in [experts."a".skills."w"] names B, which no header uses.',
+      'senmon.toml:7:13: Authorization in [experts."a".skills."w".headers] holds a secret, which a package must not: write "${NAME}", and NAME into requiredEnv.',
+      'senmon.toml:7:43: Host in [experts."a".skills."w".headers] is a header of the connection or the protocol; remove it.',
     ],
   ],
   [

@@ -23,7 +23,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   bench: PARTS,
 }
 const NOUNS = ['application', 'expert', 'workspace', 'job', 'pool']
-const SIDE_NOUNS = ['secret', 'gateway']
+const SIDE_NOUNS = ['secret', 'gateway', 'skill']
 const ADAPTERS = ['postgres', 'fly', 'local', 'docker', 'npm', 's3', 'disk']
 const DOORS = ['graphql', 'http', 'cli', 'console']
 

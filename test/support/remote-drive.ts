@@ -1,0 +1,78 @@
+/** The runner's own skill client before the control plane's remote skills, without a machine between them. */
+import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
+import type { Deadlines } from '../../runner/skill/compartment.ts'
+import type { RunnerLine } from '../../schema/control.ts'
+import type { Json } from '../../schema/json.ts'
+import type { LockedRemoteSkill } from '../../schema/lock.ts'
+import { Networks, parseNetwork } from '../../schema/network.ts'
+import { rootRunId } from '../../schema/question.ts'
+import { Secret } from '../../schema/secret.ts'
+import { RemoteSkills, type RemoteSkillsOptions } from '../../src/skill/remote-skills.ts'
+import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
+import { JOB } from '../run/team.ts'
+import { realClock } from './sandbox.ts'
+
+export const LOOPBACK = new Networks([parseNetwork('127.0.0.0/8') ?? []].flat())
+const never = new AbortController().signal
+
+export function driveRemote(
+  skill: Partial<LockedRemoteSkill> & { readonly endpoint: string },
+  more: {
+    readonly secrets?: Readonly<Record<string, string>>
+    readonly deadlines?: Partial<Deadlines>
+  } & Partial<Pick<RemoteSkillsOptions, 'refuseCall' | 'networks' | 'lookup' | 'unreadBytes'>> = {},
+) {
+  const locked: LockedRemoteSkill = {
+    type: 'mcpHttpSkill',
+    headers: {},
+    pick: null,
+    omit: [],
+    rule: null,
+    requiredEnv: [],
+    lazyInit: true,
+    ...skill,
+  }
+  const lock = lockOf(lockedExpert('tester', { skills: { far: locked } }))
+  const told: Json[] = []
+  let skills: OpenSkills | undefined
+  const { secrets = {}, deadlines, ...given } = more
+  const remote = new RemoteSkills({
+    lock,
+    clock: realClock,
+    networks: LOOPBACK,
+    secretOf: async (name) => (secrets[name] === undefined ? undefined : new Secret(secrets[name])),
+    refuseCall: async () => undefined,
+    tell(line) {
+      told.push(JSON.parse(JSON.stringify(line)) as Json)
+      skills?.receive(line)
+    },
+    unreadBytes: () => 0,
+    ...given,
+  })
+  const say = (line: RunnerLine): void => {
+    if (line.type === 'open' || line.type === 'close' || line.type === 'frame') remote.take(line)
+  }
+  skills = openSkills({
+    jobId: JOB,
+    lock,
+    send: say,
+    clock: realClock,
+    deadlines: { initializeMs: 8000, callMs: 8000, ...deadlines },
+    recorded: () => undefined,
+  })
+  const client = skills
+  const expertKey = lock.coordinator
+  const name = { expertKey, skill: 'far' }
+  let calls = 0
+  return {
+    told,
+    remote,
+    say: (frame: Json) => remote.take({ type: 'frame', ...name, frame }),
+    open: () => remote.take({ type: 'open', ...name }),
+    list: () => client.list(expertKey, 'far', never),
+    call(tool: string, args: Json = {}, signal = never) {
+      const part = { type: 'toolCall', callId: `call_1_${calls++}`, name: `far/${tool}`, args } as const
+      return client.call(expertKey, 'far', tool, { ...part, runId: rootRunId(JOB, 0) }, signal)
+    },
+  }
+}
