@@ -185,9 +185,8 @@ describe('a server that misbehaves', () => {
         if (calls === 1) return
         if (calls === 2) {
           res.writeHead(200, { 'content-type': 'text/event-stream' }).write(': hello\n\n')
-          return void res.end()
-        }
-        answer(res, message, { content: [{ type: 'text', text: 'third' }] })
+          res.end()
+        } else answer(res, message, { content: [{ type: 'text', text: 'third' }] })
       },
     })
     const far = drive({ endpoint: server.url }, { deadlines: { callMs: 400 } })
@@ -201,8 +200,8 @@ describe('a server that misbehaves', () => {
     const server = await puppet({
       'tools/call': (_req, res, message) => {
         calls += 1
-        if (calls === 1) return void res.writeHead(429, { 'content-type': 'text/plain' }).end('slow down')
-        answer(res, message, { content: [{ type: 'text', text: 'second' }] })
+        if (calls === 1) res.writeHead(429, { 'content-type': 'text/plain' }).end('slow down')
+        else answer(res, message, { content: [{ type: 'text', text: 'second' }] })
       },
     })
     const far = drive({ endpoint: server.url })
@@ -236,8 +235,9 @@ describe('a server that misbehaves', () => {
     const leak = (req: IncomingMessage): string => String(req.headers['x-api-key'])
     const server = await puppet({
       'tools/call': (req, res, message) => {
-        if (message.params?.name === 'fail') return void res.writeHead(500).end(`bad key ${leak(req)}`)
-        answer(res, message, { content: [{ type: 'text', text: `key ${leak(req)}` }], _meta: { [leak(req)]: 1 } })
+        const said = { content: [{ type: 'text', text: `key ${leak(req)}` }], _meta: { [leak(req)]: 1 } }
+        if (message.params?.name === 'fail') res.writeHead(500).end(`bad key ${leak(req)}`)
+        else answer(res, message, said)
       },
     })
     const headers = { 'X-Api-Key': '${KEY}' }
@@ -383,19 +383,12 @@ describe('an address', () => {
   })
 
   it('that is another of the same origin is gone to', async () => {
-    const server = kept(
-      await startHttp((req, res) => {
-        if (req.url === '/mcp') return void res.writeHead(307, { location: '/mcp/' }).end()
-        let body = ''
-        req.setEncoding('utf8').on('data', (part: string) => (body += part))
-        req.on('end', () => {
-          const message = (body === '' ? { method: 'GET' } : JSON.parse(body)) as Message
-          const act = standard[message.method]
-          if (act === undefined) res.writeHead(202).end()
-          else act(req, res, message)
-        })
-      }),
-    )
+    const server = await puppet({
+      initialize: (req, res, message) => {
+        if (req.url === '/mcp') res.writeHead(307, { location: '/mcp/' }).end()
+        else standard['initialize']?.(req, res, message)
+      },
+    })
     expect(await drive({ endpoint: server.url }).list()).toMatchObject([{ name: 'go' }])
     expect(server.asked.map(({ path }) => path)).toContain('/mcp/')
   })
