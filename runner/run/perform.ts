@@ -47,6 +47,15 @@ export interface PerformPorts {
   readonly clock: Clock
 }
 
+/** What an expert is told and offered. Throws when the lock does not have it, or its tools collide. */
+export function makePrompt(lock: Lock, expertKey: ExpertKey, { listed }: Pick<JobRuns, 'listed'>): Prompt {
+  const expert = lock.experts[expertKey]
+  if (expert === undefined) throw new PlatformError('expert_not_found', `expert ${expertKey} is not in the lock`)
+  const tools = catalogOf(lock, expert, listed[expertKey] ?? {})
+  if (isRefusal(tools)) throw refusalError(tools)
+  return { instruction: instructionOf(lock, expert), tools }
+}
+
 /** Performs effects of one machine; a prompt that was sent once is only named afterwards. */
 export function performer(ports: PerformPorts): LoopPorts['perform'] {
   const prompts = new Map<ExpertKey, { readonly prompt: Prompt; readonly hash: Sha256 }>()
@@ -56,11 +65,7 @@ export function performer(ports: PerformPorts): LoopPorts['perform'] {
   const promptOf = (expertKey: ExpertKey, state: JobRuns): { readonly prompt: Prompt; readonly hash: Sha256 } => {
     const known = prompts.get(expertKey)
     if (known !== undefined) return known
-    const expert = ports.lock.experts[expertKey]
-    if (expert === undefined) throw new PlatformError('expert_not_found', `expert ${expertKey} is not in the lock`)
-    const tools = catalogOf(ports.lock, expert, state.listed[expertKey] ?? {})
-    if (isRefusal(tools)) throw refusalError(tools)
-    const prompt = { instruction: instructionOf(ports.lock, expert), tools }
+    const prompt = makePrompt(ports.lock, expertKey, state)
     const made = { prompt, hash: hashOf(prompt) }
     prompts.set(expertKey, made)
     return made

@@ -17,6 +17,7 @@ import { jobs } from './jobs.ts'
 import { lint } from './lint.ts'
 import { log } from './log.ts'
 import { publish } from './publish.ts'
+import { replay } from './replay.ts'
 import { run } from './run.ts'
 import { secret } from './secret.ts'
 import { start } from './start.ts'
@@ -32,6 +33,7 @@ export const COMMANDS: readonly Command[] = [
   fork,
   exportJob,
   verify,
+  replay,
   importJob,
   log,
   jobs,

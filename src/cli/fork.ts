@@ -1,10 +1,9 @@
 /** `senmon fork`: a new job that goes on from a checkpoint of another, as it was or with something changed. */
-import { readFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
 import { PlatformError } from '../../schema/error.ts'
 import { JOB_FIELDS, toShownJob } from './api.ts'
 import { parseCount, type Call, type Command } from './command.ts'
 import { follow, parseJobId } from './follow.ts'
+import { readInstruction } from './instruction.ts'
 import { styled } from './terminal.ts'
 
 const FORK = `mutation ($input: ForkJobInput!) { forkJob(input: $input) {
@@ -62,14 +61,5 @@ async function readChanges(call: Call): Promise<Record<string, string | number>>
     ...(expertKey === undefined ? {} : { expertKey }),
     ...(model === undefined ? {} : { model }),
     ...(maxSteps === undefined ? {} : { maxSteps }),
-  }
-}
-
-async function readInstruction(call: Call, text: string): Promise<string> {
-  if (!text.startsWith('@')) return text
-  try {
-    return await readFile(resolve(call.directory, text.slice(1)), 'utf8')
-  } catch (cause) {
-    throw new PlatformError('input_invalid', `The file ${text.slice(1)} cannot be read.`, { cause })
   }
 }

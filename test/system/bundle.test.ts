@@ -164,6 +164,27 @@ describe.skipIf(missing !== undefined)('a job with files', { timeout: 180_000 },
     expect((await senmon(here, 'verify', jobId)).stdout).toContain('the files were left out')
   })
 
+  it('is replayed offline to every state it was in, and played again at no cost until something differs (V1, V2)', async () => {
+    const replayed = await senmon(null, 'replay', bundle(), '--model')
+    expect(replayed).toMatchObject({ code: 0, stderr: '' })
+    expect(replayed.stdout).toBe(
+      `${jobId}: ${events.length} events, 6 of 6 states are what their hashes say\n` +
+        'played 6 generations and 4 tool results from the log, at no cost: no divergence\n',
+    )
+    expect((await senmon(here, 'replay', jobId, '--model')).stdout).toBe(replayed.stdout)
+    const told = await senmon(null, 'replay', bundle(), '--model', '--instruction', 'Have it dug twice.')
+    expect(told.code).toBe(1)
+    expect(told.stdout).toContain(
+      ': another prompt would be sent\n' +
+        '  then: line 1 of the instruction: Have it dug.\n' +
+        '  now:  line 1 of the instruction: Have it dug twice.\n',
+    )
+    const bad = await senmon(null, 'replay', 'bad.senmon-job')
+    expect([bad.code, bad.stderr]).toEqual([2, expect.stringContaining('[bundle_invalid] Event')])
+    const unmeant = await senmon(null, 'replay', bundle(), '--instruction', 'x')
+    expect([unmeant.code, unmeant.stderr]).toEqual([2, expect.stringContaining('need --model')])
+  })
+
   it('becomes history on another platform, where a fork of it goes on with its files (E3, F5)', async () => {
     expect((await senmon(there, 'import', bundle())).stdout).toBe(`${jobId}\n`)
     expect((await readEvents(there, jobId)).slice(0, -1)).toEqual(events)
