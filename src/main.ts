@@ -27,6 +27,7 @@ import { openBundles } from './job/bundles.ts'
 import { openForks, type Forks } from './job/forks.ts'
 import { openDeadlines } from './job/deadlines.ts'
 import { openJobs, type Jobs } from './job/jobs.ts'
+import { openPrompts } from './job/prompts.ts'
 import { openLocalMachineHost } from './local/local-machine-host.ts'
 import { openUnsafeProcessHost } from './local/unsafe-process-host.ts'
 import { openLog } from './log.ts'
@@ -224,6 +225,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
       jobs,
       forks,
       bundles: openBundles({ log: jobLog, content, clock }),
+      prompts: openPrompts({ content }),
       applications,
       secrets,
       experts,

@@ -3,9 +3,11 @@ import { CATALOGUE, KINDS, PlatformError } from '../../schema/error.ts'
 import { firstBroken, genesisHash, type JobEvent } from '../../schema/event.ts'
 import { parseId } from '../../schema/id.ts'
 import type { Api, ShownEvent } from './api.ts'
+import { openBundle } from './bundle-source.ts'
 import { parseCount, type Command } from './command.ts'
 import { follow, parseJobId, showJson, showText } from './follow.ts'
 import { listJobs } from './jobs.ts'
+import { showPrompts } from './prompts.ts'
 
 export const log: Command = {
   name: 'log',
@@ -14,12 +16,14 @@ export const log: Command = {
   options: {
     after: { type: 'string', value: 'seq', help: 'Only events after this one.' },
     follow: { type: 'boolean', help: 'Stay with the job until it has finished or asks.' },
+    prompts: { type: 'boolean', help: 'Show what each generation was asked with: instruction, tools, messages.' },
     verify: { type: 'boolean', help: 'Check the hash of every event against the one before it.' },
   },
   arity: [0, 1],
   async perform(call) {
     const api = await call.api()
     const jobId = call.positionals.length === 0 ? await findNewest(api) : parseJobId(call.positionals[0])
+    if (call.flag('prompts')) return showPrompts(call, await openBundle(call, jobId, { files: false }))
     const after = call.flag('verify') ? 0 : (parseCount('after', call.text('after')) ?? 0)
     if (call.flag('follow') && !call.flag('verify')) return follow(call, api, jobId, after)
     const events = await readLog(api, jobId, after)

@@ -1,10 +1,22 @@
 /** Checkpoints: what a run knew at the end of each step, as a query's page and as a stream. */
+import type { Prompt } from '../../schema/message.ts'
+import type { SentPrompt } from '../../schema/sent-prompt.ts'
 import { openCheckpoints, parseCheckpointId, type Checkpoint } from '../job/checkpoint.ts'
 import { afterSchema, builder } from './builder.ts'
 import type { Call } from '../job/call.ts'
 import { pageOf, pageRef, type Page } from './page.ts'
 import { UsageRef } from './usage.ts'
 import { getJobId, watchCheckpoints } from '../job/subscription.ts'
+
+const PromptRef = builder.objectRef<SentPrompt & Prompt>('Prompt').implement({
+  description: 'What a generation was asked with: all of it.',
+  fields: (t) => ({
+    hash: t.exposeString('hash', { description: 'Over the instruction and the tools; the log has it.' }),
+    instruction: t.exposeString('instruction', { description: 'The system prompt.' }),
+    tools: t.expose('tools', { type: 'JSON' }),
+    messages: t.expose('messages', { type: 'JSON', description: 'The messages that followed, in order.' }),
+  }),
+})
 
 export const CheckpointRef = builder.objectRef<Checkpoint>('Checkpoint').implement({
   description: "The state of a run at a step's end.",
@@ -20,6 +32,14 @@ export const CheckpointRef = builder.objectRef<Checkpoint>('Checkpoint').impleme
     newMessages: t.expose('newMessages', { type: 'JSON', description: 'The messages that this step added.' }),
     toolCalls: t.expose('toolCalls', { type: 'JSON' }),
     toolResults: t.expose('toolResults', { type: 'JSON' }),
+    prompt: t.field({
+      type: PromptRef,
+      nullable: true,
+      description: 'What the generation of this step was asked with.',
+      complexity: 5,
+      resolve: async ({ prompt }, _args, { prompts }) =>
+        prompt === null ? null : { ...prompt, ...(await prompts.read(prompt.hash)) },
+    }),
     usage: t.expose('usage', { type: UsageRef, description: 'What this step used.' }),
     treeHash: t.exposeString('treeHash', { nullable: true, description: 'The workspace at that moment.' }),
     stateHash: t.exposeString('stateHash', { description: 'Equal hashes mean equal messages.' }),

@@ -62,7 +62,7 @@ type AppContext = Context<{ Bindings: Bindings }>
 /** Listens when it resolves. */
 export async function openServer(dependencies: ServerDependencies): Promise<Server> {
   const { schema, registryListener, ready, log, clock, chance, hostname, port, allowedHosts } = dependencies
-  const { jobs, forks, bundles, applications, secrets, experts, workspaces } = dependencies
+  const { jobs, forks, bundles, prompts, applications, secrets, experts, workspaces } = dependencies
   const closing = new AbortController()
   const failures = openFailures({ log, chance })
   const slots = openStreamSlots()
@@ -78,6 +78,7 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
     jobs,
     forks,
     bundles,
+    prompts,
     applications,
     secrets,
     experts,

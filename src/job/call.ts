@@ -5,6 +5,7 @@ import type { ExpertSource } from '../expert/expert-source.ts'
 import type { Bundles } from './bundles.ts'
 import type { Forks } from './forks.ts'
 import type { Jobs } from './jobs.ts'
+import type { Prompts } from './prompts.ts'
 import type { Secrets } from '../secret/secrets.ts'
 import type { Workspaces } from '../workspace/workspaces.ts'
 
@@ -13,6 +14,7 @@ export interface Verbs {
   readonly jobs: Jobs
   readonly forks: Forks
   readonly bundles: Bundles
+  readonly prompts: Prompts
   readonly applications: Applications
   readonly secrets: Secrets
   readonly experts: ExpertSource

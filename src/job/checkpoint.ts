@@ -3,6 +3,7 @@ import { Conversations } from '../../schema/conversation.ts'
 import type { JobEvent } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
 import { parseId, type JobId, type RunId } from '../../schema/id.ts'
+import { SentPrompts, type SentPrompt } from '../../schema/sent-prompt.ts'
 import type { Message, ToolCallPart, ToolResultPart } from '../../schema/message.ts'
 import { addUsage, noUsage, type Usage } from '../../schema/usage.ts'
 
@@ -24,6 +25,8 @@ export interface Checkpoint {
   /** Calls of this step's generation, in order. */
   readonly toolCalls: readonly ToolCallPart[]
   readonly toolResults: readonly ToolResultPart[]
+  /** What the step's generation was asked with; null for a step without one. */
+  readonly prompt: SentPrompt | null
   /** Of this step alone. */
   readonly usage: Usage
   /** The workspace at the step's end; null while it is empty. */
@@ -41,18 +44,21 @@ export interface Checkpoints {
 /** A fold over one job's events from its first; each event costs what it adds. */
 export function openCheckpoints(jobId: JobId): Checkpoints {
   const conversations = new Conversations()
+  const prompts = new SentPrompts(conversations)
+  const sent = new Map<RunId, SentPrompt>()
   const counts = new Map<RunId, number>()
   const usages = new Map<RunId, Usage>()
   let treeHash: Sha256 | null = null
   return {
     add(event) {
-      conversations.add(event)
+      const prompt = prompts.add(event)
       if (event.type === 'workspaceChanged') treeHash = event.data.treeHash
       const { runId } = event
       if (runId === null) return undefined
       // What a run takes over from the one that it continues is not new.
       if (event.type === 'runStarted' && event.data.continues !== null)
         counts.set(runId, conversations.of(event.data.continues).messages.length)
+      if (prompt !== undefined) sent.set(runId, prompt)
       if (event.type === 'generated') usages.set(runId, addUsage(usages.get(runId) ?? noUsage, event.data.usage))
       if (event.type !== 'stepFinished') return undefined
       const { messages } = conversations.of(runId)
@@ -60,6 +66,8 @@ export function openCheckpoints(jobId: JobId): Checkpoints {
       const usage = usages.get(runId) ?? noUsage
       counts.set(runId, messages.length)
       usages.delete(runId)
+      const asked = sent.get(runId) ?? null
+      sent.delete(runId)
       const toolCalls = newMessages.flatMap((message) => (message.role === 'expert' ? callsOf(message.content) : []))
       return {
         id: printCheckpointId(jobId, event.seq),
@@ -74,6 +82,7 @@ export function openCheckpoints(jobId: JobId): Checkpoints {
         newMessages,
         toolCalls,
         toolResults: newMessages.flatMap((message) => (message.role === 'tool' ? message.content : [])),
+        prompt: asked,
         usage,
         treeHash,
         stateHash: event.data.stateHash,

@@ -2,7 +2,8 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { BUNDLE_MEDIA_TYPE, readBundle } from '../../schema/bundle.ts'
 import { chain, genesisHash, type NewEvent } from '../../schema/event.ts'
-import { openDoor } from '../support/door.ts'
+import { sha256 } from '../../schema/hash.ts'
+import { openDoor, PROMPT } from '../support/door.ts'
 import { chunksOf } from '../support/bundled-job.ts'
 
 async function openBundled() {
@@ -86,5 +87,26 @@ describe('a bundle over REST', () => {
     }
     const events = chain(jobId, 0, genesisHash(jobId), 1, [event as NewEvent])
     expect(await reasonOf(await post(`${JSON.stringify(events)}\n`.repeat(20_000)))).toMatchObject({ status: 422 })
+  })
+})
+
+describe('the prompt of a checkpoint', () => {
+  it('is what its generation was asked with: instruction, tools, and the messages before it', async () => {
+    const door = await openDoor()
+    onTestFinished(() => door.close())
+    const jobId = await door.createJob('Say hello')
+    const attempt = await door.claim()
+    await door.takeSteps(attempt, 2)
+    const { data } = await door.ask<{ job: { checkpoints: { nodes: readonly { prompt: unknown }[] } } }>(
+      `query ($id: ID!) { job(id: $id) { checkpoints { nodes { prompt { hash instruction tools messages } } } } }`,
+      { id: jobId },
+    )
+    const first = { role: 'user', content: [{ type: 'text', text: 'Say hello' }] }
+    const second = { role: 'expert', content: [{ type: 'text', text: 'step 1' }] }
+    const prompt = { hash: sha256(PROMPT), instruction: 'Greet.', tools: [] }
+    expect(data?.job.checkpoints.nodes.map((node) => node.prompt)).toEqual([
+      { ...prompt, messages: [first] },
+      { ...prompt, messages: [first, second] },
+    ])
   })
 })

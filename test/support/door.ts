@@ -9,6 +9,7 @@ import { schema } from '../../src/graphql/schema.ts'
 import { openServer, type Server } from '../../src/http/server.ts'
 import { openBundles } from '../../src/job/bundles.ts'
 import { openForks } from '../../src/job/forks.ts'
+import { openPrompts } from '../../src/job/prompts.ts'
 import { openJobs, type Attempt, type Jobs } from '../../src/job/jobs.ts'
 import { openLog } from '../../src/log.ts'
 import { openSecrets } from '../../src/secret/secrets.ts'
@@ -89,6 +90,7 @@ export async function openDoor(
     jobs,
     forks: openForks({ ...stores, experts }),
     bundles: openBundles({ log, content, clock }),
+    prompts: openPrompts({ content }),
     applications,
     secrets,
     experts,

@@ -164,6 +164,22 @@ describe.skipIf(missing !== undefined)('a job with files', { timeout: 180_000 },
     expect((await senmon(here, 'verify', jobId)).stdout).toContain('the files were left out')
   })
 
+  it('shows what each generation was asked with, once what stays the same', async () => {
+    const { stdout, code } = await senmon(here, 'log', jobId, '--prompts')
+    expect(code).toBe(0)
+    expect(stdout.match(/^event \d+: step \d+ of /gm)).toHaveLength(6)
+    expect(stdout.match(/^\[instruction\]$/gm)).toHaveLength(2)
+    expect(stdout).toContain('[instruction]\nHave it dug.\n')
+    expect(stdout).toContain('[user]\ndig\n')
+    const lines = (await senmon(here, 'log', jobId, '--prompts', '--json')).stdout.trimEnd().split('\n')
+    const asked = lines.map(
+      (line) => JSON.parse(line) as { instruction: string; messages: unknown[]; promptHash: string },
+    )
+    const generated = events.filter(({ type }) => type === 'generated').map(({ data }) => data['promptHash'])
+    expect(asked.map(({ promptHash }) => promptHash)).toEqual(generated)
+    expect(asked.at(-1)?.messages).toHaveLength(3)
+  })
+
   it('is replayed offline to every state it was in, and played again at no cost until something differs (V1, V2)', async () => {
     const replayed = await senmon(null, 'replay', bundle(), '--model')
     expect(replayed).toMatchObject({ code: 0, stderr: '' })
