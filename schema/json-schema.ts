@@ -45,13 +45,26 @@ function compile(schema: JsonObject): ValidateFunction | string {
     const { $schema: dialect, $id: _, ...checked } = schema
     // An asynchronous schema would answer later, with a rejection that nobody awaits.
     if ('$async' in checked) return 'asynchronous'
-    // A fresh instance each time: ajv keeps every schema that it has compiled, and these come from strangers.
-    const options = { strict: false, logger: false, validateFormats: false, allErrors: true } as const
     const old = typeof dialect === 'string' && /draft-0[4-7]/.test(dialect)
-    return (old ? new Ajv(options) : new Ajv2020(options)).compile(checked)
+    judgeOf(old).validateSchema(checked, true)
+    // A fresh instance each time: ajv keeps every schema that it has compiled, and these come from strangers.
+    return (old ? new Ajv(JUDGED) : new Ajv2020(JUDGED)).compile(checked)
   } catch (error) {
     return `unusable: ${error instanceof Error ? error.message : 'unknown'}`
   }
+}
+
+const OPTIONS = { strict: false, logger: false, validateFormats: false, allErrors: true } as const
+const JUDGED = { ...OPTIONS, validateSchema: false } as const
+let judges: { readonly old: Ajv; readonly current: Ajv2020 } | undefined
+
+/**
+ * Says whether a schema is one, and keeps nothing of it. One for all: what it judges by takes tens of milliseconds to
+ * compile, many times what a schema of a tool takes.
+ */
+function judgeOf(old: boolean): Ajv | Ajv2020 {
+  judges ??= { old: new Ajv(OPTIONS), current: new Ajv2020(OPTIONS) }
+  return old ? judges.old : judges.current
 }
 
 function wordsOf({ instancePath, message, keyword, params }: ErrorObject, whole: string): string {
