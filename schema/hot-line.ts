@@ -1,7 +1,9 @@
 /**
- * The lines that every step says, checked by hand: a value that passes here passes the shapes of control-line.ts and
- * comes out of them as it is. Whatever does not, goes to those shapes, which know the rest and say what is wrong.
+ * The lines that every start and every step says, checked by hand: a value that passes here passes the shapes of
+ * control-line.ts and comes out of them as it is. Whatever does not, goes to those shapes, which know the rest and say
+ * what is wrong. A machine lives for one job, and what its processes do a few times costs what it takes to compile.
  */
+import { PROTOCOL_VERSION } from './control.ts'
 import type { HostLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
 import { parseId } from './id.ts'
 import { isJsonObject, type Json, type JsonObject } from './json.ts'
@@ -9,29 +11,45 @@ import { isJsonObject, type Json, type JsonObject } from './json.ts'
 const HASH = /^[0-9a-f]{64}$/
 const NAME_CHARS_MAX = 512
 
-/** What a step says to the control plane: a result, its end, the wish for a generation. */
+/** What a runner says to the control plane: what happened in a run, the wish for a generation, its end. */
 export function isHotMachineLine(value: Json): value is JsonObject & MachineLine {
   if (!isJsonObject(value)) return false
   if (value['type'] === 'event') return hasSize(value, 2) && isFact(value['event'])
-  return isGenerate(value)
+  return isGenerate(value) || isDone(value)
 }
 
-/** What the control plane answers a step's request with. */
+/** What the control plane says: a job with its history, and answers to requests. */
 export function isHotHostLine(value: Json): value is JsonObject & HostLine {
-  return isJsonObject(value) && isReply(value)
+  if (!isJsonObject(value)) return false
+  switch (value['type']) {
+    case 'reply':
+      return isReply(value)
+    case 'recorded':
+      return hasSize(value, 2) && isRecorded(value['event'])
+    case 'go':
+      return hasSize(value, 1)
+    case 'start':
+      return isStart(value)
+    default:
+      return false
+  }
 }
 
-/** What a step says to the supervisor: the same as to the control plane, and a message for a skill. */
+/** What a runner says to the supervisor: the same as to the control plane, and to skills. */
 export function isHotRunnerLine(value: Json): value is JsonObject & RunnerLine {
   if (!isJsonObject(value)) return false
-  if (value['type'] === 'frame') return isFrame(value) && isJsonObject(value['frame'])
+  const { type } = value
+  if (type === 'frame') return isFrame(value) && isJsonObject(value['frame'])
+  if (type === 'open' || type === 'close') return isOfCompartment(value, 3)
   return isHotMachineLine(value)
 }
 
-/** What the supervisor says to a step: an answer, and a message of a skill. */
+/** What the supervisor says to a runner: the same as the control plane, and what skills say. */
 export function isHotSupervisorLine(value: Json): value is JsonObject & SupervisorLine {
   if (!isJsonObject(value)) return false
-  return value['type'] === 'frame' ? isFrame(value) : isReply(value)
+  const { type } = value
+  if (type === 'frame') return isFrame(value)
+  return type === 'opened' ? isOfCompartment(value, 3) : isHotHostLine(value)
 }
 
 /** With as many members as are looked at, there is none besides. */
@@ -40,13 +58,32 @@ function hasSize(value: JsonObject, members: number): boolean {
 }
 
 function isReply(line: JsonObject): boolean {
-  return (
-    line['type'] === 'reply' && hasSize(line, 4) && isCount(line['id']) && line['ok'] === true && has(line, 'value')
-  )
+  return hasSize(line, 4) && isCount(line['id']) && line['ok'] === true && has(line, 'value')
+}
+
+function isStart(line: JsonObject): boolean {
+  const { protocol, jobId, fence, lock, model, treeHash, inputTreeHash, historyCount } = line
+  if (!hasSize(line, 9) || protocol !== PROTOCOL_VERSION || parseId('job', jobId) === undefined) return false
+  if (!isJsonObject(lock) || !isJsonObject(lock['experts']) || !isCount(fence) || !isCount(historyCount)) return false
+  const areHashes = [treeHash, inputTreeHash].every((hash) => hash === null || isHash(hash))
+  return areHashes && (model === null || typeof model === 'string')
+}
+
+function isRecorded(event: Json | undefined): boolean {
+  return isJsonObject(event) && typeof event['type'] === 'string' && isJsonObject(event['data'])
+}
+
+function isDone(line: JsonObject): boolean {
+  const { type, reason } = line
+  return type === 'done' && hasSize(line, 2) && (reason === 'rested' || reason === 'finished' || reason === 'canceled')
+}
+
+function isOfCompartment(line: JsonObject, members: number): boolean {
+  return hasSize(line, members) && isName(line['expertKey']) && isName(line['skill'])
 }
 
 function isFrame(line: JsonObject): boolean {
-  return hasSize(line, 4) && isName(line['expertKey']) && isName(line['skill']) && has(line, 'frame')
+  return isOfCompartment(line, 4) && has(line, 'frame')
 }
 
 function isGenerate(line: JsonObject): boolean {
@@ -60,10 +97,24 @@ function isFact(fact: Json | undefined): boolean {
   if (!isJsonObject(fact) || !hasSize(fact, 5) || !isInRun(fact)) return false
   const { type, data } = fact
   if (!isJsonObject(data)) return false
-  if (type === 'stepFinished') return hasSize(data, 1) && isHash(data['stateHash'])
-  if (type !== 'toolReturned' || !hasSize(data, 2)) return false
-  const { durationMs, result } = data
-  return typeof durationMs === 'number' && durationMs >= 0 && isResult(result)
+  switch (type) {
+    case 'stepFinished':
+      return hasSize(data, 1) && isHash(data['stateHash'])
+    case 'toolReturned': {
+      const { durationMs, result } = data
+      return hasSize(data, 2) && typeof durationMs === 'number' && durationMs >= 0 && isResult(result)
+    }
+    case 'runStarted':
+      return isOpening(data)
+    default:
+      return false
+  }
+}
+
+function isOpening(data: JsonObject): boolean {
+  const { query, parent, continues, depth } = data
+  // One that another run asked for, or that goes on with one, is not what every job starts with.
+  return hasSize(data, 4) && typeof query === 'string' && parent === null && continues === null && isCount(depth)
 }
 
 function isResult(result: Json | undefined): boolean {

@@ -1,4 +1,4 @@
-/** The lines of every step by hand against the shapes of all lines: the quick way says nothing else than the slow one. */
+/** The lines of every start and step by hand against the shapes of all lines: the quick way says nothing else than the slow one. */
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
@@ -11,11 +11,13 @@ import {
 import type { HostLine, MachineLine, RunnerLine, SupervisorLine } from '../../schema/control.ts'
 import { sha256 } from '../../schema/hash.ts'
 import { isHotHostLine, isHotMachineLine, isHotRunnerLine, isHotSupervisorLine } from '../../schema/hot-line.ts'
-import { deriveId } from '../../schema/id.ts'
+import { deriveId, makeId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
+import type { Lock } from '../../schema/lock.ts'
 import type { ToolResultPart } from '../../schema/message.ts'
 
-const place = { runId: deriveId('run', 'job'), expertKey: 'reader@1.0.0', stepNumber: 2 } as const
+const jobId = makeId('job', 0, new Uint8Array(16))
+const place = { runId: deriveId('run', jobId), expertKey: 'reader@1.0.0', stepNumber: 2 } as const
 const result: ToolResultPart = {
   type: 'toolResult',
   callId: 'call_2_0',
@@ -31,21 +33,33 @@ const fromRunner: readonly (MachineLine & RunnerLine)[] = [
   returned(result),
   returned({ ...result, content: [], structured: { a: null }, isError: true }),
   { type: 'event', event: { ...place, type: 'stepFinished', data: { stateHash: sha256('s') } } },
+  {
+    type: 'event',
+    event: { ...place, type: 'runStarted', data: { query: 'q', parent: null, continues: null, depth: 0 } },
+  },
+  { type: 'done', reason: 'finished' },
   { type: 'request', id: 7, method: 'generate', params: { ...place, promptHash: sha256('p'), messageCount: 3 } },
 ]
-const reply: HostLine & SupervisorLine = { type: 'reply', id: 7, ok: true, value: { type: 'generated' } }
-const frame = {
-  type: 'frame',
-  expertKey: 'reader@1.0.0',
-  skill: 'files',
-  frame: { jsonrpc: '2.0', id: 1, result: {} },
-} as const
+const head = { v: 1, jobId, seq: 1, at: 0, prevHash: sha256('0'), hash: sha256('1') } as const
+const nowhere = { runId: null, expertKey: null, stepNumber: null } as const
+const lock = { coordinator: 'reader@1.0.0', experts: {} } as unknown as Lock // nobody looks further
+const start = { type: 'start', protocol: 1, jobId, fence: 1, lock, model: null, historyCount: 1 } as const
+const fromHost: readonly (HostLine & SupervisorLine)[] = [
+  { ...start, treeHash: sha256('t'), inputTreeHash: null },
+  { type: 'recorded', event: { ...head, ...nowhere, type: 'cancelRequested', data: { reason: 'r' } } },
+  { type: 'go' },
+  { type: 'reply', id: 7, ok: true, value: { type: 'generated' } },
+]
+const compartment = { expertKey: 'reader@1.0.0', skill: 'files' } as const
+const frame = { type: 'frame', ...compartment, frame: { jsonrpc: '2.0', id: 1, result: {} } } as const
+const asked: readonly RunnerLine[] = [frame, { type: 'open', ...compartment }, { type: 'close', ...compartment }]
+const told: readonly SupervisorLine[] = [frame, { type: 'opened', ...compartment }]
 
 const doors = [
   { name: 'machine', isHot: isHotMachineLine, parse: parseMachineLine, lines: fromRunner },
-  { name: 'host', isHot: isHotHostLine, parse: parseHostLine, lines: [reply] },
-  { name: 'runner', isHot: isHotRunnerLine, parse: parseRunnerLine, lines: [...fromRunner, frame] },
-  { name: 'supervisor', isHot: isHotSupervisorLine, parse: parseSupervisorLine, lines: [reply, frame] },
+  { name: 'host', isHot: isHotHostLine, parse: parseHostLine, lines: fromHost },
+  { name: 'runner', isHot: isHotRunnerLine, parse: parseRunnerLine, lines: [...fromRunner, ...asked] },
+  { name: 'supervisor', isHot: isHotSupervisorLine, parse: parseSupervisorLine, lines: [...fromHost, ...told] },
 ] as const
 
 /** Every path of a value that leads to something, [] for the value itself. */
@@ -86,7 +100,7 @@ const change: fc.Arbitrary<Change> = fc.oneof(
     }),
 )
 
-describe('a line of a step', () => {
+describe('a line of a start or a step', () => {
   it('goes the quick way as it is said', () => {
     for (const { isHot, parse, lines } of doors)
       for (const line of lines) {
