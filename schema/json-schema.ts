@@ -46,7 +46,7 @@ function compile(schema: JsonObject): ValidateFunction | string {
     // An asynchronous schema would answer later, with a rejection that nobody awaits.
     if ('$async' in checked) return 'asynchronous'
     const old = typeof dialect === 'string' && /draft-0[4-7]/.test(dialect)
-    judgeOf(old).validateSchema(checked, true)
+    if (judgeOf(old).validateSchema(checked, true) !== true) return 'no schema'
     // A fresh instance each time: ajv keeps every schema that it has compiled, and these come from strangers.
     return (old ? new Ajv(JUDGED) : new Ajv2020(JUDGED)).compile(checked)
   } catch (error) {
