@@ -44,7 +44,7 @@ const head = { v: 1, jobId, seq: 1, at: 0, prevHash: sha256('0'), hash: sha256('
 const nowhere = { runId: null, expertKey: null, stepNumber: null } as const
 const lock = { coordinator: 'reader@1.0.0', experts: {} } as unknown as Lock // nobody looks further
 const start = { type: 'start', protocol: 1, jobId, fence: 1, lock, model: null, historyCount: 1 } as const
-const fromHost: readonly (HostLine & SupervisorLine)[] = [
+const fromHost: readonly HostLine[] = [
   { ...start, treeHash: sha256('t'), inputTreeHash: null },
   { type: 'recorded', event: { ...head, ...nowhere, type: 'cancelRequested', data: { reason: 'r' } } },
   { type: 'go' },
