@@ -242,6 +242,7 @@ const generate = z.object({
     stepNumber: z.int().min(1),
     promptHash: hash,
     prompt: prompt.exactOptional(),
+    purpose: z.literal('compaction').exactOptional(),
     messageCount: count,
   }),
 })

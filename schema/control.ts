@@ -104,6 +104,8 @@ export interface GenerateParams {
   readonly promptHash: Sha256
   /** Sent when this attempt has not sent this hash before; else left out. */
   readonly prompt?: Prompt
+  /** `compaction` asks for a summary of the conversation, with the same prompt, in place of the next message. */
+  readonly purpose?: 'compaction'
   /** How many messages the runner believes the run has: a check, since the control plane reads them from the log. */
   readonly messageCount: number
 }

@@ -3,6 +3,14 @@
  * and the checkpoints that a person sees, so that none of them can differ.
  */
 import { canonical, sha256, type Sha256 } from './hash.ts'
+import {
+  contextAfterCompaction,
+  contextAfterFailure,
+  contextAfterGeneration,
+  contextAfterMessage,
+  noContext,
+  type Context,
+} from './context.ts'
 import type { RunId } from './id.ts'
 import type { Fact, Place } from './event.ts'
 import type { Message, ToolCallPart, ToolResultPart } from './message.ts'
@@ -12,12 +20,15 @@ export type PlacedFact = Fact & Place
 
 export interface Conversation {
   readonly messages: readonly Message[]
+  /** What was added since the end of the last step, in the order of adding: what the next state hash covers. */
+  readonly added: readonly Message[]
   /** Calls of the last generation, in order; their results become one tool message when all are in. */
   readonly calls: readonly ToolCallPart[]
   readonly results: readonly ToolResultPart[]
+  readonly context: Context
 }
 
-export const noConversation: Conversation = { messages: [], calls: [], results: [] }
+export const noConversation: Conversation = { messages: [], added: [], calls: [], results: [], context: noContext }
 
 /**
  * The conversation after `fact`, which must belong to the run. A run that continues another starts from that
@@ -25,14 +36,16 @@ export const noConversation: Conversation = { messages: [], calls: [], results: 
  */
 export function converse(conversation: Conversation, fact: PlacedFact, before?: Conversation): Conversation {
   switch (fact.type) {
-    case 'runStarted': {
-      const earlier = before === undefined ? [] : settle(before).messages
-      return { ...noConversation, messages: [...earlier, queryMessage(fact.data.query)] }
-    }
+    case 'runStarted':
+      return say(before === undefined ? noConversation : settle(before), queryMessage(fact.data.query))
     case 'generated': {
       const calls = fact.data.parts.filter((part) => part.type === 'toolCall')
-      const message = { role: 'expert', content: fact.data.parts } as const
-      return { messages: [...conversation.messages, message], calls, results: [] }
+      const said = say(conversation, { role: 'expert', content: fact.data.parts })
+      return { ...said, calls, results: [], context: contextAfterGeneration(conversation.context, fact.data) }
+    }
+    case 'generationFailed': {
+      const context = contextAfterFailure(conversation.context, fact.data, settled(conversation))
+      return context === undefined ? conversation : { ...conversation, context }
     }
     case 'toolReturned': {
       const { callId } = fact.data.result
@@ -40,16 +53,54 @@ export function converse(conversation: Conversation, fact: PlacedFact, before?: 
       if (conversation.results.some((result) => result.callId === callId)) return conversation
       const results = [...conversation.results, fact.data.result]
       if (results.length < conversation.calls.length) return { ...conversation, results }
-      const message = resultsMessage(conversation.calls, results)
-      return { messages: [...conversation.messages, message], calls: [], results: [] }
+      return settle({ ...conversation, results })
     }
     case 'outputRejected':
-      return { ...conversation, messages: [...conversation.messages, queryMessage(fact.data.message)] }
+      return say(conversation, queryMessage(fact.data.message))
     case 'steered':
-      return { ...conversation, messages: [...conversation.messages, ...fact.data.queries.map(queryMessage)] }
+      return fact.data.queries.reduce((said, query) => say(said, queryMessage(query)), conversation)
+    case 'compacted':
+      return compact(conversation, fact.data)
+    case 'compactionFailed':
+      return { ...conversation, context: { ...conversation.context, hasFailed: true } }
+    case 'stepFinished':
+      return { ...conversation, added: [] }
     default:
       return conversation
   }
+}
+
+function say(conversation: Conversation, message: Message): Conversation {
+  const { messages, added, context } = conversation
+  return {
+    ...conversation,
+    messages: [...messages, message],
+    added: [...added, message],
+    context: contextAfterMessage(context, message),
+  }
+}
+
+/** How many messages the end of the last step covers. */
+export function settled({ messages, added }: Pick<Conversation, 'messages' | 'added'>): number {
+  return messages.length - added.length
+}
+
+function compact(conversation: Conversation, data: { readonly summary: string; readonly kept: number }): Conversation {
+  const { messages, added, context } = conversation
+  const summary = summaryMessage(data)
+  return {
+    ...conversation,
+    messages: [...messages.slice(0, 1), summary, ...messages.slice(messages.length - data.kept)],
+    added: [...added, summary],
+    context: contextAfterCompaction(context, summary),
+  }
+}
+
+/** What a model reads in place of the messages that a compaction replaced. */
+export function summaryMessage({ summary, kept }: { readonly summary: string; readonly kept: number }): Message {
+  return queryMessage(
+    `[To save room, what came between the first query and the last ${kept} messages was replaced by this summary.]\n\n${summary}`,
+  )
 }
 
 export function queryMessage(query: string): Message {
@@ -69,7 +120,7 @@ export function resultsMessage(calls: readonly ToolCallPart[], results: readonly
 export function settle(conversation: Conversation): Conversation {
   if (conversation.calls.length === 0) return conversation
   const message = resultsMessage(conversation.calls, conversation.results)
-  return { messages: [...conversation.messages, message], calls: [], results: [] }
+  return { ...say(conversation, message), calls: [], results: [] }
 }
 
 function unfinished(call: ToolCallPart): ToolResultPart {

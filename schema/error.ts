@@ -154,6 +154,10 @@ export const CATALOGUE = {
     hint: "Raise the expert's timeout, or continue the job later.",
   },
   model_error: { kind: 'unavailable', hint: 'The provider failed; the message says how.' },
+  context_exceeded: {
+    kind: 'failed_precondition',
+    hint: 'The messages are more than the model reads; read less at once, or use another model. See docs/context.md.',
+  },
   rehearsal_diverged: {
     kind: 'failed_precondition',
     hint: 'The recorded turns do not fit this run; record them anew or use a real model.',

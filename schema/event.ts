@@ -136,6 +136,8 @@ export type HostFact =
         /** Names the stored prompt (instruction and tools) of this generation. */
         readonly promptHash: Sha256
         readonly durationMs: number
+        /** Tokens that the model reads at most; left out when that is not known. */
+        readonly contextWindow?: number
       }
     }
   | {
@@ -146,6 +148,29 @@ export type HostFact =
   | {
       readonly type: 'generationInterrupted'
       readonly data: { readonly model: string; readonly usage: Usage | null; readonly durationMs: number }
+    }
+  /** A summary stands in place of all messages between the first and the last `kept`, from here on. */
+  | {
+      readonly type: 'compacted'
+      readonly data: {
+        readonly summary: string
+        readonly kept: number
+        readonly usage: Usage
+        readonly model: string
+        readonly promptHash: Sha256
+        readonly durationMs: number
+      }
+    }
+  /** There is no summary; the run goes on with the messages that it has, if its model takes them. */
+  | {
+      readonly type: 'compactionFailed'
+      readonly data: {
+        readonly code: string
+        readonly message: string
+        readonly model: string
+        /** What was used all the same; null when that is not known. */
+        readonly usage: Usage | null
+      }
     }
   | { readonly type: 'workspaceChanged'; readonly data: { readonly treeHash: Sha256 } }
   /** A call that may be made once is about to be: what comes of it is unknown until it returns. */

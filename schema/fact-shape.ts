@@ -132,7 +132,17 @@ const SHAPES: { readonly [Type in OurType]: z.ZodType<DataOf<Type>> } = {
     finishReason: name,
     promptHash: hash,
     durationMs: z.number().min(0),
+    contextWindow: count.exactOptional(),
   }),
+  compacted: z.object({
+    summary: text,
+    kept: z.int().min(1),
+    usage,
+    model: name,
+    promptHash: hash,
+    durationMs: z.number().min(0),
+  }),
+  compactionFailed: z.object({ code: name, message: text, model: name, usage: usage.nullable() }),
   generationFailed: z.object({ code: name, message: text, model: name }),
   generationInterrupted: z.object({ model: name, usage: usage.nullable(), durationMs: z.number().min(0) }),
   workspaceChanged: z.object({ treeHash: hash }),
@@ -143,6 +153,8 @@ const OF_A_RUN: ReadonlySet<string> = new Set<OurType>([
   'generated',
   'generationFailed',
   'generationInterrupted',
+  'compacted',
+  'compactionFailed',
   'callStarted',
 ])
 /** 2200-01-01: the moments of a log are dates that a person can read. */

@@ -11,22 +11,22 @@ export interface StateCheck {
 /** A fold over one job's facts from its first. */
 export class StateHashes {
   readonly #conversations = new Conversations()
-  /** How much of each run's conversation its last hash covers. */
-  readonly #covered = new Map<RunId, { readonly count: number; readonly hash: Sha256 | null }>()
+  /** The last hash of each run. */
+  readonly #last = new Map<RunId, Sha256>()
 
   /** What a step's end says and what it must say; undefined for any other fact. */
   add(fact: PlacedFact): StateCheck | undefined {
+    const { runId } = fact
+    const added = runId === null ? [] : this.#conversations.of(runId).added
     this.#conversations.add(fact)
-    if (fact.runId === null) return undefined
+    if (runId === null) return undefined
     if (fact.type === 'runStarted' && fact.data.continues !== null) {
-      const earlier = this.#covered.get(fact.data.continues)
-      if (earlier !== undefined) this.#covered.set(fact.runId, earlier)
+      const earlier = this.#last.get(fact.data.continues)
+      if (earlier !== undefined) this.#last.set(runId, earlier)
     }
     if (fact.type !== 'stepFinished') return undefined
-    const { count, hash } = this.#covered.get(fact.runId) ?? { count: 0, hash: null }
-    const { messages } = this.#conversations.of(fact.runId)
-    const computed = hashState(hash, messages.slice(count))
-    this.#covered.set(fact.runId, { count: messages.length, hash: computed })
+    const computed = hashState(this.#last.get(runId) ?? null, added)
+    this.#last.set(runId, computed)
     return { recorded: fact.data.stateHash, computed }
   }
 }

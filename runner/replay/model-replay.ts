@@ -64,6 +64,7 @@ export function replayModel(
 }
 
 const GENERATIONS: ReadonlySet<string> = new Set<JobEvent['type']>(['generated', 'generationFailed'])
+const COMPACTIONS: ReadonlySet<string> = new Set<JobEvent['type']>(['compacted', 'compactionFailed'])
 
 function divergenceAt(
   origin: JobId,
@@ -73,13 +74,16 @@ function divergenceAt(
   promptOf: (hash: Sha256) => Prompt | undefined,
 ): Divergence | undefined {
   // What others say, people and the control plane, is given; so is the end of a generation whose run was ended.
-  const isAsked = GENERATIONS.has(event.type) && event.runId !== null && state.runs[event.runId]?.finished === null
+  const isEnd = GENERATIONS.has(event.type) || COMPACTIONS.has(event.type)
+  const isAsked = isEnd && event.runId !== null && state.runs[event.runId]?.finished === null
   if (!isAsked && !RUN_FACT_TYPES.has(event.type)) return undefined
   const { seq, runId, expertKey, stepNumber } = event
   const place = { seq, runId, expertKey, stepNumber }
   const owed = owedAround(origin, lock, state)
   if (owed.some((effect) => leadsTo(origin, state, effect, event)))
-    return event.type === 'generated' ? otherPrompt(lock, state, event, place, promptOf) : undefined
+    return event.type === 'generated' || event.type === 'compacted'
+      ? otherPrompt(lock, state, event, place, promptOf)
+      : undefined
   const now = [...new Set(owed.filter((effect) => placeOf(effect).runId === runId).map(describeEffect))]
   return { ...place, kind: 'fact', recorded: describeFact(event), now: now.length === 0 ? 'nothing' : now.join('; ') }
 }
@@ -102,6 +106,8 @@ function leadsTo(origin: JobId, state: JobRuns, effect: Effect, event: JobEvent)
       return isSame(effect.fact, event) || isBeginning(effect.fact, event)
     case 'generate':
       return GENERATIONS.has(event.type) && effect.runId === event.runId && effect.stepNumber === event.stepNumber
+    case 'compact':
+      return COMPACTIONS.has(event.type) && effect.runId === event.runId && effect.stepNumber === event.stepNumber
     case 'listTools':
       if (event.type !== 'toolsListed' && event.type !== 'skillFailed') return false
       return effect.expertKey === event.expertKey && effect.skill === event.data.skill
@@ -137,7 +143,7 @@ function isBeginning(fact: PlacedFact, event: JobEvent): boolean {
 function otherPrompt(
   lock: Lock,
   state: JobRuns,
-  event: Extract<JobEvent, { type: 'generated' }>,
+  event: Extract<JobEvent, { type: 'generated' | 'compacted' }>,
   place: Pick<Divergence, 'seq' | 'runId' | 'expertKey' | 'stepNumber'>,
   promptOf: (hash: Sha256) => Prompt | undefined,
 ): Divergence | undefined {
@@ -196,6 +202,8 @@ function describeEffect(effect: Effect): string {
       return describeFact(effect.fact)
     case 'generate':
       return `a generation of step ${effect.stepNumber}`
+    case 'compact':
+      return `a compaction before step ${effect.stepNumber}`
     case 'listTools':
       return `the tools of ${effect.skill}`
     case 'callTool':

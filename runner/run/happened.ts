@@ -1,7 +1,15 @@
 /** How each fact changes the runs of a job. */
 import { approvalFor, approvedArgs } from '../../schema/approval.ts'
 import { baseTurn } from '../../schema/base-tool.ts'
-import { queryMessage, resultsMessage, type PlacedFact } from '../../schema/conversation.ts'
+import {
+  contextAfterCompaction,
+  contextAfterFailure,
+  contextAfterGeneration,
+  contextAfterMessage,
+  CONTEXT_EXCEEDED,
+  noContext,
+} from '../../schema/context.ts'
+import { queryMessage, resultsMessage, summaryMessage, type PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { Question } from '../../schema/event.ts'
@@ -73,9 +81,14 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
       return generated(jobId, lock, state, run, fact)
     case 'generationFailed': {
       if (run.turn !== 'generate') return state
+      const context = contextAfterFailure(run.context, fact.data, settledCount(run))
       const { code, message } = fact.data
-      return put(state, { ...run, failure: { code, message } })
+      return put(state, context === undefined ? { ...run, failure: { code, message } } : { ...run, context })
     }
+    case 'compacted':
+      return run.turn === 'generate' ? put(state, { ...run, ...compacted(run, fact.data) }) : state
+    case 'compactionFailed':
+      return run.turn === 'generate' ? put(state, { ...run, ...uncompacted(run, fact.data) }) : state
     case 'questionAsked': {
       const { question } = fact.data
       const asked = { ...state.asked, [question.id]: { runId: run.id, callId: question.callId } }
@@ -137,6 +150,27 @@ function steered(before: JobRuns, fact: PlacedFact): Steering {
   return isKnown ? before.steering : steer(before.steering, fact)
 }
 
+/** The summary stands after the first message and before the last that were kept. */
+function compacted(run: Run, data: { readonly summary: string; readonly kept: number }): Messages {
+  const summary = summaryMessage(data)
+  return {
+    messageCount: 2 + data.kept,
+    newMessages: [...run.newMessages, summary],
+    context: contextAfterCompaction(run.context, summary),
+  }
+}
+
+/** Without a summary the run goes on as it is, unless its model has refused that already. */
+function uncompacted(
+  { context }: Run,
+  { code, message }: { readonly code: string; readonly message: string },
+): Pick<Run, 'context'> & Partial<Pick<Run, 'failure'>> {
+  const failed = { ...context, hasFailed: true }
+  if (context.exceeded === null) return { context: failed }
+  const why = `${context.exceeded} The conversation could not be compacted: ${message} (${code})`
+  return { context: failed, failure: { code: CONTEXT_EXCEEDED, message: why } }
+}
+
 /** Queries are read between generations; a run that had come to its end goes on with them. */
 function reads(state: JobRuns, run: Run, queries: readonly string[]): JobRuns {
   if (run.turn !== 'generate' && run.turn !== 'end') return state
@@ -144,8 +178,7 @@ function reads(state: JobRuns, run: Run, queries: readonly string[]): JobRuns {
     ...run,
     turn: 'generate',
     turnSince: run.turn === 'end' ? state.events : run.turnSince,
-    messageCount: run.messageCount + queries.length,
-    newMessages: [...run.newMessages, ...queries.map(queryMessage)],
+    ...saying(run, ...queries.map(queryMessage)),
   })
 }
 
@@ -191,7 +224,6 @@ function started(lock: Lock, state: JobRuns, fact: Extract<PlacedFact, { type: '
   if (id === null || state.runs[id] !== undefined) return state
   const expertKey = fact.expertKey as ExpertKey // the admission of the event checked it against the lock
   const continued = data.continues === null ? undefined : state.runs[data.continues]
-  const earlier = continued === undefined ? [] : unsettled(continued)
   const run: Run = {
     id,
     expertKey,
@@ -202,8 +234,11 @@ function started(lock: Lock, state: JobRuns, fact: Extract<PlacedFact, { type: '
     stepNumber: continued?.stepNumber ?? 0,
     steps: 0,
     stepsMax: lock.experts[expertKey]?.maxSteps ?? null,
-    messageCount: (continued?.messageCount ?? 0) + (continued?.turn === 'calls' ? 1 : 0) + 1,
-    newMessages: [...earlier, queryMessage(data.query)],
+    ...saying(
+      { messageCount: 0, newMessages: [], context: noContext, ...continued },
+      ...(continued?.turn === 'calls' ? [resultsOf(continued.calls)] : []),
+      queryMessage(data.query),
+    ),
     stateHash: continued?.stateHash ?? null,
     calls: [],
     text: '',
@@ -222,10 +257,20 @@ function started(lock: Lock, state: JobRuns, fact: Extract<PlacedFact, { type: '
   }
 }
 
-/** What a continued run leaves that no state hash covers, open calls closed as schema/conversation.ts closes them. */
-function unsettled(run: Run): readonly Message[] {
-  if (run.turn !== 'calls') return run.newMessages
-  return [...run.newMessages, resultsOf(run.calls)]
+type Messages = Pick<Run, 'messageCount' | 'newMessages' | 'context'>
+
+/** What further messages change; schema/conversation.ts counts the same. */
+function saying({ messageCount, newMessages, context }: Messages, ...messages: readonly Message[]): Messages {
+  return {
+    messageCount: messageCount + messages.length,
+    newMessages: [...newMessages, ...messages],
+    context: messages.reduce(contextAfterMessage, context),
+  }
+}
+
+/** How many messages the end of the last step covers. */
+export function settledCount({ messageCount, newMessages }: Messages): number {
+  return messageCount - newMessages.length
 }
 
 /** Whether the run cannot go on without the skill: its expert says so, or nobody knows what it offers. */
@@ -266,8 +311,8 @@ function generated(
     turn: calls.length === 0 ? 'stepEnd' : 'calls',
     stepNumber,
     steps: run.steps + 1,
-    messageCount: run.messageCount + 1,
-    newMessages: [...run.newMessages, { role: 'expert', content: parts }],
+    ...saying(run, { role: 'expert', content: parts }),
+    context: contextAfterGeneration(run.context, fact.data),
     calls,
     text: base?.completion ?? textOf(parts),
     todos: base?.todos ?? run.todos,
@@ -334,15 +379,13 @@ function returned(state: JobRuns, run: Run, result: ToolResultPart): JobRuns {
     call.part.callId === result.callId && call.result === null ? { ...call, result } : call,
   )
   if (calls.some((call) => call.result === null)) return put(state, { ...run, calls })
-  const newMessages = [...run.newMessages, resultsOf(calls)]
-  return put(state, { ...run, turn: 'stepEnd', calls, newMessages, messageCount: run.messageCount + 1 })
+  return put(state, { ...run, ...saying(run, resultsOf(calls)), turn: 'stepEnd', calls })
 }
 
 function rejected(state: JobRuns, run: Run, message: string): JobRuns {
   if (run.turn !== 'stepEnd' || !isLast(run) || run.isRejected) return state
-  const newMessages = [...run.newMessages, queryMessage(message)]
-  const count = { messageCount: run.messageCount + 1, rejections: run.rejections + 1 }
-  return put(state, { ...run, ...count, newMessages, isRejected: true })
+  const said = saying(run, queryMessage(message))
+  return put(state, { ...run, ...said, rejections: run.rejections + 1, isRejected: true })
 }
 
 function resultsOf(calls: readonly Call[]): Message {

@@ -12,6 +12,8 @@ import type { ToolCallPart } from '../../schema/message.ts'
 import { isOutputFault, readOutput, rejectionOwed } from '../../schema/output.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { nextQuery } from '../../schema/steering.ts'
+import { wantsCompaction } from '../../schema/context.ts'
+import { settledCount } from './happened.ts'
 import { catalogOf, skillsToList } from './catalog.ts'
 import { isLast, type Call, type JobRuns, type Path, type Run } from './run-state.ts'
 import { owedInDoubt } from './once.ts'
@@ -33,6 +35,14 @@ export type Effect =
   | { readonly type: 'listTools'; readonly runId: RunId; readonly expertKey: ExpertKey; readonly skill: string }
   | {
       readonly type: 'generate'
+      readonly runId: RunId
+      readonly expertKey: ExpertKey
+      readonly stepNumber: number
+      readonly messageCount: number
+    }
+  /** A summary in place of the middle of the conversation, before the next generation. */
+  | {
+      readonly type: 'compact'
       readonly runId: RunId
       readonly expertKey: ExpertKey
       readonly stepNumber: number
@@ -63,6 +73,8 @@ export function effectKey(effect: Effect): string | undefined {
     case 'generate':
       // A query that interrupted a generation is one more message of the next.
       return `generate ${effect.runId} ${effect.stepNumber} ${effect.messageCount}`
+    case 'compact':
+      return `compact ${effect.runId} ${effect.stepNumber} ${effect.messageCount}`
     case 'callTool':
       return `callTool ${effect.runId} ${effect.call.callId}${effect.retries === 0 ? '' : ` again ${effect.retries}`}`
     default:
@@ -144,7 +156,8 @@ function owedBeforeGeneration(
   const tools = catalogOf(lock, expert, known)
   if (isRefusal(tools)) return [finish(run, 'failed', tools.refused, tools.message, null)]
   if (!generating(run)) return []
-  return [{ type: 'generate', runId, expertKey, stepNumber: run.stepNumber + 1, messageCount }]
+  const type = wantsCompaction(run.context, settledCount(run)) ? 'compact' : 'generate'
+  return [{ type, runId, expertKey, stepNumber: run.stepNumber + 1, messageCount }]
 }
 
 function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {

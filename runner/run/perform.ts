@@ -71,10 +71,15 @@ export function performer(ports: PerformPorts): LoopPorts['perform'] {
     return made
   }
 
-  const generate = async (effect: Extract<Owed, { type: 'generate' }>, state: JobRuns, signal: AbortSignal) => {
+  const generate = async (
+    effect: Extract<Owed, { type: 'generate' | 'compact' }>,
+    state: JobRuns,
+    signal: AbortSignal,
+  ) => {
     const { runId, expertKey, stepNumber, messageCount } = effect
     const { prompt, hash: promptHash } = promptOf(expertKey, state)
-    const params = { runId, expertKey, stepNumber, messageCount, promptHash }
+    const purpose = effect.type === 'compact' ? ({ purpose: 'compaction' } as const) : {}
+    const params = { runId, expertKey, stepNumber, messageCount, promptHash, ...purpose }
     const isNew = !sent.has(promptHash)
     sent.add(promptHash)
     return { proposed: [], recorded: [await ports.generate(isNew ? { ...params, prompt } : params, signal)] }
@@ -83,6 +88,7 @@ export function performer(ports: PerformPorts): LoopPorts['perform'] {
   return async (effect, state, signal): Promise<Performed> => {
     switch (effect.type) {
       case 'generate':
+      case 'compact':
         return generate(effect, state, signal)
       case 'listTools': {
         const { runId, expertKey, skill } = effect

@@ -8,6 +8,7 @@ import type { QuestionId, RunId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Message, ToolCallPart, ToolResultPart } from '../../schema/message.ts'
 import type { Steering } from '../../schema/steering.ts'
+import type { Context } from '../../schema/context.ts'
 import type { Listed } from './catalog.ts'
 
 /** A chain of delegations longer than this is a mistake: each level multiplies what a job may cost. */
@@ -73,6 +74,8 @@ export interface Run {
   readonly steps: number
   readonly stepsMax: number | null
   readonly messageCount: number
+  /** How full the model's window is, and whether the conversation must be compacted. */
+  readonly context: Context
   /** What no state hash covers yet, so that a step's end costs what is new and not the conversation. */
   readonly newMessages: readonly Message[]
   readonly stateHash: Sha256 | null

@@ -98,7 +98,13 @@ async function next(lines: AsyncIterator<SupervisorLine>): Promise<SupervisorLin
 }
 
 /** What a `generate` is answered with. */
-const GENERATION_ENDS: ReadonlySet<unknown> = new Set(['generated', 'generationFailed', 'generationInterrupted'])
+const GENERATION_ENDS: ReadonlySet<unknown> = new Set([
+  'generated',
+  'generationFailed',
+  'generationInterrupted',
+  'compacted',
+  'compactionFailed',
+])
 
 function openRequests(send: (line: RunnerLine) => void) {
   const open = new Map<number, PromiseWithResolvers<Json>>()

@@ -50,5 +50,6 @@ export function hears(
   inFlight: ReadonlyMap<string, { readonly effect: { readonly type: string; readonly runId: string } }>,
 ): boolean {
   if (fact.type !== 'steered') return true
-  return ![...inFlight.values()].some(({ effect }) => effect.type === 'generate' && effect.runId === fact.runId)
+  const generates = (type: string): boolean => type === 'generate' || type === 'compact'
+  return ![...inFlight.values()].some(({ effect }) => generates(effect.type) && effect.runId === fact.runId)
 }

@@ -13,6 +13,8 @@ export interface GenerateRequest {
   readonly stepNumber: number
   readonly prompt: Prompt
   readonly messages: readonly Message[]
+  /** A summary of the messages is asked for, by the last of them: only a rehearsal must know. */
+  readonly purpose?: 'compaction'
 }
 
 export interface Generated {
@@ -20,13 +22,18 @@ export interface Generated {
   readonly parts: readonly GeneratedPart[]
   readonly usage: Usage
   readonly finishReason: string
+  /** Tokens that the model reads at most; null when that is not known. */
+  readonly contextWindow: number | null
 }
+
+/** What a stream brings of it. */
+export type Streamed = Omit<Generated, 'contextWindow'>
 
 export interface Gateway {
   /**
    * Retries what is worth retrying, with backoff and a limit. Throws PlatformError model_not_found, model_key_missing,
-   * model_key_refused, model_overloaded, model_refused, model_stalled, model_timeout, model_error, rehearsal_diverged, rehearsal_invalid,
-   * or the signal's reason. Deltas are shown and never stored: when an attempt breaks off after some, a delta in brackets
+   * model_key_refused, model_overloaded, model_refused, model_stalled, model_timeout, model_error,
+   * context_exceeded, rehearsal_diverged, rehearsal_invalid, or the signal's reason. Deltas are shown and never stored: when an attempt breaks off after some, a delta in brackets
    * says so, and those of the next attempt follow from the start.
    */
   generate(

@@ -2,7 +2,7 @@
 import type { Json, JsonObject } from '../../schema/json.ts'
 import type { GeneratedPart } from '../../schema/message.ts'
 import type { Usage } from '../../schema/usage.ts'
-import type { Generated } from './gateway.ts'
+import type { Streamed } from './gateway.ts'
 import type { StreamPart } from './provider.ts'
 import type { ToolNames } from './tool-name.ts'
 
@@ -114,7 +114,7 @@ export class Generation {
   }
 
   /** The parts, with our call ids in the order of the calls. `finish` must have come. */
-  generated(stepNumber: number, finish: Finish): Generated {
+  generated(stepNumber: number, finish: Finish): Streamed {
     let calls = 0
     const parts = this.#blocks.flatMap((block): GeneratedPart[] => {
       const metadata = block.metadata === undefined ? {} : { metadata: jsonOf(block.metadata) }

@@ -65,6 +65,8 @@ export function classify(model: string, error: unknown, secrets: readonly string
   if (status === 404) return once('model_not_found', `The provider of ${model} does not know this model: ${why}`)
   if (status === 429 && /insufficient_quota|billing|credit balance/i.test(body + raw))
     return once('model_refused', `The provider of ${model} refused: the quota of the key is used up. ${why}`)
+  if ((status === undefined || (status >= 400 && status < 500)) && TOO_LONG.test(`${raw} ${body}`))
+    return once('context_exceeded', `The messages are more than ${model} reads: ${why}`)
   if (status !== undefined && OVERLOAD_STATUSES.has(status)) {
     const message = `The provider of ${model} was busy, with status ${status}: ${why}`
     return { code: 'model_overloaded', message, retryable: true, retryAfterMs: retryAfter(headers, now) }
@@ -78,6 +80,18 @@ export function classify(model: string, error: unknown, secrets: readonly string
   const again = status === undefined ? (retryable ?? isBroken(error)) : true
   return { code: 'model_error', message, retryable: again, retryAfterMs: retryAfter(headers, now) }
 }
+
+/** How providers say that a conversation is longer than the window of their model. */
+const TOO_LONG = new RegExp(
+  [
+    'context_length_exceeded',
+    'prompt is too long',
+    'exceeds? (?:the |your )?(?:model.s )?(?:available )?context (?:window|limit|length|size)',
+    'maximum context length',
+    'input token count.{0,40}exceeds',
+  ].join('|'),
+  'i',
+)
 
 /** The AI SDK's names for an answer that came in pieces or as nonsense; the next one may be whole. */
 const BROKEN_ANSWERS: ReadonlySet<string> = new Set([

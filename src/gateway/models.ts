@@ -13,7 +13,7 @@ import { PlatformError } from '../../schema/error.ts'
 import type { ApplicationId } from '../../schema/id.ts'
 import type { Secret } from '../../schema/secret.ts'
 import type { Log } from '../log.ts'
-import type { Gateway, Generated, GenerateRequest } from './gateway.ts'
+import type { Gateway, Generated, GenerateRequest, Streamed } from './gateway.ts'
 import { Generation } from './generation.ts'
 import { modelCall } from './model-call.ts'
 import { classify, delayBefore, StreamFailure, type Backoff } from './model-failure.ts'
@@ -28,6 +28,7 @@ import {
 } from './provider.ts'
 import { Rehearsals } from './rehearsals.ts'
 import { toolNames, type ToolNames } from './tool-name.ts'
+import { windowOf } from './window.ts'
 
 export interface GatewayLimits extends Backoff {
   /** A connection without a byte for this long is cut. */
@@ -119,7 +120,8 @@ class Models implements Gateway {
         hear = heard
       },
     }
-    return await this.#persist(request, call, key, onDelta, signal)
+    const generated = await this.#persist(request, call, key, onDelta, signal)
+    return { ...generated, contextWindow: windowOf(request.model) }
   }
 
   async #key(provider: ProviderName, request: GenerateRequest): Promise<string | undefined> {
@@ -139,7 +141,7 @@ class Models implements Gateway {
     key: string | undefined,
     onDelta: OnDelta,
     signal: AbortSignal,
-  ): Promise<Generated> {
+  ): Promise<Streamed> {
     const { clock } = this.#settings
     const { maxRetries, timeoutMs = this.#limits.deadlineMs } = request.expert.modelSettings ?? {}
     const backoff = maxRetries === undefined ? this.#limits : { ...this.#limits, attemptsMax: maxRetries + 1 }
@@ -169,7 +171,7 @@ class Models implements Gateway {
     secrets: readonly string[],
     onDelta: OnDelta,
     signal: AbortSignal,
-  ): Promise<Generated> {
+  ): Promise<Streamed> {
     const { clock, chance, log } = this.#settings
     let shown = false
     const show: OnDelta = (kind, text) => {
@@ -196,7 +198,7 @@ class Models implements Gateway {
     }
   }
 
-  async #attempt(call: Call, onDelta: OnDelta, signal: AbortSignal): Promise<Generated> {
+  async #attempt(call: Call, onDelta: OnDelta, signal: AbortSignal): Promise<Streamed> {
     const { clock } = this.#settings
     const over = new AbortController()
     const cut = new AbortController()
@@ -260,7 +262,7 @@ function hearingFetch(fetch: typeof globalThis.fetch, heard: () => void): typeof
 }
 
 /** The generation of a stream that has ended; throws StreamFailure when it did not end well. */
-function finished(generation: Generation, stepNumber: number): Generated {
+function finished(generation: Generation, stepNumber: number): Streamed {
   const finish = generation.finish
   const reason = finish?.finishReason.unified
   if (reason === 'content-filter')

@@ -24,6 +24,8 @@ const callSchema = z.strictObject({
 
 const turnSchema = z.strictObject({
   expert: z.string().min(1).optional(),
+  /** The summary of a compaction, and nothing else. */
+  compaction: z.boolean().default(false),
   step: z.int().min(1).optional(),
   when: conditionSchema.optional(),
   reasoning: z.string().optional(),
@@ -40,7 +42,11 @@ const turnSchema = z.strictObject({
   pauseMs: z.int().min(0).max(10_000).default(0),
 })
 
-const rehearsalSchema = z.strictObject({ turns: z.array(turnSchema).min(1) })
+const rehearsalSchema = z.strictObject({
+  /** Tokens that the model would read at most. */
+  contextWindow: z.int().min(1).optional(),
+  turns: z.array(turnSchema).min(1),
+})
 
 export type Rehearsal = z.infer<typeof rehearsalSchema>
 export type Turn = Rehearsal['turns'][number]
@@ -69,9 +75,11 @@ export function nextTurn(
   expertName: string,
   stepNumber: number,
   messages: readonly Message[],
+  isCompaction = false,
 ): Turn | undefined {
   return rehearsal.turns.find(
     (turn) =>
+      turn.compaction === isCompaction &&
       isNamed(turn.expert, expertName) &&
       (turn.step === undefined || turn.step === stepNumber) &&
       holds(turn.when, messages),

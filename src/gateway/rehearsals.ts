@@ -28,19 +28,23 @@ export class Rehearsals {
   /** Throws PlatformError model_not_found, rehearsal_invalid, rehearsal_diverged, or the signal's reason. */
   async play(name: string, request: GenerateRequest, onDelta: OnDelta, signal: AbortSignal): Promise<Generated> {
     signal.throwIfAborted()
-    const { expert, stepNumber, messages } = request
+    const { expert, stepNumber, messages, purpose } = request
     const rehearsal = await this.#open(expert.package, name)
-    const turn = nextTurn(rehearsal, expert.name, stepNumber, messages)
+    const isCompaction = purpose === 'compaction'
+    const turn = nextTurn(rehearsal, expert.name, stepNumber, messages, isCompaction)
     if (turn === undefined)
       throw new PlatformError(
         'rehearsal_diverged',
-        `No turn of rehearsal/${name} fits ${expert.name} at step ${stepNumber}: ${describeNewest(messages)}.`,
+        isCompaction
+          ? `No turn of rehearsal/${name} with compaction = true fits ${expert.name} at step ${stepNumber}.`
+          : `No turn of rehearsal/${name} fits ${expert.name} at step ${stepNumber}: ${describeNewest(messages)}.`,
       )
     await this.#show(turn, onDelta, signal)
     return {
       parts: partsOf(turn, stepNumber),
       usage: { ...noUsage, ...turn.usage },
       finishReason: turn.calls.length === 0 ? 'stop' : 'tool-calls',
+      contextWindow: rehearsal.contextWindow ?? null,
     }
   }
 

@@ -18,6 +18,14 @@ const PromptRef = builder.objectRef<SentPrompt & Prompt>('Prompt').implement({
   }),
 })
 
+const ContextRef = builder.objectRef<Checkpoint['context']>('Context').implement({
+  description: 'Tokens that the next generation reads, and how many its model reads at most.',
+  fields: (t) => ({
+    tokens: t.exposeInt('tokens', { description: 'As the provider counted; of what came since then an estimate.' }),
+    window: t.exposeInt('window', { nullable: true, description: 'Null when it is not known.' }),
+  }),
+})
+
 export const CheckpointRef = builder.objectRef<Checkpoint>('Checkpoint').implement({
   description: "The state of a run at a step's end.",
   fields: (t) => ({
@@ -39,6 +47,13 @@ export const CheckpointRef = builder.objectRef<Checkpoint>('Checkpoint').impleme
       complexity: 5,
       resolve: async ({ prompt }, _args, { prompts }) =>
         prompt === null ? null : { ...prompt, ...(await prompts.read(prompt.hash)) },
+    }),
+    context: t.expose('context', {
+      type: ContextRef,
+      description: "How full the model's window is for the next step.",
+    }),
+    compactions: t.exposeInt('compactions', {
+      description: 'How often messages of the run were replaced by a summary, up to here.',
     }),
     usage: t.expose('usage', { type: UsageRef, description: 'What this step used.' }),
     treeHash: t.exposeString('treeHash', { nullable: true, description: 'The workspace at that moment.' }),

@@ -95,6 +95,8 @@ export function printCheckpoint(checkpoint: Checkpoint) {
     newMessages: checkpoint.newMessages,
     toolCalls: checkpoint.toolCalls,
     toolResults: checkpoint.toolResults,
+    context: checkpoint.context,
+    compactions: checkpoint.compactions,
     usage: printUsage(checkpoint.usage),
     treeHash,
     stateHash,

@@ -27,6 +27,10 @@ export interface Checkpoint {
   readonly toolResults: readonly ToolResultPart[]
   /** What the step's generation was asked with; null for a step without one. */
   readonly prompt: SentPrompt | null
+  /** How full the model's window is for the next step; `window` is null while it is not known. */
+  readonly context: { readonly tokens: number; readonly window: number | null }
+  /** How often what the run knew was replaced by a summary, up to here. */
+  readonly compactions: number
   /** Of this step alone. */
   readonly usage: Usage
   /** The workspace at the step's end; null while it is empty. */
@@ -46,25 +50,27 @@ export function openCheckpoints(jobId: JobId): Checkpoints {
   const conversations = new Conversations()
   const prompts = new SentPrompts(conversations)
   const sent = new Map<RunId, SentPrompt>()
-  const counts = new Map<RunId, number>()
+  /** What a run took over from the one that it continues is not new. */
+  const inherited = new Map<RunId, number>()
   const usages = new Map<RunId, Usage>()
   let treeHash: Sha256 | null = null
   return {
     add(event) {
+      const { runId } = event
+      const added = runId === null ? [] : conversations.of(runId).added
       const prompt = prompts.add(event)
       if (event.type === 'workspaceChanged') treeHash = event.data.treeHash
-      const { runId } = event
       if (runId === null) return undefined
-      // What a run takes over from the one that it continues is not new.
       if (event.type === 'runStarted' && event.data.continues !== null)
-        counts.set(runId, conversations.of(event.data.continues).messages.length)
+        inherited.set(runId, conversations.of(event.data.continues).added.length)
       if (prompt !== undefined) sent.set(runId, prompt)
-      if (event.type === 'generated') usages.set(runId, addUsage(usages.get(runId) ?? noUsage, event.data.usage))
+      if (event.type === 'generated' || event.type === 'compacted')
+        usages.set(runId, addUsage(usages.get(runId) ?? noUsage, event.data.usage))
       if (event.type !== 'stepFinished') return undefined
-      const { messages } = conversations.of(runId)
-      const newMessages = messages.slice(counts.get(runId) ?? 0)
+      const { messages, context } = conversations.of(runId)
+      const newMessages = added.slice(inherited.get(runId) ?? 0)
       const usage = usages.get(runId) ?? noUsage
-      counts.set(runId, messages.length)
+      inherited.delete(runId)
       usages.delete(runId)
       const asked = sent.get(runId) ?? null
       sent.delete(runId)
@@ -83,6 +89,8 @@ export function openCheckpoints(jobId: JobId): Checkpoints {
         toolCalls,
         toolResults: newMessages.flatMap((message) => (message.role === 'tool' ? message.content : [])),
         prompt: asked,
+        context: { tokens: context.tokens, window: context.window },
+        compactions: context.compactions,
         usage,
         treeHash,
         stateHash: event.data.stateHash,

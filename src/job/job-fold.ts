@@ -98,6 +98,9 @@ export function evolve(before: Job, event: JobChange): Job {
       return { ...job, ...event.data, status: 'finished', runs: job.runs.map((run) => endRun(run, event.data)) }
     case 'generated':
       return { ...job, usage: addUsage(job.usage, event.data.usage) }
+    case 'compacted':
+      return { ...job, usage: addUsage(job.usage, event.data.usage) }
+    case 'compactionFailed':
     case 'generationInterrupted':
       return event.data.usage === null ? job : { ...job, usage: addUsage(job.usage, event.data.usage) }
     case 'generationFailed':

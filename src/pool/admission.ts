@@ -262,6 +262,8 @@ export class Admission {
         this.#listed.set(`${run.expertKey} ${fact.data.skill}`, fact.data.tools)
         return
       case 'generationFailed':
+      case 'compacted':
+      case 'compactionFailed':
         if (fact.runId !== null) this.#generating.delete(fact.runId)
         return
       case 'generationInterrupted':

@@ -1,20 +1,25 @@
 /** Generations that a machine asks for: the messages come from the log, the prompt from the machine, by its hash. */
 import type { Clock } from '../../schema/clock.ts'
 import type { GenerateParams } from '../../schema/control.ts'
-import { Conversations } from '../../schema/conversation.ts'
+import { wantsCompaction } from '../../schema/context.ts'
+import { Conversations, settled } from '../../schema/conversation.ts'
 import { PlatformError } from '../../schema/error.ts'
 import type { HostFact, JobEvent } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { RunId } from '../../schema/id.ts'
 import { canonical, hashOf } from '../../schema/hash.ts'
-import type { Prompt } from '../../schema/message.ts'
+import { textOf, type Prompt } from '../../schema/message.ts'
 import type { Usage } from '../../schema/usage.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { Attempt, Jobs } from '../job/jobs.ts'
+import { compactionMessages, keptOf } from './compaction.ts'
 import type { Log } from '../log.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
 
-export type GenerationEnd = Extract<HostFact, { type: 'generated' | 'generationFailed' | 'generationInterrupted' }>
+export type GenerationEnd = Extract<
+  HostFact,
+  { type: 'generated' | 'generationFailed' | 'generationInterrupted' | 'compacted' | 'compactionFailed' }
+>
 
 export interface Generations {
   /** Takes every event of the log, in order. */
@@ -61,14 +66,17 @@ export function openGenerations(
   }
 
   async function generate(params: GenerateParams, isInterrupted: boolean): Promise<GenerationEnd> {
-    const { runId, expertKey, stepNumber, promptHash } = params
+    const { runId, expertKey, stepNumber, promptHash, purpose } = params
     const prompt = await promptOf(params)
-    const { messages } = conversations.of(runId)
+    const conversation = conversations.of(runId)
+    const { messages, context } = conversation
     if (messages.length !== params.messageCount)
       throw new PlatformError(
         'protocol_breach',
         `run ${runId} has ${messages.length} messages in the log and ${params.messageCount} in the machine`,
       )
+    if (purpose === 'compaction' && !wantsCompaction(context, settled(conversation)))
+      throw new PlatformError('protocol_breach', `run ${runId} owes no compaction`)
     const expert = lock.experts[expertKey as ExpertKey] // the admission found the run's expert in the lock
     if (expert === undefined) throw new PlatformError('protocol_breach', `expert ${expertKey} is not in the lock`)
     const model = attempt.model ?? expert.model
@@ -82,23 +90,39 @@ export function openGenerations(
       const durationMs = Math.max(0, clock.now() - startedAt)
       return { type: 'generationInterrupted', data: { model, usage, durationMs } }
     }
+    const uncompacted = (code: string, message: string, usage: Usage | null): GenerationEnd => ({
+      type: 'compactionFailed',
+      data: { code, message, model, usage },
+    })
     if (isInterrupted) return giveUp(null)
     const place = { jobId, runId, expertKey, stepNumber }
     try {
-      const { parts, usage, finishReason } = await gateway.generate(
-        { applicationId, model, expert, stepNumber, prompt, messages },
-        (kind, text) => jobs.show({ type: 'delta', ...place, kind, text }),
+      const isCompaction = purpose === 'compaction'
+      const read = isCompaction ? compactionMessages(messages, context.exceeded !== null) : messages
+      const { parts, usage, finishReason, contextWindow } = await gateway.generate(
+        { applicationId, model, expert, stepNumber, prompt, messages: read, ...(isCompaction ? { purpose } : {}) },
+        (kind, text) => {
+          // A summary is a message to the model, and nothing that the run says.
+          if (!isCompaction) jobs.show({ type: 'delta', ...place, kind, text })
+        },
         AbortSignal.any([ended, interruption]),
       )
       if (interruption.aborted) return giveUp(usage)
       const durationMs = Math.max(0, clock.now() - startedAt)
-      return { type: 'generated', data: { parts, usage, model, finishReason, promptHash, durationMs } }
+      if (isCompaction) {
+        const summary = textOf(parts).trim()
+        if (summary === '') return uncompacted('model_error', `${model} wrote no summary.`, usage)
+        return { type: 'compacted', data: { summary, kept: keptOf(messages), usage, model, promptHash, durationMs } }
+      }
+      const data = { parts, usage, model, finishReason, promptHash, durationMs }
+      return { type: 'generated', data: contextWindow === null ? data : { ...data, contextWindow } }
     } catch (error) {
       ended.throwIfAborted()
       if (interruption.aborted) return giveUp(null)
       if (!(error instanceof PlatformError)) log.error('The gateway failed.', { jobId, runId, error })
       const { code, message } =
         error instanceof PlatformError ? error : { code: 'model_error', message: `${model} could not be asked.` }
+      if (purpose === 'compaction') return uncompacted(code, message, null)
       return { type: 'generationFailed', data: { code, message, model } }
     }
   }

@@ -70,6 +70,8 @@ const GENERATION_ENDS: ReadonlySet<string> = new Set<GenerationEnd['type']>([
   'generated',
   'generationFailed',
   'generationInterrupted',
+  'compacted',
+  'compactionFailed',
 ])
 
 type Done = Extract<MachineLine, { type: 'done' }>['reason']

@@ -12,7 +12,15 @@ export interface ScriptedCall {
 }
 
 /** A text ends the run, calls go on with it, a code fails it. */
-export type Turn = { readonly text: string; readonly calls?: readonly ScriptedCall[] } | { readonly code: ErrorCode }
+export type Turn =
+  | {
+      readonly text: string
+      readonly calls?: readonly ScriptedCall[]
+      /** What the model read, and what it reads at most. */
+      readonly inputTokens?: number
+      readonly contextWindow?: number
+    }
+  | { readonly code: ErrorCode }
 
 /** The parts of a turn, with our call ids. */
 export function partsOf(turn: Exclude<Turn, { code: ErrorCode }>, stepNumber: number): readonly GeneratedPart[] {
@@ -43,7 +51,9 @@ export function scriptedModel(
       const turn = turnOf(request)
       if ('code' in turn) throw new PlatformError(turn.code, `the script says ${turn.code}`)
       onDelta('text', turn.text)
-      return { parts: partsOf(turn, request.stepNumber), usage: noUsage, finishReason: 'stop' }
+      const usage = { ...noUsage, inputTokens: turn.inputTokens ?? 0 }
+      const { contextWindow = null } = turn
+      return { parts: partsOf(turn, request.stepNumber), usage, finishReason: 'stop', contextWindow }
     },
   }
 }

@@ -37,8 +37,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'the gateway does not see what the model reads about its rejected text',
     file: 'schema/conversation.ts',
-    find: '[...conversation.messages, queryMessage(fact.data.message)]',
-    replace: '[...conversation.messages]',
+    find: 'return say(conversation, queryMessage(fact.data.message))',
+    replace: 'return conversation',
     tests: output,
   },
   {

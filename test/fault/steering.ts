@@ -23,7 +23,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'a run reads queries while it generates (A11)',
     file: 'runner/run/steered.ts',
-    find: "effect.type === 'generate' && effect.runId === fact.runId",
+    find: 'generates(effect.type) && effect.runId === fact.runId',
     replace: "effect.type === 'callTool' && effect.runId === fact.runId",
     tests: [...runs, ...pool],
   },
@@ -44,8 +44,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'the run that goes on with a query keeps its count of messages',
     file: 'runner/run/happened.ts',
-    find: 'messageCount: run.messageCount + queries.length',
-    replace: 'messageCount: run.messageCount + 1',
+    find: '...saying(run, ...queries.map(queryMessage)),',
+    replace: '...saying(run, queryMessage(queries[0] ?? "")),',
     tests: runs,
   },
   {

@@ -33,6 +33,35 @@ describe('classify', () => {
     expect(spent).toMatchObject({ code: 'model_refused', retryable: false })
   })
 
+  it.each([
+    [400, '{"error":{"code":"context_length_exceeded","message":"too long"}}'],
+    [
+      400,
+      '{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 215000 tokens > 200000 maximum"}}',
+    ],
+    [
+      400,
+      '{"error":{"message":"The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."}}',
+    ],
+    [400, '{"error":{"message":"This model\'s maximum context length is 32768 tokens."}}'],
+    [413, '{"error":{"message":"the request exceeds the available context size"}}'],
+    [undefined, '{"error":{"message":"Your input exceeds the context window of this model."}}'],
+  ])('knows by the words of its provider that a conversation is too long: %s %s', (statusCode, responseBody) => {
+    const error = Object.assign(new Error('no'), { responseBody }, statusCode === undefined ? {} : { statusCode })
+    expect(classify('openai/m', error, [], NOW)).toMatchObject({ code: 'context_exceeded', retryable: false })
+  })
+
+  it('takes no other refusal for a conversation that is too long', () => {
+    for (const responseBody of [
+      'max_tokens is too large',
+      'the context of the image is missing',
+      'rate limit exceeded',
+    ])
+      expect(failed(400, { responseBody }).code).toBe('model_refused')
+    expect(failed(429, { responseBody: 'rate limit exceeded' }).code).toBe('model_overloaded')
+    expect(failed(500, { responseBody: 'context_length_exceeded' }).code).toBe('model_error')
+  })
+
   it('reads errors that arrive within a stream', () => {
     const error = { message: 'Overloaded', type: 'overloaded_error', statusCode: 529, isRetryable: true }
     expect(classify('anthropic/m', error, [], NOW)).toMatchObject({ code: 'model_overloaded', retryable: true })

@@ -81,6 +81,7 @@ describe('a rehearsal', () => {
       ],
       usage: { inputTokens: 12, cachedInputTokens: 0, outputTokens: 5, reasoningTokens: 0, costUsd: 0 },
       finishReason: 'tool-calls',
+      contextWindow: null,
     })
     expect(deltas.filter((delta) => delta.startsWith('reasoning:')).length).toBeGreaterThan(1)
   })

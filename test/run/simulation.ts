@@ -1,5 +1,6 @@
 /** A world around the pure core: performs what is owed in any order, dies at any append, and goes on from the log. */
-import { Conversations, hashState, type PlacedFact } from '../../schema/conversation.ts'
+import { wantsCompaction } from '../../schema/context.ts'
+import { Conversations, hashState, settled, type PlacedFact } from '../../schema/conversation.ts'
 import { replay } from '../../schema/decider.ts'
 import type { JobFact, SteerMode } from '../../schema/event.ts'
 import type { QuestionId, RunId } from '../../schema/id.ts'
@@ -11,6 +12,7 @@ import { interrupts } from '../../schema/steering.ts'
 import { noUsage } from '../../schema/usage.ts'
 import { effectKey, jobRuns, standing, type Effect, type JobRuns } from '../../runner/run/run.ts'
 import { hears } from '../../runner/run/steered.ts'
+import { keptOf } from '../../src/pool/compaction.ts'
 import { Admission } from '../../src/pool/admission.ts'
 import { drawn, partsOf, type Turn } from '../fake/scripted-model.ts'
 import { JOB, TOOLS } from './team.ts'
@@ -20,6 +22,17 @@ export interface Script {
   readonly maxSteps: number | null
   /** What the model says to this run at this step; a run's id follows from its causes. */
   readonly turnOf: (runId: RunId, stepNumber: number, depth: number) => Turn
+  readonly room?: Room
+}
+
+/** How full the model's window is, and what a compaction comes to. */
+export interface Room {
+  readonly window: number
+  /** Tokens that a generation says it used, by the count of its messages. */
+  readonly tokensOf: (messageCount: number) => number
+  /** More messages than this are refused. */
+  readonly messagesMax: number
+  readonly summaryOf: (runId: RunId, stepNumber: number) => string | null
 }
 
 export interface World {
@@ -189,16 +202,19 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [], ste
         const fault = admission.refuseCall({ ...wanted, callKey }, (fact) => take(fact))
         if (fault !== undefined) refused.push(fault)
       }
-      if (effect.type === 'generate') {
+      if (effect.type === 'generate' || effect.type === 'compact') {
         if (admission.readsFirst(effect.runId)) givenUp.add(key)
         const fault = admission.refuseGenerate({ ...effect, promptHash: sha256('') })
         if (fault !== undefined) refused.push(fault)
-        const { length } = conversations.of(effect.runId).messages
+        const conversation = conversations.of(effect.runId)
+        const { length } = conversation.messages
         if (length !== effect.messageCount) differing.push(`${key}: ${length} ≠ ${effect.messageCount}`)
+        const wants = wantsCompaction(conversation.context, settled(conversation))
+        if (wants !== (effect.type === 'compact')) differing.push(`${key}: ${wants ? 'a' : 'no'} compaction is owed`)
       }
     }
     if (deaths > lives) continue
-    const generating = [...inFlight.values()].filter(({ effect }) => effect.type === 'generate').length
+    const generating = [...inFlight.values()].filter(({ effect }) => isGeneration(effect)).length
     if (state.stepsMax !== null) overshoot = Math.max(overshoot, generating - (state.stepsMax - state.steps))
     if (inFlight.size === 0 && untold.length > 0) {
       // Nothing is owed as far as the machine knows: when it was over, another goes on.
@@ -219,17 +235,22 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [], ste
     const key = keys[choose(keys.length)] ?? ''
     const asked = inFlight.get(key)?.effect
     inFlight.delete(key)
-    if (asked?.type === 'generate' && givenUp.has(key)) {
+    if (asked !== undefined && isGeneration(asked) && givenUp.has(key)) {
       const data = { model: 'm', usage: null, durationMs: 1 }
       const { runId, expertKey, stepNumber } = asked
       record({ type: 'generationInterrupted', data, runId, expertKey, stepNumber })
       continue
     }
     // A generation is recorded whether or not its run goes on to want it.
-    const effect = asked?.type === 'generate' ? asked : core.pending(state).find((one) => effectKey(one) === key)
-    if (effect !== undefined && effect.type !== 'record') perform(script, state, effect, propose, record)
+    const effect =
+      asked !== undefined && isGeneration(asked) ? asked : core.pending(state).find((one) => effectKey(one) === key)
+    if (effect !== undefined && effect.type !== 'record') perform(script, state, conversations, effect, propose, record)
   }
   return { log, state, performed, repeated, refused, overshoot, differing, unapproved, put, begunInVain }
+}
+
+function isGeneration(effect: Effect): effect is Extract<Effect, { type: 'generate' | 'compact' }> {
+  return effect.type === 'generate' || effect.type === 'compact'
 }
 
 function isResult(fact: PlacedFact, effect: Extract<Effect, { type: 'callTool' }>): boolean {
@@ -250,6 +271,7 @@ function isApproved(log: readonly PlacedFact[], { runId, call }: Extract<Effect,
 function perform(
   script: Script,
   state: JobRuns,
+  conversations: Conversations,
   effect: Exclude<Effect, { type: 'record' }>,
   propose: (fact: PlacedFact) => void,
   record: (fact: PlacedFact) => void,
@@ -271,10 +293,24 @@ function perform(
       const result = { type: 'toolResult', callId, name, content, isError: false } as const
       return propose({ type: 'toolReturned', data: { result, durationMs: 1 }, runId, expertKey, stepNumber })
     }
+    case 'compact': {
+      const place = { runId, expertKey, stepNumber: effect.stepNumber }
+      const summary = script.room?.summaryOf(runId, effect.stepNumber) ?? null
+      const failed = { code: 'model_error', message: 'the script says so', model: 'm', usage: null }
+      if (summary === null) return record({ type: 'compactionFailed', data: failed, ...place })
+      const kept = keptOf(conversations.of(runId).messages)
+      const data = { summary, kept, usage: noUsage, model: 'm', promptHash: sha256(''), durationMs: 1 }
+      return record({ type: 'compacted', data, ...place })
+    }
     case 'generate': {
       const place = { runId, expertKey, stepNumber: effect.stepNumber }
       const run = state.runs[runId]
-      const turn = script.turnOf(runId, effect.stepNumber, run?.depth ?? 0)
+      const { length } = conversations.of(runId).messages
+      const { room } = script
+      const isTooLong = room !== undefined && length > room.messagesMax
+      const turn: Turn = isTooLong
+        ? { code: 'context_exceeded' }
+        : script.turnOf(runId, effect.stepNumber, run?.depth ?? 0)
       if ('code' in turn)
         return record({
           type: 'generationFailed',
@@ -285,11 +321,12 @@ function perform(
         type: 'generated',
         data: {
           parts: partsOf(turn, effect.stepNumber),
-          usage: noUsage,
+          usage: { ...noUsage, inputTokens: room?.tokensOf(length) ?? 0 },
           model: 'm',
           finishReason: 'stop',
           promptHash: sha256(''),
           durationMs: 1,
+          ...(room === undefined ? {} : { contextWindow: room.window }),
         },
         ...place,
       })
@@ -345,20 +382,19 @@ export function answersOf({ log }: Pick<Outcome, 'log'>): unknown {
 /** The state hashes as anybody can recompute them from the log. */
 export function recomputedHashes(log: readonly PlacedFact[]): readonly (readonly [recorded: string, again: string])[] {
   const conversations = new Conversations()
-  const covered = new Map<RunId, { readonly count: number; readonly hash: ReturnType<typeof hashState> | null }>()
+  const last = new Map<RunId, ReturnType<typeof hashState>>()
   const pairs: (readonly [string, string])[] = []
   for (const fact of log) {
+    const added = fact.runId === null ? [] : conversations.of(fact.runId).added
     conversations.add(fact)
     if (fact.runId === null) continue
     if (fact.type === 'runStarted' && fact.data.continues !== null) {
-      const earlier = covered.get(fact.data.continues)
-      if (earlier !== undefined) covered.set(fact.runId, earlier)
+      const earlier = last.get(fact.data.continues)
+      if (earlier !== undefined) last.set(fact.runId, earlier)
     }
     if (fact.type !== 'stepFinished') continue
-    const { count, hash } = covered.get(fact.runId) ?? { count: 0, hash: null }
-    const { messages } = conversations.of(fact.runId)
-    const again = hashState(hash, messages.slice(count))
-    covered.set(fact.runId, { count: messages.length, hash: again })
+    const again = hashState(last.get(fact.runId) ?? null, added)
+    last.set(fact.runId, again)
     pairs.push([fact.data.stateHash, again])
   }
   return pairs

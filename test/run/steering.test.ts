@@ -102,6 +102,33 @@ describe('queries that are put while a job is open', () => {
   })
 })
 
+describe('a delegate of a delegate', () => {
+  it('ends for a query that interrupts before the coordinator reads it (R9)', () => {
+    const script: Script = {
+      lock: team(),
+      maxSteps: null,
+      turnOf: (_run, _step, depth) => ({
+        text: 'on',
+        calls: [depth < 2 ? { name: 'delegate/again', args: { query: 'look' } } : { name: 'files/read', args: {} }],
+      }),
+    }
+    const { log } = simulate({ ...script, maxSteps: 4 }, { choose: inOrder(), killAt: null })
+    const core = jobRuns(JOB, script.lock)
+    const returned = log.findIndex((fact) => fact.type === 'toolReturned' && fact.runId !== log[1]?.runId)
+    const steered = jobFact({ type: 'jobContinued', data: { query: 'stop', maxSteps: null, mode: 'interrupt' } })
+    let state = replay(core, [...log.slice(0, returned + 1), steered])
+    // The delegate is at the end of its step; the coordinator's call is what returns first, if it may.
+    for (let moves = 0; moves < 20; moves++) {
+      const facts = core.pending(state).flatMap((effect) => (effect.type === 'record' ? [effect.fact] : []))
+      const next = facts.find((fact) => fact.runId === log[1]?.runId) ?? facts[0]
+      if (next === undefined) break
+      if (next.type === 'steered') expect(state.active).toHaveLength(1)
+      state = core.evolve(state, next)
+    }
+    expect(core.pending(state)).toMatchObject([{ type: 'generate', runId: log[1]?.runId }])
+  })
+})
+
 describe('a run', () => {
   const scripted = (turns: Readonly<Record<string, Turn>>): Script => ({
     lock: team(),

@@ -26,7 +26,7 @@ describe('schema/api.graphql', () => {
       ),
     )
     expect(fields('Checkpoint').toSorted()).toEqual(
-      'id seq jobId runId expertKey stepNumber status messages newMessages toolCalls toolResults prompt usage treeHash stateHash createdAt'
+      'id seq jobId runId expertKey stepNumber status messages newMessages toolCalls toolResults prompt context compactions usage treeHash stateHash createdAt'
         .split(' ')
         .toSorted(),
     )
