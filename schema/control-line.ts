@@ -173,7 +173,7 @@ const question = z.object({
   args: json,
   argsHash: hash,
   timeoutSeconds: z.int().min(1).exactOptional(),
-  purpose: z.enum(['outcome']).exactOptional(),
+  purpose: z.enum(['outcome', 'elicitation']).exactOptional(),
 }) satisfies z.ZodType<Question>
 
 // ---- facts that a machine may propose

@@ -33,8 +33,9 @@ export interface MachineFacts {
 }
 
 export type QuestionKind = 'confirm' | 'ask' | 'choose' | 'schema'
-/** Why a job asks, where it is not a tool's own question: `outcome` asks what came of a call. */
-export type QuestionPurpose = 'outcome'
+/** Why a job asks, where it is not a tool's own question: `outcome` asks what came of a call, `elicitation` what
+ * a skill's server wants to know in the middle of one. */
+export type QuestionPurpose = 'outcome' | 'elicitation'
 
 /** A question put to the job's human. Its id follows from job, run, call and arguments: asked again, it is the same. */
 export interface Question {

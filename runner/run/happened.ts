@@ -20,6 +20,7 @@ import { textOf, type Message, type ToolCallPart, type ToolResultPart } from '..
 import { approvalQuestionOf, delegateRunId, questionOf } from '../../schema/question.ts'
 import { servedSkillOf } from '../../schema/tool-pin.ts'
 import { isNext, noSteering, steer, type Steering } from '../../schema/steering.ts'
+import { hearsReply, putsQuestion } from './elicited.ts'
 import { aimOf, skillsToList } from './catalog.ts'
 import { DEPTH_MAX, isLast, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
 import { begins, hearsOutcome, isDoubted, losesMachine, onceOf } from './once.ts'
@@ -49,7 +50,7 @@ export function evolve(jobId: JobId, lock: Lock, before: JobRuns, fact: PlacedFa
     case 'answered':
       return answered(state, fact.data)
     case 'questionExpired':
-      return changeAsked(state, fact.data.questionId, expires)
+      return changeAsked(state, fact.data.questionId, (call, id) => hearsReply(call, id, null) ?? expires(call))
     case 'cancelRequested':
       return { ...state, canceled: true }
     case 'leaseGranted':
@@ -128,13 +129,18 @@ function proceed(state: JobRuns, data: { readonly query: string | null; readonly
 }
 
 function answered(state: JobRuns, data: { readonly questionId: QuestionId; readonly value: Json }): JobRuns {
-  return changeAsked(state, data.questionId, (call) => hears(call, data.value))
+  return changeAsked(state, data.questionId, (call, id) => hearsReply(call, id, data) ?? hears(call, data.value))
 }
 
 /** Alters the call that put the question. */
-function changeAsked(state: JobRuns, questionId: QuestionId, alter: (call: Call) => Call): JobRuns {
+function changeAsked(
+  state: JobRuns,
+  questionId: QuestionId,
+  alter: (call: Call, questionId: QuestionId) => Call,
+): JobRuns {
   const place = state.asked[questionId]
-  return place === undefined ? state : changeCall(state, place.runId, place.callId, alter)
+  if (place === undefined) return state
+  return changeCall(state, place.runId, place.callId, (call) => alter(call, questionId))
 }
 
 function expires(call: Call): Call {
@@ -184,6 +190,7 @@ function reads(state: JobRuns, run: Run, queries: readonly string[]): JobRuns {
 
 function asks(call: Call, question: Question): Call {
   if (question.purpose === 'outcome') return isDoubted(call, question)
+  if (question.purpose === 'elicitation') return putsQuestion(call, question)
   if (call.approval !== null) return { ...call, approval: { ...call.approval, asked: true } }
   return call.path.to === 'human' ? { ...call, path: { ...call.path, asked: true } } : call
 }
@@ -304,7 +311,15 @@ function generated(
     .map((part): Call => {
       const answer = base?.answers.get(part.callId)
       if (answer === undefined) return callOf(jobId, lock, expert, state, run, part)
-      return { part, path: { to: 'base', answer }, approval: null, once: null, edited: null, result: null }
+      return {
+        part,
+        path: { to: 'base', answer },
+        approval: null,
+        once: null,
+        elicited: [],
+        edited: null,
+        result: null,
+      }
     })
   const next: Run = {
     ...run,
@@ -333,12 +348,12 @@ function callOf(
   const acts = path.to === 'skill' || path.to === 'delegate'
   const rule = acts ? approvalFor(expert?.approvals, part.name, part.args) : undefined
   const once = onceOf(expert, path)
-  if (rule === undefined) return { part, path, approval: null, once, edited: null, result: null }
+  if (rule === undefined) return { part, path, approval: null, once, elicited: [], edited: null, result: null }
   // A delegate's query is its caller's word: it is approved as it is, or not at all.
   const edits = rule.edits && path.to === 'skill'
   const question = approvalQuestionOf(jobId, run.id, part, { ...rule, edits })
   const approval = { question, edits, asked: false, answer: null, isExpired: false }
-  return { part, path, approval, once, edited: null, result: null }
+  return { part, path, approval, once, elicited: [], edited: null, result: null }
 }
 
 function pathOf(

@@ -3,6 +3,7 @@ import { baseResult } from '../../schema/base-tool.ts'
 import { hashState, type PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
 import { isRefusal } from '../../schema/error.ts'
+import type { Elicited } from '../../schema/elicitation.ts'
 import type { Outcome, RunFact } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { JobId, RunId } from '../../schema/id.ts'
@@ -16,6 +17,7 @@ import { wantsCompaction } from '../../schema/context.ts'
 import { settledCount } from './happened.ts'
 import { catalogOf, skillsToList } from './catalog.ts'
 import { isLast, type Call, type JobRuns, type Path, type Run } from './run-state.ts'
+import { waitsForHuman } from './elicited.ts'
 import { owedInDoubt } from './once.ts'
 import { ENDED, interruption, mustEnd, queriesToRead } from './steered.ts'
 
@@ -61,6 +63,8 @@ export type Effect =
       readonly isEdited: boolean
       /** How often a human had it made again. */
       readonly retries: number
+      /** What its skill asked a human before, answered. */
+      readonly elicited: readonly Elicited[]
     }
 
 /** Names what is asked of the world, so that it is not asked twice at once; undefined for `record`. */
@@ -75,8 +79,10 @@ export function effectKey(effect: Effect): string | undefined {
       return `generate ${effect.runId} ${effect.stepNumber} ${effect.messageCount}`
     case 'compact':
       return `compact ${effect.runId} ${effect.stepNumber} ${effect.messageCount}`
-    case 'callTool':
-      return `callTool ${effect.runId} ${effect.call.callId}${effect.retries === 0 ? '' : ` again ${effect.retries}`}`
+    case 'callTool': {
+      const again = effect.retries + effect.elicited.length
+      return `callTool ${effect.runId} ${effect.call.callId}${again === 0 ? '' : ` again ${again}`}`
+    }
     default:
       return unreachable(effect)
   }
@@ -179,13 +185,15 @@ function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
     case 'base':
       return [record(run, { type: 'toolReturned', data: { result: baseResult(part, path.answer), durationMs: 0 } })]
     case 'skill': {
+      if (waitsForHuman(call)) return []
       const { id: runId, expertKey, stepNumber } = run
+      const { elicited } = call
       const { skill, tool } = path
       const args = call.edited ?? part.args
       const isEdited = call.edited !== null
       const made = { ...part, args }
       const retries = call.once?.retries ?? 0
-      return [{ type: 'callTool', runId, expertKey, stepNumber, skill, tool, call: made, isEdited, retries }]
+      return [{ type: 'callTool', runId, expertKey, stepNumber, skill, tool, call: made, isEdited, retries, elicited }]
     }
     case 'human': {
       if (!path.asked) return [record(run, { type: 'questionAsked', data: { question: path.question } })]

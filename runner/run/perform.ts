@@ -3,6 +3,7 @@ import type { PlacedFact } from '../../schema/conversation.ts'
 import type { GenerateParams } from '../../schema/control.ts'
 import type { Clock } from '../../schema/clock.ts'
 import { unreachable } from '../../schema/decider.ts'
+import { elicitationQuestionOf, sameWords, type Elicitation, type Elicited } from '../../schema/elicitation.ts'
 import { isRefusal, refusalError, PlatformError } from '../../schema/error.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import { hashOf, type Sha256 } from '../../schema/hash.ts'
@@ -23,6 +24,11 @@ export interface SkillFault {
   readonly isNews: boolean
 }
 
+/** What a skill must know from a human before it can go on; the call was given up for it. */
+export interface SkillQuestion {
+  readonly asks: Elicitation
+}
+
 /** The port to the skills' compartments. Neither verb rejects unless aborted: what goes wrong is a fault. */
 export interface Skills {
   list(expertKey: ExpertKey, skill: string, signal: AbortSignal): Promise<readonly ToolDefinition[] | SkillFault>
@@ -32,7 +38,9 @@ export interface Skills {
     tool: string,
     call: ToolCallPart & { readonly runId: RunId },
     signal: AbortSignal,
-  ): Promise<ToolResultPart | SkillFault>
+    /** What the call asked a human before, answered; left out for nothing. */
+    elicited?: readonly Elicited[],
+  ): Promise<ToolResultPart | SkillFault | SkillQuestion>
 }
 
 /** The port to the control plane: gives what was recorded of the generation; throws when that is nothing. */
@@ -113,11 +121,16 @@ async function callTool(
   effect: Extract<Owed, { type: 'callTool' }>,
   signal: AbortSignal,
 ): Promise<Performed> {
-  const { runId, expertKey, stepNumber, skill, tool, call, isEdited } = effect
+  const { runId, expertKey, stepNumber, skill, tool, call, isEdited, elicited } = effect
   const place = { runId, expertKey, stepNumber }
   const startedAt = clock.now()
-  const answer = await skills.call(expertKey, skill, tool, { ...call, runId }, signal)
+  const answer = await skills.call(expertKey, skill, tool, { ...call, runId }, signal, elicited)
   const durationMs = Math.max(0, clock.now() - startedAt)
+  if ('asks' in answer) {
+    const nth = sameWords(elicited, answer.asks).length
+    const question = elicitationQuestionOf(originJobId, runId, call, answer.asks, nth)
+    return { proposed: [{ type: 'questionAsked', data: { question }, ...place }], recorded: [] }
+  }
   if (!('code' in answer)) {
     const result = isEdited ? { ...answer, content: [editedNote(call), ...answer.content] } : answer
     return { proposed: [{ type: 'toolReturned', data: { result, durationMs }, ...place }], recorded: [] }

@@ -1,6 +1,7 @@
 /** The state of a job's runs: plain data, so that a replay can be compared with it. */
 import type { Approval } from '../../schema/approval.ts'
 import type { BaseAnswer, Todo } from '../../schema/base-tool.ts'
+import type { Elicited } from '../../schema/elicitation.ts'
 import type { Outcome, Question } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { Sha256 } from '../../schema/hash.ts'
@@ -47,6 +48,8 @@ export interface Call {
   readonly approval: (Asking & Approval) | null
   /** What the log says of a call that is made once unless a human has it made again; null for any other. */
   readonly once: Once | null
+  /** What its skill asked a human, in order. */
+  readonly elicited: readonly Elicited[]
   /** The arguments that a human approved in place of the model's; null for the model's own. */
   readonly edited: Json | null
   readonly result: ToolResultPart | null

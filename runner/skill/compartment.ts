@@ -11,13 +11,15 @@ import { Client, ProtocolError, SdkError, SdkErrorCode, type CallToolResult } fr
 import type { Clock } from '../../schema/clock.ts'
 import type { CompartmentName, RunnerLine } from '../../schema/control.ts'
 import { CALL_KEY } from '../../schema/effect.ts'
+import type { Elicited } from '../../schema/elicitation.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/message.ts'
 import { driftOf } from '../../schema/tool-pin.ts'
-import type { SkillFault } from '../run/perform.ts'
+import type { SkillFault, SkillQuestion } from '../run/perform.ts'
 import { FrameTransport } from './frame-transport.ts'
 import { definitionsOf, faultInListing } from './definition.ts'
 import { toolResultOf } from './result.ts'
+import { onlyTurn, Turn } from './turn.ts'
 
 /** More starts than this in a row are a skill that cannot be helped. */
 export const STARTS_MAX = 3
@@ -77,6 +79,8 @@ export class Compartment {
   readonly #users = new Set<(fallen: Fallen) => void>()
   #transport: FrameTransport | undefined
   #live: Promise<Live> | undefined
+  /** Calls under way. */
+  readonly #turns = new Set<Turn>()
   #shut: Fallen | undefined
   #tools: readonly ToolDefinition[] | undefined
 
@@ -95,12 +99,17 @@ export class Compartment {
     tool: string,
     call: ToolCallPart,
     callKey: string | null,
+    elicited: readonly Elicited[] | null,
     signal: AbortSignal,
-  ): Promise<ToolResultPart | SkillFault> {
-    return this.#guarded(signal, async ({ client }) => {
+  ): Promise<ToolResultPart | SkillFault | SkillQuestion> {
+    const answer = await this.#guarded(signal, async ({ client }) => {
       const args = isJsonObject(call.args) ? call.args : {}
-      return toolResultOf(call, await this.#callTool(client, tool, args, callKey, signal))
+      const made = await this.#callTool(client, tool, args, callKey, new Turn(elicited), signal)
+      return 'asks' in made ? made : toolResultOf(call, made.result)
     })
+    // What it had begun must not go on beside the call that is made again with the answer.
+    if ('asks' in answer) this.#end(new Fallen('canceled_by_user', 'The skill is ended while it waits for a human.'))
+    return answer
   }
 
   opened(): void {
@@ -157,7 +166,11 @@ export class Compartment {
 
   async #connect(waitMs: number, signal: AbortSignal): Promise<Live> {
     const transport = new FrameTransport((frame) => this.#ports.send({ type: 'frame', ...this.#name, frame }))
-    const client = new Client({ name: 'senmon', version: '1' }, { capabilities: {} })
+    const client = new Client({ name: 'senmon', version: '1' }, { capabilities: { elicitation: { form: {} } } })
+    client.setRequestHandler(
+      'elicitation/create',
+      async ({ params }) => onlyTurn(this.#turns).answer(params as Json), // it came as JSON
+    )
     const boot = this.#fell
     const begin = async (stop: AbortSignal): Promise<readonly ToolDefinition[]> => {
       if (waitMs > 0) await this.#ports.clock.sleep(waitMs, stop)
@@ -203,24 +216,29 @@ export class Compartment {
     tool: string,
     args: JsonObject,
     callKey: string | null,
+    turn: Turn,
     signal: AbortSignal,
-  ): Promise<CallToolResult> {
+  ): Promise<{ readonly result: CallToolResult } | SkillQuestion> {
     const { callMs } = this.#ports.deadlines
     const hung = () => new Fallen('skill_hung', `Tool ${tool} of ${this.#name.skill} said nothing for ${callMs} ms.`)
+    this.#turns.add(turn)
     try {
       const result = await this.#within(callMs, hung, signal, (stop, progress) => {
         // The key lets a tool that keeps books recognise a call whose result was lost in a crash.
         const meta = callKey === null ? {} : { _meta: { [CALL_KEY]: callKey } }
         const params = { name: tool, arguments: args, ...meta }
-        return client.callTool(params, { timeout: NEVER_MS, signal: stop, onprogress: progress })
+        const made = client.callTool(params, { timeout: NEVER_MS, signal: stop, onprogress: progress })
+        return Promise.race([made.then((result) => ({ result })), turn.asks.then((asks) => ({ asks }))])
       })
       this.#starts = 0
       return result
     } catch (error) {
       if (error instanceof Fallen && error.code === 'skill_hung') throw this.#end(error)
       if (error instanceof ProtocolError || (error instanceof SdkError && error.code !== SdkErrorCode.ConnectionClosed))
-        return { isError: true, content: [{ type: 'text', text: error.message }] }
+        return { result: { isError: true, content: [{ type: 'text', text: error.message }] } }
       throw fallenFrom(error, this.#name.skill)
+    } finally {
+      this.#turns.delete(turn)
     }
   }
 

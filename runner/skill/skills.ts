@@ -47,11 +47,13 @@ export function openSkills(ports: SkillsPorts): OpenSkills {
 
   return {
     list: (expertKey, skill, signal) => of(expertKey, skill).list(signal),
-    call(expertKey, skill, tool, call, signal) {
+    call(expertKey, skill, tool, call, signal, elicited = []) {
       const effect = effectOf(servedSkill(ports.lock, expertKey, skill)?.effects, tool)
       // What changes nothing has nothing to recognise.
       const callKey = effect === 'pure' ? null : callKeyOf(ports.jobId, call.runId, call.callId)
-      return of(expertKey, skill).call(tool, call, callKey, signal)
+      // A call that may be made once cannot be given up and made again: its skill may ask nobody.
+      const known = effect === 'once' ? null : elicited
+      return of(expertKey, skill).call(tool, call, callKey, known, signal)
     },
     receive(line) {
       const compartment = compartments.get(JSON.stringify([line.expertKey, line.skill]))

@@ -11,6 +11,12 @@ export const QuestionRef = builder.objectRef<QuestionSummary>('Question').implem
     runId: t.exposeID('runId'),
     kind: t.expose('kind', { type: QuestionKindRef }),
     title: t.exposeString('title'),
+    purpose: t.string({
+      nullable: true,
+      description:
+        "What is asked about a call (`outcome`, `elicitation`); null for a tool's own question and an approval.",
+      resolve: ({ purpose }) => purpose ?? null,
+    }),
     schema: t.expose('schema', { type: 'JSON', description: 'JSON Schema that the answer must satisfy.' }),
     toolName: t.exposeString('toolName'),
     args: t.expose('args', { type: 'JSON', description: 'What the expert called the tool with.' }),

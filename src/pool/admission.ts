@@ -9,7 +9,8 @@
  *    is not is rejected as often as the rule says, in the very words.
  * A5 A delegate runs only what its caller called, as deep as the limit.
  * A6 A generation is owed only to a run at its turn, and while steps are left.
- * A7 A call that a rule of approval covers returns and delegates only as its human approved it, and is permitted once.
+ * A7 A call that a rule of approval covers returns and delegates only as its human approved it, and is permitted once,
+ *    and once more after each answer to a question of its skill.
  * A8 Of a skill whose tools the lock pins, a listing is those tools or none.
  * A9 A call of a base tool returns what follows from what the model wrote, and nothing else.
  * A10 A call that may be made once starts once, and again only when its human says so; in doubt, it returns what its
@@ -32,6 +33,7 @@ import { readOutput, rejectionOwed } from '../../schema/output.ts'
 import { textOf, type ToolCallPart, type ToolDefinition, type ToolResultPart } from '../../schema/message.ts'
 import { outcomeQuestionOf, outcomeResult } from '../../schema/outcome.ts'
 import { interrupts, isNext, nextQuery, noSteering, steer, type Steering } from '../../schema/steering.ts'
+import { ELICITATIONS_MAX, elicitationQuestionOf, readElicitation } from '../../schema/elicitation.ts'
 import { approvalQuestionOf, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
 import { driftOf, servedSkillOf, toolsBeforeStart } from '../../schema/tool-pin.ts'
 
@@ -46,6 +48,8 @@ interface OpenCall {
   /** What its human was asked about its outcome, and how often they had it made again. */
   readonly outcomeId?: QuestionId
   readonly retries?: number
+  /** Questions that its skill put, in order. */
+  readonly elicited?: readonly { readonly id: QuestionId; readonly argsHash: string }[]
 }
 
 export type CallStarted = Extract<HostFact, { type: 'callStarted' }> & Place
@@ -84,6 +88,8 @@ export class Admission {
   readonly #listed = new Map<string, readonly ToolDefinition[]>()
   /** Calls that this machine was permitted to make. */
   readonly #permitted = new Set<string>()
+  /** The calls whose skill put these questions. */
+  readonly #elicited = new Map<QuestionId, string>()
   /** Runs of which a generation is under way. */
   readonly #generating = new Set<RunId>()
   #steering: Steering = noSteering
@@ -171,6 +177,16 @@ export class Admission {
     return answer === undefined ? undefined : approvedArgs(approval, part.args, answer)
   }
 
+  /** A call that was given up for a question is made again once that is closed. */
+  #permitAgain(questionId: QuestionId): void {
+    const call = this.#elicited.get(questionId)
+    if (call !== undefined && !this.#isClosed(questionId)) this.#permitted.delete(call)
+  }
+
+  #isClosed(questionId: QuestionId): boolean {
+    return this.#answers.has(questionId) || this.#expired.has(questionId)
+  }
+
   /** Takes a recorded fact, whoever wrote it. Facts that fit nothing change nothing. */
   take(fact: PlacedFact): void {
     this.#steering = steer(this.#steering, fact)
@@ -181,10 +197,12 @@ export class Admission {
       case 'jobContinued':
         return this.#continue(fact.data.query, fact.data.maxSteps)
       case 'answered':
+        this.#permitAgain(fact.data.questionId)
         this.#answers.set(fact.data.questionId, fact.data.value)
         if (fact.data.value === 'retry') this.#retry(fact.data.questionId)
         return
       case 'questionExpired':
+        this.#permitAgain(fact.data.questionId)
         this.#expired.add(fact.data.questionId)
         return
       case 'leaseGranted':
@@ -289,9 +307,14 @@ export class Admission {
         return
       }
       case 'questionAsked': {
-        const { callId, id, purpose } = fact.data.question
+        const { callId, id, purpose, argsHash } = fact.data.question
         const call = run.calls.get(callId)
         if (call === undefined) return
+        if (purpose === 'elicitation') {
+          run.calls.set(callId, { ...call, elicited: [...(call.elicited ?? []), { id, argsHash }] })
+          this.#elicited.set(id, `${fact.runId} ${callId}`)
+          return
+        }
         run.calls.set(callId, purpose === 'outcome' ? { ...call, outcomeId: id } : { ...call, questionId: id })
         return
       }
@@ -446,6 +469,7 @@ export class Admission {
     const call = run.calls.get(question.callId)
     if (call === undefined || proposal.runId === null) return `call ${question.callId} asks nobody`
     if (question.purpose === 'outcome') return this.#faultInDoubt(question, proposal.runId, expert, call)
+    if (question.purpose === 'elicitation') return this.#faultInElicitation(question, proposal.runId, run, expert, call)
     const tool = interactiveTool(expert, call.part)
     const approval = approvalOf(expert, call.part)
     if (tool === undefined && approval === undefined) return `call ${question.callId} asks nobody`
@@ -465,6 +489,28 @@ export class Admission {
     const owed = args && outcomeQuestionOf(this.#jobId, runId, { ...call.part, args }, call.retries ?? 0)
     if (owed !== undefined && hashOf(owed) === hashOf(question)) return undefined
     return `question ${question.id} is not what call ${question.callId} asks`
+  }
+
+  /** What is asked is the server's word; who asks, for which call and how often is checked. */
+  #faultInElicitation(
+    question: Question,
+    runId: RunId,
+    run: RunPlace,
+    expert: LockedExpert,
+    call: OpenCall,
+  ): string | undefined {
+    const { elicited = [], part } = call
+    const isMade = this.#aims(run, expert, part) && aliasOf(part) === undefined && !isOnce(expert, part)
+    if (!isMade || this.#approvedArgs(expert, call) === undefined) return `no skill of call ${part.callId} may ask`
+    if (elicited.length >= ELICITATIONS_MAX) return `call ${part.callId} has asked ${ELICITATIONS_MAX} times`
+    if (elicited.some(({ id }) => !this.#isClosed(id))) return `call ${part.callId} waits for an answer already`
+    const asked = readElicitation(question.args)
+    if (typeof asked === 'string') return `call ${part.callId} asks what nobody can be asked: ${asked}`
+    const nth = elicited.filter(({ argsHash }) => argsHash === question.argsHash).length
+    const owed = elicitationQuestionOf(this.#jobId, runId, part, asked, nth)
+    return hashOf(owed) === hashOf(question)
+      ? undefined
+      : `question ${question.id} is not what call ${part.callId} asks`
   }
 
   #faultInResult(
@@ -492,6 +538,9 @@ export class Admission {
       const isIt = canonical(answer) === canonical(result.structured ?? null) && !result.isError
       return isIt ? undefined : `the result of ${result.callId} is not the answer to ${call.questionId}`
     }
+    const open = call.elicited?.find(({ id }) => !this.#isClosed(id))
+    if (open !== undefined && !(this.interrupts && run === this.#lastRoot()))
+      return `call ${result.callId} waits for the answer to ${open.id}`
     const unsaid = isOnce(expert, call.part) ? this.#faultInOnce(result, call) : undefined
     if (unsaid !== undefined) return unsaid
     const mayReturn = result.isError ? this.#mayFail(run, expert, call) : this.#approvedArgs(expert, call) !== undefined

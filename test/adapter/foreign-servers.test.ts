@@ -5,7 +5,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { openInstaller } from '../../registry/installer.ts'
 import type { Deadlines } from '../../runner/skill/compartment.ts'
+import { elicitationQuestionOf } from '../../schema/elicitation.ts'
 import type { Lock } from '../../schema/lock.ts'
+import { rootRunId } from '../../schema/question.ts'
+import { refuseAnswer } from '../../src/job/answer.ts'
 import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
 import { startRegistry, type TestRegistry } from '../support/npm-registry.ts'
 import { publishInstalled } from '../support/installed-packages.ts'
@@ -105,6 +108,23 @@ describe.skipIf(missing !== undefined)(
       const blob = { name: 'x.gz', data: 'data:text/plain,hello', outputType: 'resource' }
       expect(await call('all', 'gzip-file-as-resource', blob)).toMatchObject({
         content: [{ text: expect.stringContaining('of type application/gzip') }],
+      })
+    })
+
+    it('lets server-everything ask a human, and hears what it makes of the answer', async () => {
+      const { call } = await start()
+      const first = await call('all', 'trigger-elicitation-request')
+      if (!('asks' in first)) throw new Error(JSON.stringify(first))
+      expect(first.asks.message).toBe('Please provide inputs for the following fields:')
+      const part = { type: 'toolCall', callId: 'call_1_0', name: 'all/trigger-elicitation-request', args: {} } as const
+      const question = elicitationQuestionOf(JOB_ID, rootRunId(JOB_ID, 0), part, first.asks, 0)
+      const reply = { action: 'accept', content: { name: 'Ann', check: true, integer: 7 } } as const
+      expect(refuseAnswer(question, reply.content)).toBeUndefined()
+      expect(refuseAnswer(question, { name: 'Ann', integer: 700 })).toBeDefined()
+      const known = [{ question, reply }]
+      expect(await call('all', 'trigger-elicitation-request', {}, undefined, known)).toMatchObject({
+        isError: false,
+        content: expect.arrayContaining([{ type: 'text', text: expect.stringContaining('Ann') }]),
       })
     })
 

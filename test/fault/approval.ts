@@ -49,8 +49,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a covered call is made without asking',
     file: 'runner/run/happened.ts',
-    find: 'if (rule === undefined) return { part, path, approval: null, once, edited: null, result: null }',
-    replace: 'if (rule !== null) return { part, path, approval: null, once, edited: null, result: null }',
+    find: 'if (rule === undefined) return { part, path, approval: null, once, elicited: [], edited: null, result: null }',
+    replace: 'if (rule !== null) return { part, path, approval: null, once, elicited: [], edited: null, result: null }',
     tests,
   },
   {

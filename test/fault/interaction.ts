@@ -5,6 +5,8 @@ const output = ['test/run/output.test.ts', 'test/schema/output.test.ts']
 
 const expiry = ['test/job/expire-questions.test.ts', 'test/pool/expiry.test.ts', 'test/run/run.test.ts']
 
+const elicitation = ['test/pool/elicitation.test.ts', 'test/run/skills.test.ts', 'test/run/run.test.ts']
+
 export const faults: readonly Fault[] = [
   {
     name: 'a machine may complete a run with what its expert does not owe',
@@ -111,5 +113,61 @@ export const faults: readonly Fault[] = [
     find: 'tool !== undefined && argumentFault(tool.inputSchema, args) === undefined',
     replace: 'tool !== undefined',
     tests: ['test/run/arguments.test.ts'],
+  },
+  {
+    name: 'a call is made while the question of its skill is open',
+    file: 'runner/run/owed.ts',
+    find: 'if (waitsForHuman(call)) return []',
+    replace: 'if (waitsForHuman(call) && call.edited !== null) return []',
+    tests: elicitation,
+  },
+  {
+    name: 'a question in the same words gets the first answer again',
+    file: 'runner/skill/turn.ts',
+    find: 'known[sameWords(this.#put, asked).length]',
+    replace: 'known[0]',
+    tests: elicitation,
+  },
+  {
+    name: 'any call under way takes the question of a skill',
+    file: 'runner/skill/turn.ts',
+    find: 'if (another !== undefined)',
+    replace: "if (another !== undefined && process.argv.includes('never'))",
+    tests: elicitation,
+  },
+  {
+    name: 'a call that may be made once asks and is made again',
+    file: 'runner/skill/turn.ts',
+    find: 'if (this.#elicited === null) throw',
+    replace: "if (this.#elicited === null && process.argv.includes('never')) throw",
+    tests: elicitation,
+  },
+  {
+    name: 'a covered call is permitted again before its human has answered the skill',
+    file: 'src/pool/admission.ts',
+    find: '          this.#elicited.set(id, `${fact.runId} ${callId}`)',
+    replace: '          this.#permitted.delete(`${fact.runId} ${callId}`)',
+    tests: elicitation,
+  },
+  {
+    name: 'one answer permits a covered call as often as it comes',
+    file: 'src/pool/admission.ts',
+    find: 'if (call !== undefined && !this.#isClosed(questionId)) this.#permitted.delete(call)',
+    replace: 'if (call !== undefined) this.#permitted.delete(call)',
+    tests: elicitation,
+  },
+  {
+    name: 'a machine words the question of a skill',
+    file: 'src/pool/admission.ts',
+    find: 'const owed = elicitationQuestionOf(this.#jobId, runId, part, asked, nth)',
+    replace: 'const owed = { ...question, id: elicitationQuestionOf(this.#jobId, runId, part, asked, nth).id }',
+    tests: elicitation,
+  },
+  {
+    name: 'a call returns while the question of its skill is open',
+    file: 'src/pool/admission.ts',
+    find: 'if (open !== undefined && !(this.interrupts && run === this.#lastRoot()))',
+    replace: 'if (open !== undefined && result.isError && !this.interrupts)',
+    tests: elicitation,
   },
 ]

@@ -17,8 +17,8 @@ function turnOf(seed: number): Script['turnOf'] {
 }
 
 function callOf(seed: number, runId: string, stepNumber: number, i: number): ScriptedCall {
-  const roll = drawn(24, seed, runId, stepNumber, i)
-  if (roll >= 18) return baseCallOf(roll - 18, stepNumber, i)
+  const roll = drawn(27, seed, runId, stepNumber, i)
+  if (roll >= 21) return baseCallOf(roll - 21, stepNumber, i)
   if (roll < 5) return { name: 'files/read', args: { path: `${stepNumber}/${i}` } }
   if (roll < 8) return { name: 'delegate/reader', args: { query: `look at ${i}` } }
   if (roll < 9) return { name: 'delegate/again', args: { query: `again ${i}` } }
@@ -29,6 +29,9 @@ function callOf(seed: number, runId: string, stepNumber: number, i: number): Scr
       { name: 'human/approve', args: { wrong: 1 } },
       { name: 'human/choose', args: { options: [] } },
       { name: 'files/hidden', args: {} },
+      { name: 'files/ask', args: { i } },
+      { name: 'files/ask', args: { path: 'a' } },
+      { name: 'files/ask', args: {} },
       { name: 'files/read', args: { path: stepNumber } },
       { name: 'files/read', args: '{"path": "cut of' },
       { name: 'constructor/__proto__', args: {} },
@@ -59,6 +62,7 @@ export const scripts = fc.record({
 
 const RULES = [
   { tool: 'files/read', args: {}, edits: true, timeoutSeconds: 60 },
+  { tool: 'files/ask', args: { path: '*' }, edits: false },
   { tool: 'delegate/reader', args: {}, edits: false },
   { tool: 'human/*', args: {}, edits: false },
   { tool: 'base/*', args: {}, edits: false },

@@ -2,7 +2,8 @@
 import { wantsCompaction } from '../../schema/context.ts'
 import { Conversations, hashState, settled, type PlacedFact } from '../../schema/conversation.ts'
 import { replay } from '../../schema/decider.ts'
-import type { JobFact, SteerMode } from '../../schema/event.ts'
+import { elicitationQuestionOf, sameWords } from '../../schema/elicitation.ts'
+import type { JobFact, SteerMode, Question } from '../../schema/event.ts'
 import type { QuestionId, RunId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import { callKeyOf } from '../../schema/effect.ts'
@@ -192,7 +193,7 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [], ste
       inFlight.set(key, { effect })
       if (interrupts(state.steering)) begunInVain.push(key)
       if (effect.type === 'callTool') {
-        performed.push(`${effect.runId} ${effect.call.callId}`)
+        performed.push(`${effect.runId} ${effect.call.callId} ${effect.elicited.length}`)
         if (log.some((fact) => isResult(fact, effect))) repeated.push(key)
         const { args, name } = effect.call
         const rules = script.lock.experts[effect.expertKey]?.approvals ?? []
@@ -289,7 +290,11 @@ function perform(
       })
     case 'callTool': {
       const { callId, name, args } = effect.call
-      const content = [{ type: 'text', text: `${name} ${JSON.stringify(args)}` }] as const
+      const asks = askedBy(effect)
+      if (asks !== undefined)
+        return propose({ type: 'questionAsked', data: { question: asks }, runId, expertKey, stepNumber })
+      const replies = effect.elicited.map(({ reply }) => reply)
+      const content = [{ type: 'text', text: `${name} ${JSON.stringify([args, replies])}` }] as const
       const result = { type: 'toolResult', callId, name, content, isError: false } as const
       return propose({ type: 'toolReturned', data: { result, durationMs: 1 }, runId, expertKey, stepNumber })
     }
@@ -334,6 +339,14 @@ function perform(
   }
 }
 
+/** The tool `ask` asks its human up to three times, now in the same words and now in others. */
+function askedBy({ runId, call, elicited }: Extract<Effect, { type: 'callTool' }>): Question | undefined {
+  if (!call.name.endsWith('/ask') || elicited.length >= drawn(4, runId, call.callId)) return undefined
+  const requestedSchema = { type: 'object', properties: { ok: { type: 'boolean' } } }
+  const asked = { message: `Shall I? ${drawn(2, runId, call.callId, elicited.length)}`, requestedSchema }
+  return elicitationQuestionOf(JOB, runId, call, asked, sameWords(elicited, asked).length)
+}
+
 interface OpenQuestion {
   readonly id: QuestionId
   readonly value: Json
@@ -357,6 +370,7 @@ function openQuestions(log: readonly PlacedFact[]): readonly OpenQuestion[] {
     const { id, kind, schema, timeoutSeconds } = fact.data.question
     const expires = timeoutSeconds !== undefined && drawn(2, id, 'late') === 0
     const options = schema['enum']
+    if (kind === 'schema') return [{ id, value: drawn(3, id) === 0 ? false : { ok: true }, expires }]
     if ('anyOf' in schema && drawn(3, id) === 0)
       return [{ id, value: { approved: true, args: { path: 'edited' } }, expires }]
     const value = kind === 'confirm' ? drawn(2, id) === 0 : String(Array.isArray(options) ? options[0] : 'x')

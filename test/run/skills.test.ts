@@ -6,6 +6,12 @@ import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import type { CompartmentName, RunnerLine } from '../../schema/control.ts'
 import type { EffectTable } from '../../schema/effect.ts'
+import {
+  elicitationQuestionOf,
+  ELICITATIONS_MAX,
+  type Elicited,
+  type ElicitationReply,
+} from '../../schema/elicitation.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { ToolCallPart, ToolDefinition } from '../../schema/message.ts'
@@ -75,9 +81,9 @@ function begin(
     },
   })
   const list = () => skills.list(LEAD, 'files', never)
-  const call = (tool: string, args: Json = {}) => {
+  const call = (tool: string, args: Json = {}, elicited: readonly Elicited[] = []) => {
     const part: ToolCallPart = { type: 'toolCall', callId: 'call_1_0', name: `files/${tool}`, args }
-    return skills.call(LEAD, 'files', tool, { ...part, runId: root }, never)
+    return skills.call(LEAD, 'files', tool, { ...part, runId: root }, never, elicited)
   }
   return { clock, sent, list, call, boots: () => boots }
 }
@@ -497,6 +503,111 @@ describe('a skill', () => {
         { text: '[resource doc:1]\nthe text' },
         { text: '[audio of type audio/wav]' },
       ],
+    })
+  })
+})
+
+describe('a skill that asks a human', () => {
+  const form = { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] } as const
+  const part: ToolCallPart = { type: 'toolCall', callId: 'call_1_0', name: 'files/greet', args: {} }
+  const asked = (message: string, reply: ElicitationReply, nth = 0): Elicited => ({
+    question: elicitationQuestionOf(JOB, root, part, { message, requestedSchema: form }, nth),
+    reply,
+  })
+  const say = (answer: { readonly action: string; readonly content?: unknown }) =>
+    `${answer.action} ${JSON.stringify(answer.content ?? null)}`
+  /** Of both lines: a tool that asks for a name, and once more when it is told to. */
+  const servers: readonly (readonly [string, Start])[] = [
+    [
+      'version 1',
+      serve(async (transport) => {
+        const server = new OldServer({ name: 'old', version: '1' }, { capabilities: { tools: {} } })
+        server.setRequestHandler(ListToolsRequestSchema, async () => ({
+          tools: [{ name: 'greet', inputSchema: { type: 'object' as const } }],
+        }))
+        server.setRequestHandler(CallToolRequestSchema, async ({ params }) => {
+          const words = (params.arguments?.['words'] ?? ['Who?']) as readonly string[]
+          const said: string[] = []
+          for (const message of words)
+            said.push(say(await server.elicitInput({ message, requestedSchema: form as never })))
+          return { content: [{ type: 'text', text: said.join(', ') }] }
+        })
+        await server.connect(transport)
+      }),
+    ],
+    [
+      'version 2',
+      serve(async (transport) => {
+        const server = new McpServer({ name: 'new', version: '1' })
+        const inputSchema = z.object({ words: z.array(z.string()).optional() })
+        server.registerTool('greet', { inputSchema }, async ({ words = ['Who?'] }, ctx) => {
+          const said: string[] = []
+          for (const message of words)
+            said.push(say(await ctx.mcpReq.elicitInput({ message, requestedSchema: form as never })))
+          return { content: [{ type: 'text', text: said.join(', ') }] }
+        })
+        await server.connect(transport)
+      }),
+    ],
+  ]
+  const accept = (name: string) => ({ action: 'accept', content: { name } }) as const
+
+  describe.each(servers)('in %s', (_name, start) => {
+    it('is ended with its question, and hears the answer when the call is made again', async () => {
+      const { call, sent, boots } = begin(start)
+      expect(await call('greet')).toEqual({ asks: { message: 'Who?', requestedSchema: form } })
+      expect(sent.at(-1)).toMatchObject({ type: 'close' })
+      expect(await call('greet', {}, [asked('Who?', accept('Ann'))])).toMatchObject({
+        content: [{ text: 'accept {"name":"Ann"}' }],
+        isError: false,
+      })
+      expect(boots()).toBe(2)
+    })
+
+    it.each(['decline', 'cancel'] as const)('hears that its human would not: %s', async (action) => {
+      const { call } = begin(start)
+      expect(await call('greet', {}, [asked('Who?', { action })])).toMatchObject({
+        content: [{ text: `${action} null` }],
+      })
+    })
+
+    it('is answered word for word and in order, however often it asks the same', async () => {
+      const { call } = begin(start)
+      const words = { words: ['Who?', 'And?', 'Who?'] }
+      const known = [asked('Who?', accept('Ann')), asked('And?', accept('Bob'))]
+      expect(await call('greet', words, known)).toEqual({ asks: { message: 'Who?', requestedSchema: form } })
+      expect(await call('greet', words, [...known, asked('Who?', accept('Cleo'), 1)])).toMatchObject({
+        content: [{ text: 'accept {"name":"Ann"}, accept {"name":"Bob"}, accept {"name":"Cleo"}' }],
+      })
+    })
+
+    it('is refused while another of its calls is under way, since nobody knows which of them asks', async () => {
+      const { call } = begin(start)
+      const both = await Promise.all([call('greet', { words: ['One?'] }), call('greet', { words: ['Two?'] })])
+      for (const answer of both)
+        expect(answer).toMatchObject({
+          isError: true,
+          content: [{ text: expect.stringContaining('make this call alone') }],
+        })
+    })
+
+    it('is refused in a call that may be made only once, and when it asks for ever', async () => {
+      const once = begin(start, undefined, undefined, { greet: 'once' })
+      expect(await once.call('greet')).toMatchObject({
+        isError: true,
+        content: [{ text: expect.stringContaining('only once') }],
+      })
+      const { call } = begin(start)
+      const known = Array.from({ length: ELICITATIONS_MAX }, (_, i) => asked(`Number ${i}?`, accept('x')))
+      expect(await call('greet', { words: ['New?'] }, known)).toMatchObject({
+        isError: true,
+        content: [{ text: expect.stringContaining(`${ELICITATIONS_MAX} times`) }],
+      })
+    })
+
+    it('is refused a question without words', async () => {
+      const { call } = begin(start)
+      expect(await call('greet', { words: [' '] })).toMatchObject({ isError: true })
     })
   })
 })

@@ -3,11 +3,12 @@ import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
 import type { Deadlines } from '../../runner/skill/compartment.ts'
 import type { StartLine, SupervisorLine } from '../../schema/control.ts'
 import type { Json, JsonObject } from '../../schema/json.ts'
+import type { Elicited } from '../../schema/elicitation.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { ToolDefinition, ToolResultPart } from '../../schema/message.ts'
 import { rootRunId } from '../../schema/question.ts'
-import type { SkillFault } from '../../runner/run/perform.ts'
+import type { SkillFault, SkillQuestion } from '../../runner/run/perform.ts'
 import { JOB_ID, type MachineDrive } from './machine-drive.ts'
 import { realClock } from './sandbox.ts'
 
@@ -20,7 +21,8 @@ export interface SkillDrive {
     tool: string,
     args?: Json,
     signal?: AbortSignal,
-  ) => Promise<ToolResultPart | SkillFault>
+    elicited?: readonly Elicited[],
+  ) => Promise<ToolResultPart | SkillFault | SkillQuestion>
 }
 
 /** Starts the machine with `lock` and speaks for its coordinator. */
@@ -44,9 +46,9 @@ export function driveSkills(
   let calls = 0
   return {
     list: (skill) => skills.list(expertKey, skill, never),
-    call(skill, tool, args = {}, signal = never) {
+    call(skill, tool, args = {}, signal = never, elicited = []) {
       const part = { type: 'toolCall', callId: `call_1_${calls++}`, name: `${skill}/${tool}`, args } as const
-      return skills.call(expertKey, skill, tool, { ...part, runId: rootRunId(JOB_ID, 0) }, signal)
+      return skills.call(expertKey, skill, tool, { ...part, runId: rootRunId(JOB_ID, 0) }, signal, elicited)
     },
   }
 }

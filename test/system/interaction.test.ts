@@ -1,7 +1,7 @@
 /** What passes between a job and the people and programs around it, on a real server, with real machines. */
 import { rm } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { expertPackage, npmPublish, startPlatform, until, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, skillPackage, startPlatform, until, type Platform } from '../support/platform.ts'
 import { act, findJob, finishJob, mutate, runJob, type SeenJob } from '../support/platform-job.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
@@ -211,5 +211,84 @@ describe.skipIf(missing !== undefined)('a question from three levels down', () =
     expect(await mutate(platform, 'continueJob', answer(job, 'L', side('right')))).toMatchObject({
       code: 'question_answered',
     })
+  })
+})
+
+/** A clerk below the coordinator: its call must be approved, and then its skill asks in whose name to sign. */
+const office = `model = "rehearsal/office"
+[experts."office"]
+instruction = "Have it signed."
+delegates = ["clerk"]
+[experts."clerk"]
+instruction = "Sign it."
+[experts."clerk".skills."pen"]
+type = "mcpStdioSkill"
+packageName = "@acme/pen"
+[[experts."clerk".approvals]]
+tool = "pen/sign"
+`
+const officeTurns = [
+  { expert: 'office', step: 1, calls: [{ tool: 'delegate/clerk', args: { query: 'Sign deed.txt.' } }] },
+  { expert: 'office', step: 2, text: 'It went its way.' },
+  { expert: 'clerk', step: 1, calls: [{ tool: 'pen/sign', args: { document: 'deed.txt' } }] },
+  { expert: 'clerk', step: 2, text: 'I have read what came of it.' },
+]
+
+describe.skipIf(missing !== undefined)('a skill that asks in the middle of a call', () => {
+  let platform: Platform
+  beforeAll(async () => {
+    platform = await startPlatform()
+    await npmPublish(platform, await skillPackage('@acme/pen', 'asking'))
+    const rehearsal = { 'rehearsals/office.json': JSON.stringify({ turns: officeTurns }) }
+    await npmPublish(platform, await expertPackage('office', office, rehearsal))
+  }, 120_000)
+  afterAll(async () => {
+    await platform.stop()
+    await rm(platform.dataDirectory, { recursive: true, force: true })
+  })
+
+  const openIn = async (id: string, count: number) =>
+    until(async () => {
+      const job = await findJob(platform, id)
+      if (job?.status === 'finished') throw new Error(`it ended with ${job.reason}: ${job.explanation}`)
+      return job?.status === 'waiting' && job.questions.length === count
+        ? job.questions.find((question) => question.open)
+        : undefined
+    })
+  /** Creates a job and approves its call; gives the question of the skill. */
+  async function untilItAsks() {
+    const { id: jobId } = await act(platform, 'createJob', { expertKey: 'office', query: 'Have deed.txt signed.' })
+    const approval = await openIn(jobId, 1)
+    await act(platform, 'continueJob', { jobId, answer: { questionId: approval?.id, value: true } })
+    const question = await openIn(jobId, 2)
+    return { jobId, question }
+  }
+
+  it('waits for its human without a machine, over a restart, and goes on with the answer', async () => {
+    const { jobId, question } = await untilItAsks()
+    expect(question?.args).toMatchObject({ message: 'In whose name shall deed.txt be signed?' })
+    const { dataDirectory: directory } = platform
+    await platform.stop()
+    platform = await startPlatform({ directory })
+    const answer = (value: unknown) => ({
+      jobId,
+      answer: { questionId: question?.id, argsHash: question?.argsHash, value },
+    })
+    for (const value of [{ name: '' }, { other: 'x' }, 'Ann', true])
+      expect(await mutate(platform, 'continueJob', answer(value))).toMatchObject({ code: 'answer_invalid' })
+    await act(platform, 'continueJob', answer({ name: 'Ann' }))
+    const { job, results, events } = await finishJob(platform, jobId)
+    expect(job.outcome).toBe('completed')
+    expect(results[0]).toEqual({ name: 'pen/sign', isError: false, text: 'Signed by Ann.' })
+    expect(events.filter(({ type }) => type === 'questionAsked')).toHaveLength(2)
+    const items = await platform.fetch(`/expert_jobs/${jobId}/workspace_instance/items?path=deed.txt`)
+    expect(((await items.json()) as { data: { workspaceItems: unknown[] } }).data.workspaceItems).toHaveLength(1)
+  }, 120_000)
+
+  it('is told when its human declines', async () => {
+    const { jobId, question } = await untilItAsks()
+    await act(platform, 'continueJob', { jobId, answer: { questionId: question?.id, value: false } })
+    const { results } = await finishJob(platform, jobId)
+    expect(results[0]).toEqual({ name: 'pen/sign', isError: false, text: 'Not signed: decline.' })
   })
 })
