@@ -112,8 +112,8 @@ describe.skipIf(missing !== undefined)(
     })
 
     it('lets server-everything ask a human, and hears what it makes of the answer', async () => {
-      const { call } = await start()
-      const first = await call('all', 'trigger-elicitation-request')
+      const { callAsking } = await start()
+      const first = await callAsking('all', 'trigger-elicitation-request', [])
       if (!('asks' in first)) throw new Error(JSON.stringify(first))
       expect(first.asks.message).toBe('Please provide inputs for the following fields:')
       const part = { type: 'toolCall', callId: 'call_1_0', name: 'all/trigger-elicitation-request', args: {} } as const
@@ -122,7 +122,7 @@ describe.skipIf(missing !== undefined)(
       expect(refuseAnswer(question, reply.content)).toBeUndefined()
       expect(refuseAnswer(question, { name: 'Ann', integer: 700 })).toBeDefined()
       const known = [{ question, reply }]
-      expect(await call('all', 'trigger-elicitation-request', {}, undefined, known)).toMatchObject({
+      expect(await callAsking('all', 'trigger-elicitation-request', known)).toMatchObject({
         isError: false,
         content: expect.arrayContaining([{ type: 'text', text: expect.stringContaining('Ann') }]),
       })

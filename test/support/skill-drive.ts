@@ -21,7 +21,12 @@ export interface SkillDrive {
     tool: string,
     args?: Json,
     signal?: AbortSignal,
-    elicited?: readonly Elicited[],
+  ) => Promise<ToolResultPart | SkillFault>
+  /** A call whose skill may ask, with what it asked before. */
+  readonly callAsking: (
+    skill: string,
+    tool: string,
+    elicited: readonly Elicited[],
   ) => Promise<ToolResultPart | SkillFault | SkillQuestion>
 }
 
@@ -44,12 +49,18 @@ export function driveSkills(
   void hear(drive, skills).catch(() => {}) // the machine has ended
   const expertKey: ExpertKey = lock.coordinator
   let calls = 0
+  const make = (skill: string, tool: string, args: Json, signal: AbortSignal, elicited: readonly Elicited[]) => {
+    const part = { type: 'toolCall', callId: `call_1_${calls++}`, name: `${skill}/${tool}`, args } as const
+    return skills.call(expertKey, skill, tool, { ...part, runId: rootRunId(JOB_ID, 0) }, signal, elicited)
+  }
   return {
     list: (skill) => skills.list(expertKey, skill, never),
-    call(skill, tool, args = {}, signal = never, elicited = []) {
-      const part = { type: 'toolCall', callId: `call_1_${calls++}`, name: `${skill}/${tool}`, args } as const
-      return skills.call(expertKey, skill, tool, { ...part, runId: rootRunId(JOB_ID, 0) }, signal, elicited)
+    async call(skill, tool, args = {}, signal = never) {
+      const answer = await make(skill, tool, args, signal, [])
+      if ('asks' in answer) throw new Error(`${tool} asks: ${answer.asks.message}`)
+      return answer
     },
+    callAsking: (skill, tool, elicited) => make(skill, tool, {}, never, elicited),
   }
 }
 
