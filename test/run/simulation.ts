@@ -52,7 +52,7 @@ export interface World {
 export interface Outcome {
   readonly log: readonly PlacedFact[]
   readonly state: JobRuns
-  /** Tool calls as they were performed, `run call`, in order. */
+  /** Tool calls as they were performed, `run call`, with how often they had asked, in order. */
   readonly performed: readonly string[]
   /** Tool calls that were performed though their result was in the log. */
   readonly repeated: readonly string[]
@@ -193,7 +193,8 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [], ste
       inFlight.set(key, { effect })
       if (interrupts(state.steering)) begunInVain.push(key)
       if (effect.type === 'callTool') {
-        performed.push(`${effect.runId} ${effect.call.callId} ${effect.elicited.length}`)
+        const { length } = effect.elicited
+        performed.push(`${effect.runId} ${effect.call.callId}${length === 0 ? '' : ` asked ${length}`}`)
         if (log.some((fact) => isResult(fact, effect))) repeated.push(key)
         const { args, name } = effect.call
         const rules = script.lock.experts[effect.expertKey]?.approvals ?? []

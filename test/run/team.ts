@@ -55,6 +55,6 @@ export const TOOLS: readonly ToolDefinition[] = [
     description: 'Reads.',
     inputSchema: { type: 'object', properties: { path: { type: 'string' } } },
   },
-  { name: 'ask', description: 'Asks a human, then does it.', inputSchema: { type: 'object' } },
   { name: 'write', description: 'Writes.', inputSchema: { type: 'object' } },
+  { name: 'ask', description: 'Asks a human, then does it.', inputSchema: { type: 'object' } },
 ]
