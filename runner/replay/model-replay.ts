@@ -8,6 +8,7 @@
  */
 import type { PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
+import { elicitationQuestionOf, readElicitation, sameWords } from '../../schema/elicitation.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { originOf, RUN_FACT_TYPES, type JobEvent } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
@@ -117,6 +118,13 @@ function leadsTo(origin: JobId, state: JobRuns, effect: Effect, event: JobEvent)
       if (event.type === 'skillFailed') return effect.skill === event.data.skill
       if (event.type === 'toolReturned') return event.data.result.callId === callId && event.data.result.name === name
       if (event.type !== 'questionAsked') return false
+      // What a skill asks is its server's word, as a result is.
+      const asked = event.data.question.purpose === 'elicitation' ? readElicitation(event.data.question.args) : ''
+      if (typeof asked !== 'string') {
+        const nth = sameWords(effect.elicited, asked).length
+        const owed = elicitationQuestionOf(origin, effect.runId, effect.call, asked, nth)
+        return canonical(owed) === canonical(event.data.question)
+      }
       // Whoever was to answer a call that may be made once is gone: the human is asked what came of it.
       const call = state.runs[effect.runId]?.calls.find(({ part }) => part.callId === callId)
       const question = call === undefined ? undefined : doubtOf(origin, effect.runId, call)
