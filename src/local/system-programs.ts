@@ -38,9 +38,10 @@ export function isSystemPath(path: string): boolean {
 
 /** A server that is no root gives machines its own uid: what it keeps must not be seen at all. */
 function ownPlaces(runtimeDirectory: string): readonly string[] {
-  const place = dirname(realpathSync(runtimeDirectory))
-  if (!isSystemPath(place)) return []
-  if (ROOTS.includes(place) || ROOTS.includes(dirname(place)))
+  const directory = realpathSync(runtimeDirectory)
+  if (!isSystemPath(directory)) return []
+  const place = dirname(directory)
+  if ([directory, place, dirname(place)].some((path) => ROOTS.includes(path)))
     throw new PlatformError(
       'machine_failed',
       `${runtimeDirectory} is too near to the programs of the system to be kept from machines: name a directory outside of /usr.`,

@@ -1,12 +1,14 @@
 /** The shell skill as it is published, in a real compartment with the programs of the system. */
-import { readFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Json } from '../../schema/json.ts'
 import { textOf } from '../../schema/message.ts'
-import { descendants, listProcesses } from '../../src/local/processes.ts'
+import { descendants, findProcess, listProcesses } from '../../src/local/processes.ts'
 import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
-import { buildSkills } from '../support/files-skill.ts'
+import { buildSkills, openFilesSkill } from '../support/files-skill.ts'
 import { Content, JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
 import { until } from '../support/platform.ts'
 import { openHost, realClock, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
@@ -163,6 +165,32 @@ describe.skipIf(missing !== undefined)('the shell skill in its compartment', () 
     const answer = await own.call('shell', 'exec', { command: 'sleep 14; echo woke' })
     expect('code' in answer ? answer : textOf(answer.content)).toBe('woke\n')
     await patient.destroy()
+  })
+})
+
+describe('the shell skill outside of any compartment', () => {
+  it('ends what a line started, and nobody else', async () => {
+    await buildSkills()
+    const workspace = mkdtempSync(join(tmpdir(), 'senmon-shell-'))
+    const skill = await openFilesSkill({ workspace, bundle: join(ROOT, 'plugins/shell/dist/main.js') })
+    const stranger = spawn('sleep', ['1099'], { detached: true, stdio: 'ignore' })
+    try {
+      const command =
+        'sleep 1098 & setsid sleep 1097 & echo $BASHPID > group; setsid sh -c "echo \\$\\$ > away; sleep 1096" & sleep 1095'
+      const { text, isError } = await skill.call('exec', { command, timeoutSeconds: 1 })
+      expect({ text, isError }).toEqual({ text: '[ended after 1 s, with all that it had started]', isError: true })
+      for (const name of ['group', 'away']) {
+        const pid = Number(readFileSync(join(workspace, name), 'utf8'))
+        const left = await until(async () => (findProcess(pid)?.zombie === false ? undefined : 'gone'))
+        expect(left).toBe('gone')
+      }
+      expect(findProcess(stranger.pid ?? 0)).toMatchObject({ zombie: false })
+      expect((await skill.call('exec', { command: 'echo still here' })).text).toBe('still here\n')
+    } finally {
+      stranger.kill('SIGKILL')
+      await skill.close()
+      rmSync(workspace, { recursive: true })
+    }
   })
 })
 

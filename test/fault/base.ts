@@ -108,6 +108,20 @@ export const faults: readonly Fault[] = [
     tests: ['test/cli/lint-report.test.ts'],
   },
   {
+    name: 'the end of a long output is lost',
+    file: 'plugins/shell/output.ts',
+    find: 'const kept = Buffer.concat(this.#tail).subarray(-TAIL_BYTES)',
+    replace: 'const kept = Buffer.concat(this.#tail).subarray(0, TAIL_BYTES)',
+    tests: ['test/plugin'],
+  },
+  {
+    name: 'a long output is cut through its characters',
+    file: 'plugins/shell/output.ts',
+    find: 'while (at < Math.min(3, bytes.length) &&',
+    replace: 'while (at < Math.min(0, bytes.length) &&',
+    tests: ['test/plugin'],
+  },
+  {
     name: 'a machine may say what a base tool answers',
     file: 'src/pool/admission.ts',
     find: 'canonical(baseResult(call.part, base)) === canonical(result)',
