@@ -76,6 +76,7 @@ function lockOf(own: LockedPackage, file: ExpertFile, resolved: Resolved, expert
     maxSteps: expert.maxSteps,
     delegates,
     skills,
+    ...(expert.budget === undefined ? {} : { budget: expert.budget }),
     ...(expert.approvals.length === 0 ? {} : { approvals: expert.approvals }),
     ...(expert.output === null ? {} : { output: expert.output }),
     ...(expert.modelSettings === null ? {} : { modelSettings: expert.modelSettings }),

@@ -6,7 +6,7 @@
 import { z } from 'zod'
 import { LINE_BYTES_MAX, PROTOCOL_VERSION } from './control.ts'
 import type { HostLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
-import { OUTCOMES, type JobEvent, type Question, type RunFact } from './event.ts'
+import { OUTCOMES, QUESTION_PURPOSES, type JobEvent, type Question, type RunFact } from './event.ts'
 import { isHotHostLine, isHotMachineLine, isHotRunnerLine, isHotSupervisorLine } from './hot-line.ts'
 import { parseId, type JobId, type QuestionId, type RunId } from './id.ts'
 import { isJsonObject, type Json, type JsonObject } from './json.ts'
@@ -166,6 +166,7 @@ const question = z.object({
   id: questionId,
   runId,
   callId: name,
+  purpose: z.enum(QUESTION_PURPOSES).exactOptional(),
   kind: z.enum(['confirm', 'ask', 'choose', 'schema']),
   title: z.string().max(10_000),
   schema: jsonObject,
@@ -173,7 +174,6 @@ const question = z.object({
   args: json,
   argsHash: hash,
   timeoutSeconds: z.int().min(1).exactOptional(),
-  purpose: z.enum(['outcome', 'elicitation']).exactOptional(),
 }) satisfies z.ZodType<Question>
 
 // ---- facts that a machine may propose
@@ -246,6 +246,13 @@ const generate = z.object({
     messageCount: count,
   }),
 })
+const reserve = z.object({
+  type: z.literal('request'),
+  id: count,
+  method: z.literal('reserve'),
+  params: z.object({ runId, expertKey: name, stepNumber: z.int().min(1) }),
+})
+const runnerRequest = z.discriminatedUnion('method', [generate, reserve])
 const otherRequest = z.discriminatedUnion('method', [
   z.object({
     type: z.literal('request'),
@@ -266,7 +273,7 @@ const otherRequest = z.discriminatedUnion('method', [
     params: z.object({ expertKey: name, toolName: name, argsHash: hash, callKey: hash.exactOptional() }),
   }),
 ])
-const request = z.discriminatedUnion('method', [generate, otherRequest])
+const request = z.discriminatedUnion('method', [runnerRequest, otherRequest])
 
 const compartment = { expertKey: name, skill: name }
 const done = z.object({
@@ -337,7 +344,7 @@ const hostLine: z.ZodType<HostLine> = z.discriminatedUnion('type', [
 ])
 const runnerLine: z.ZodType<RunnerLine> = z.discriminatedUnion('type', [
   event,
-  generate,
+  runnerRequest,
   done,
   open,
   close,

@@ -110,6 +110,13 @@ export interface GenerateParams {
   readonly messageCount: number
 }
 
+/** Leave to make the calls of a run's step, where a budget counts them. From the runner. */
+export interface ReserveParams {
+  readonly runId: RunId
+  readonly expertKey: string
+  readonly stepNumber: number
+}
+
 export interface BlobParams {
   readonly hash: string
   readonly offset: number
@@ -139,6 +146,7 @@ export interface PermitParams {
 
 export type RequestLine =
   | { readonly type: 'request'; readonly id: number; readonly method: 'generate'; readonly params: GenerateParams }
+  | { readonly type: 'request'; readonly id: number; readonly method: 'reserve'; readonly params: ReserveParams }
   | { readonly type: 'request'; readonly id: number; readonly method: 'blob'; readonly params: BlobParams }
   | { readonly type: 'request'; readonly id: number; readonly method: 'secrets'; readonly params: SecretsParams }
   | { readonly type: 'request'; readonly id: number; readonly method: 'permit'; readonly params: PermitParams }
@@ -218,7 +226,7 @@ export interface FrameLine extends CompartmentName {
 
 export type RunnerLine =
   | EventLine
-  | Extract<RequestLine, { method: 'generate' }>
+  | Extract<RequestLine, { method: 'generate' | 'reserve' }>
   | DoneLine
   | OpenLine
   | CloseLine

@@ -58,7 +58,7 @@ export const CATALOGUE = {
   job_waiting: { kind: 'failed_precondition', hint: 'Answer the open question first, or send a query.' },
   job_running: { kind: 'failed_precondition', hint: 'Send a query, or wait until the job asks or finishes.' },
   job_canceled: { kind: 'failed_precondition', hint: 'A canceled job does not go on; create a new job.' },
-  nothing_to_continue: { kind: 'invalid_argument', hint: 'Send a query, an answer, or a raised maxSteps.' },
+  nothing_to_continue: { kind: 'invalid_argument', hint: 'Send a query, an answer, or a raised maxSteps or budget.' },
   question_not_found: { kind: 'not_found', hint: 'List the questions of the job: job(id) { questions { id } }.' },
   question_answered: { kind: 'failed_precondition', hint: 'An answer is given once; the job has it.' },
   question_expired: {
@@ -77,6 +77,7 @@ export const CATALOGUE = {
     kind: 'unprocessable',
     hint: 'The model gave no JSON that fits outputJsonSchema: take a stronger model, a looser schema, or more outputRetries.',
   },
+  budget_exhausted: { kind: 'failed_precondition', hint: 'Continue the job with a higher budget.' },
   step_limit: { kind: 'failed_precondition', hint: 'Continue the job with a larger maxSteps.' },
   attempts_exhausted: {
     kind: 'unavailable',

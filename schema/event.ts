@@ -1,9 +1,11 @@
 /**
  * What happened in a job: facts in the past tense, never changed, each with a version (`v`) so that old logs stay readable.
  *
- * Who writes what. The control plane alone writes the events of JobFact and those of HostFact (`generated`, say);
- * a machine may propose only those of RunFact. A line from a machine with any other type is dropped.
+ * Who writes what. The control plane alone writes the events of JobFact and those of HostFact (`generated`, say), and the
+ * questions that a budget puts; a machine may propose only those of RunFact. A line from a machine with any other type
+ * is dropped.
  */
+import type { Amount, Budget } from './budget.ts'
 import type { Cancellation } from './cancellation.ts'
 import { canonical, sha256, type Sha256 } from './hash.ts'
 import type { JobId, QuestionId, RunId } from './id.ts'
@@ -33,15 +35,21 @@ export interface MachineFacts {
 }
 
 export type QuestionKind = 'confirm' | 'ask' | 'choose' | 'schema'
-/** Why a job asks, where it is not a tool's own question: `outcome` asks what came of a call, `elicitation` what
- * a skill's server wants to know in the middle of one. */
-export type QuestionPurpose = 'outcome' | 'elicitation'
+/**
+ * Why a job asks, where it is not a tool's own question: `outcome` asks what came of a call, `elicitation` what a skill's
+ * server wants to know in the middle of one, `budget` for room.
+ */
+export const QUESTION_PURPOSES = ['approval', 'outcome', 'budget', 'elicitation'] as const
+export type QuestionPurpose = (typeof QUESTION_PURPOSES)[number]
 
 /** A question put to the job's human. Its id follows from job, run, call and arguments: asked again, it is the same. */
 export interface Question {
   readonly id: QuestionId
   readonly runId: RunId
+  /** The call that asks; of a budget, what waits for room: `generation_<step>` or `calls_<step>`, names that no call has. */
   readonly callId: string
+  /** Left out for the question of an interactive tool, and for an approval. */
+  readonly purpose?: QuestionPurpose
   readonly kind: QuestionKind
   readonly title: string
   /** JSON Schema that an answer must satisfy: boolean for confirm, string for ask, an enum for choose. */
@@ -51,8 +59,6 @@ export interface Question {
   readonly argsHash: Sha256
   /** How long after it was asked it may be answered; left out for no limit. */
   readonly timeoutSeconds?: number
-  /** Left out for the question of an interactive tool, and for an approval. */
-  readonly purpose?: QuestionPurpose
 }
 
 /** What happens to a job as a whole. */
@@ -68,6 +74,8 @@ export type JobFact =
         readonly lockHash: Sha256
         /** Tree of the read-only input files; null for none. */
         readonly inputTreeHash: Sha256 | null
+        /** Bounds all runs together; left out for no bound. */
+        readonly budget?: Budget
       }
     }
   | { readonly type: 'leaseGranted'; readonly data: { readonly fence: number; readonly holder: string } }
@@ -77,12 +85,17 @@ export type JobFact =
   /** The time for an answer is over: an approval is denied, a question of a tool stays without an answer. */
   | { readonly type: 'questionExpired'; readonly data: { readonly questionId: QuestionId } }
   /**
-   * A finished job goes on: with a further query, or with more steps than it had. With `mode` the job was open, and
-   * its query waits to be read.
+   * A finished job goes on: with a further query, or with more steps or a higher budget than it had. With `mode` the
+   * job was open, and its query waits to be read.
    */
   | {
       readonly type: 'jobContinued'
-      readonly data: { readonly query: string | null; readonly maxSteps: number | null; readonly mode?: SteerMode }
+      readonly data: {
+        readonly query: string | null
+        readonly maxSteps: number | null
+        readonly budget?: Budget
+        readonly mode?: SteerMode
+      }
     }
   | { readonly type: 'cancelRequested'; readonly data: { readonly reason: string } }
   /**
@@ -178,6 +191,13 @@ export type HostFact =
   | {
       readonly type: 'callStarted'
       readonly data: { readonly callId: string; readonly effect: 'once'; readonly argsHash: Sha256 }
+    }
+  /** Set aside under a budget before it is spent: what a generation may take, or the calls of a step. */
+  | { readonly type: 'budgetReserved'; readonly data: { readonly of: 'generation' | 'calls'; readonly amount: Amount } }
+  /** A budget has no room for the run: it waits for this question. */
+  | {
+      readonly type: 'budgetHeld'
+      readonly data: { readonly of: 'generation' | 'calls'; readonly questionId: QuestionId }
     }
 
 /** What a machine may propose. */

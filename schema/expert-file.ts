@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { matchesGlob } from './approval.ts'
 import { baseSchema, checkChoice, printChoice } from './base-choice.ts'
 import { BASE } from './base-tool.ts'
+import { isUnlimited, LIMITS, MEASURES, type Budget, type Measure } from './budget.ts'
 import { DOMAIN, domainFault } from './domain.ts'
 import { CALL_EFFECTS } from './effect.ts'
 import { parseExpertKey } from './expert-key.ts'
@@ -24,7 +25,6 @@ export const DESCRIPTION_CHARACTERS_MAX = 2048
 export const RUNTIME_VERSION = 'v1.0'
 export const EXPERT_FILE_NAMES = ['senmon.toml', 'perstack.toml'] as const
 
-const later = (what: string) => z.never({ error: () => `is not supported yet: ${what}; remove it` }).optional()
 const version = z
   .string()
   .regex(
@@ -138,6 +138,26 @@ const approvalShape = {
 }
 const approvalSchema = z.strictObject(approvalShape)
 
+const limitSchema = (measure: Measure) => {
+  const { isWhole, min, max } = LIMITS[measure]
+  const number = isWhole ? z.number().int() : z.number()
+  return number
+    .min(min)
+    .max(max, { error: () => `must be at most ${max}` })
+    .optional()
+}
+const budgetSchema = z
+  .strictObject({
+    costUsd: limitSchema('costUsd'),
+    inputTokens: limitSchema('inputTokens'),
+    cachedInputTokens: limitSchema('cachedInputTokens'),
+    outputTokens: limitSchema('outputTokens'),
+    steps: limitSchema('steps'),
+    toolCalls: limitSchema('toolCalls'),
+    wallSeconds: limitSchema('wallSeconds'),
+  })
+  .refine((budget) => !isUnlimited(known(budget)), { error: `bounds nothing; give one of ${MEASURES.join(', ')}` })
+
 const expertSchema = z.strictObject({
   version: version.optional(),
   minRuntimeVersion: z
@@ -161,7 +181,7 @@ const expertSchema = z.strictObject({
   skills: z.record(skillName, skillSchema).optional(),
   approvals: z.array(approvalSchema).max(64).optional(),
   base: baseSchema.optional(),
-  budget: later('budgets in the file are part of the next grammar'),
+  budget: budgetSchema.optional(),
   /** JSON text: the schema of the expert's result. */
   outputJsonSchema: z.string().optional(),
   outputRetries: z.number().int().min(0).max(10).optional(),
@@ -210,7 +230,7 @@ export const LEFT_ASIDE: Readonly<Record<string, string>> = {
 }
 type ExpertText = z.infer<typeof expertSchema>
 
-const REFUSED = new Set(['budget', 'headers', 'perstackBaseSkillCommand'])
+const REFUSED = new Set(['headers', 'perstackBaseSkillCommand'])
 const FILE_KEYS = Object.keys(fileSchema.shape).filter((key) => !REFUSED.has(key))
 const EXPERT_KEYS = Object.keys(expertSchema.shape).filter((key) => !REFUSED.has(key))
 
@@ -228,6 +248,7 @@ function keysAt(path: readonly (string | number)[], root: unknown): readonly str
   if (path.length === 0) return FILE_KEYS
   if (path[0] === 'provider') return ['providerName']
   if (path.length === 2) return EXPERT_KEYS
+  if (path[2] === 'budget') return MEASURES
   if (path[2] === 'approvals') return Object.keys(approvalShape)
   if (path.length === 4) return SKILL_KEYS[String(valueAt(root, [...path, 'type']))] ?? []
   return Object.keys(toolShape)
@@ -426,6 +447,11 @@ function isAbove(wanted: string, version: string): boolean {
   return false
 }
 
+/** Without the keys that are not there. */
+function known(budget: Partial<Record<Measure, number | undefined>>): Budget {
+  return Object.fromEntries(Object.entries(budget).filter(([, limit]) => limit !== undefined)) as Budget // no undefined
+}
+
 function brief(text: string): string {
   return JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
 }
@@ -451,6 +477,7 @@ function printFile(file: FileText): ExpertFile {
           isOrigins(text) ? [] : [[printSkillName(skill), printSkill(text)]],
         ),
       ),
+      ...(expert.budget === undefined ? {} : { budget: known(expert.budget) }),
       approvals: (expert.approvals ?? []).map(({ tool, args = {}, edits = false, timeout }) => ({
         tool,
         args,

@@ -4,6 +4,7 @@
  */
 import type { ApprovalRule } from './approval.ts'
 import type { BaseChoice } from './base-choice.ts'
+import type { Budget } from './budget.ts'
 import type { EffectTable } from './effect.ts'
 import type { JsonObject } from './json.ts'
 import type { QuestionKind } from './event.ts'
@@ -81,6 +82,8 @@ export interface Expert {
   readonly tags: readonly string[]
   readonly skills: Readonly<Record<string, Skill>>
   readonly approvals: readonly ApprovalRule[]
+  /** What one run may cost, its delegates included; left out for no bound. */
+  readonly budget?: Budget
   readonly output: OutputRule | null
   readonly modelSettings: ModelSettings | null
   /** What it has of the tools that every expert has. */

@@ -3,6 +3,7 @@
  * wrote is checked to its leaves before any fold sees it.
  */
 import { z } from 'zod'
+import type { Amount, Budget } from './budget.ts'
 import { CALL_OUTCOMES, type Cancellation } from './cancellation.ts'
 import { runFact } from './control-line.ts'
 import { CALL_EFFECTS } from './effect.ts'
@@ -52,6 +53,26 @@ const ending = {
   result: text.nullable(),
 }
 
+const tokens = z.number().min(0).max(1e15)
+const budget = z.strictObject({
+  costUsd: tokens.exactOptional(),
+  inputTokens: tokens.exactOptional(),
+  cachedInputTokens: tokens.exactOptional(),
+  outputTokens: tokens.exactOptional(),
+  steps: tokens.exactOptional(),
+  toolCalls: tokens.exactOptional(),
+  wallSeconds: tokens.exactOptional(),
+}) satisfies z.ZodType<Budget>
+const amount = z.object({
+  costUsd: tokens.nullable(),
+  inputTokens: tokens,
+  cachedInputTokens: tokens,
+  outputTokens: tokens,
+  steps: tokens,
+  toolCalls: tokens,
+}) satisfies z.ZodType<Amount>
+const reserver = z.enum(['generation', 'calls'])
+
 /** The job's fold takes over all members of these two: they hold exactly what their types name. */
 const jobCreated = z.strictObject({
   expertKey: name,
@@ -61,6 +82,7 @@ const jobCreated = z.strictObject({
   maxSteps: count.nullable(),
   lockHash: hash,
   inputTreeHash: hash.nullable(),
+  budget: budget.exactOptional(),
 })
 const canceledRun = z.object({ runId, expertKey: name, stepNumber: count })
 const canceledCall = z.object({
@@ -109,6 +131,7 @@ const SHAPES: { readonly [Type in OurType]: z.ZodType<DataOf<Type>> } = {
   jobContinued: z.object({
     query: text.nullable(),
     maxSteps: count.nullable(),
+    budget: budget.exactOptional(),
     mode: z.enum(STEER_MODES).exactOptional(),
   }),
   cancelRequested: z.object({ reason: text }),
@@ -146,6 +169,8 @@ const SHAPES: { readonly [Type in OurType]: z.ZodType<DataOf<Type>> } = {
   generationFailed: z.object({ code: name, message: text, model: name }),
   generationInterrupted: z.object({ model: name, usage: usage.nullable(), durationMs: z.number().min(0) }),
   workspaceChanged: z.object({ treeHash: hash }),
+  budgetReserved: z.object({ of: reserver, amount }),
+  budgetHeld: z.object({ of: reserver, questionId }),
   callStarted: z.object({ callId: name, effect: z.literal('once'), argsHash: hash }),
 }
 /** Facts of ours that belong to a run's step; the others are of the job as a whole. */
@@ -156,6 +181,8 @@ const OF_A_RUN: ReadonlySet<string> = new Set<OurType>([
   'compacted',
   'compactionFailed',
   'callStarted',
+  'budgetReserved',
+  'budgetHeld',
 ])
 /** 2200-01-01: the moments of a log are dates that a person can read. */
 const AT_MAX = 7_258_118_400_000

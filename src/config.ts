@@ -23,6 +23,8 @@ export interface Config {
   readonly baseUrls: Readonly<Record<string, string>>
   /** Networks of the operator's own where skills may be reached, besides the internet. */
   readonly skillNetworks: readonly Network[]
+  /** A table of prices whose rows stand before ours: docs/budgets.md. Absolute; null for none. */
+  readonly pricesFile: string | null
   /** 32 bytes as 64 hex digits; null reads or makes <data directory>/master-key. */
   readonly masterKey: Secret | null
 }
@@ -77,6 +79,7 @@ export function parseConfig(
     faults.push(`SENMON_MACHINES is "${read('SENMON_MACHINES')}"; it must be one of ${MACHINE_HOSTS.join(', ')}.`)
   if (machines === 'docker' || machines === 'fly')
     faults.push(`SENMON_MACHINES=${machines} is not available yet; use local.`)
+  const pricesFile = read('SENMON_PRICES')
   const masterKey = read('SENMON_MASTER_KEY')
   if (masterKey !== undefined && !/^[0-9a-f]{64}$/i.test(masterKey))
     faults.push('SENMON_MASTER_KEY must be 64 hex digits (32 bytes); `openssl rand -hex 32` makes one.')
@@ -105,6 +108,7 @@ export function parseConfig(
       }),
     ),
     skillNetworks: skillNetworks.flatMap((text) => parseNetwork(text) ?? []),
+    pricesFile: pricesFile === undefined ? null : resolvePath(pricesFile),
     masterKey: masterKey === undefined ? null : new Secret(masterKey.toLowerCase()),
   }
   return faults.length > 0 ? faults : config

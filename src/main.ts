@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import type { RequestListener } from 'node:http'
 import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -15,11 +15,13 @@ import type { Chance, Clock } from '../schema/clock.ts'
 import { PlatformError, refuse } from '../schema/error.ts'
 import type { LockedStdioSkill } from '../schema/lock.ts'
 import { Networks } from '../schema/network.ts'
+import { isFaults } from '../schema/toml-file.ts'
 import type { Secret } from '../schema/secret.ts'
 import { openApplications, type Applications } from './application/applications.ts'
 import { parseConfig, type Config } from './config.ts'
 import { openDiskContentStore } from './disk/disk-content-store.ts'
 import { openMasterKey, readDevKey, writeDevKey } from './disk/key-files.ts'
+import { parsePrices, type Prices } from './gateway/price.ts'
 import { openGateway } from './gateway/models.ts'
 import { schema } from './graphql/schema.ts'
 import { openServer } from './http/server.ts'
@@ -76,6 +78,22 @@ const LIMITS = {
   leaseMs: 15_000,
   barrenAttemptsMax: 5,
   conflictRetriesMax: 20,
+}
+
+/** Our table of prices, and the operator's before it. Throws `config_invalid` with every fault of a table. */
+async function readPrices(pricesFile: string | null): Promise<Prices> {
+  const files = [join(import.meta.dirname, 'gateway/prices.toml'), ...(pricesFile === null ? [] : [pricesFile])]
+  const tables = await Promise.all(
+    files.map(async (file) => {
+      const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+        throw new PlatformError('config_invalid', `The table of prices ${file} cannot be read.`, { cause })
+      })
+      const prices = parsePrices(text, file)
+      if (!isFaults(prices)) return prices
+      throw new PlatformError('config_invalid', prices.map(({ message }) => message).join(' '))
+    }),
+  )
+  return Object.assign({}, ...tables) as Prices // later rows stand before earlier ones
 }
 
 /** What opened, to be closed in the other order. */
@@ -183,6 +201,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
     keyOf: async (applicationId, name) =>
       (await secrets.find(applicationId, name)) ?? (applicationId === dev.id ? config.providerKeys[name] : undefined),
     baseUrls: config.baseUrls,
+    prices: await readPrices(config.pricesFile),
     clock,
     chance,
     log,

@@ -75,6 +75,7 @@ function divergenceAt(
   promptOf: (hash: Sha256) => Prompt | undefined,
 ): Divergence | undefined {
   // What others say, people and the control plane, is given; so is the end of a generation whose run was ended.
+  if (event.type === 'questionAsked' && event.data.question.purpose === 'budget') return undefined
   const isEnd = GENERATIONS.has(event.type) || COMPACTIONS.has(event.type)
   const isAsked = isEnd && event.runId !== null && state.runs[event.runId]?.finished === null
   if (!isAsked && !RUN_FACT_TYPES.has(event.type)) return undefined
@@ -130,6 +131,9 @@ function leadsTo(origin: JobId, state: JobRuns, effect: Effect, event: JobEvent)
       const question = call === undefined ? undefined : doubtOf(origin, effect.runId, call)
       return question !== undefined && canonical(question) === canonical(event.data.question)
     }
+    case 'reserve':
+      // Its answer is the control plane's, and given.
+      return false
     default:
       return unreachable(effect)
   }
@@ -216,6 +220,8 @@ function describeEffect(effect: Effect): string {
       return `the tools of ${effect.skill}`
     case 'callTool':
       return `the result of ${effect.call.callId}, ${effect.call.name}`
+    case 'reserve':
+      return `leave for the calls of step ${effect.stepNumber}`
     default:
       return unreachable(effect)
   }

@@ -18,6 +18,7 @@ import type { Json } from '../../schema/json.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
 import { textOf, type Message, type ToolCallPart, type ToolResultPart } from '../../schema/message.ts'
 import { approvalQuestionOf, delegateRunId, questionOf } from '../../schema/question.ts'
+import { hold, settleHolds } from './budget.ts'
 import { servedSkillOf } from '../../schema/tool-pin.ts'
 import { isNext, noSteering, steer, type Steering } from '../../schema/steering.ts'
 import { hearsReply, putsQuestion } from './elicited.ts'
@@ -35,6 +36,8 @@ export const initial: JobRuns = {
   asked: {},
   steps: 0,
   stepsMax: null,
+  countsCalls: false,
+  verdicts: {},
   events: 0,
   canceled: false,
 }
@@ -44,7 +47,7 @@ export function evolve(jobId: JobId, lock: Lock, before: JobRuns, fact: PlacedFa
   const state = { ...before, events: before.events + 1, steering: steered(before, fact) }
   switch (fact.type) {
     case 'jobCreated':
-      return { ...state, stepsMax: fact.data.maxSteps }
+      return { ...state, stepsMax: fact.data.maxSteps, countsCalls: fact.data.budget?.toolCalls !== undefined }
     case 'jobContinued':
       return proceed(state, fact.data)
     case 'answered':
@@ -80,6 +83,10 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
     }
     case 'generated':
       return generated(jobId, lock, state, run, fact)
+    case 'budgetHeld':
+      return put(state, hold(state, run, fact.data))
+    case 'budgetReserved':
+      return fact.data.of === 'calls' ? put(state, { ...run, countedStep: run.stepNumber }) : state
     case 'generationFailed': {
       if (run.turn !== 'generate') return state
       const context = contextAfterFailure(run.context, fact.data, settledCount(run))
@@ -92,6 +99,8 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
       return run.turn === 'generate' ? put(state, { ...run, ...uncompacted(run, fact.data) }) : state
     case 'questionAsked': {
       const { question } = fact.data
+      // It belongs to no call; whoever waits for it is told so besides.
+      if (question.purpose === 'budget') return state
       const asked = { ...state.asked, [question.id]: { runId: run.id, callId: question.callId } }
       return changeCall({ ...state, asked }, run.id, question.callId, (call) => asks(call, question))
     }
@@ -117,19 +126,24 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
   }
 }
 
-function proceed(state: JobRuns, data: { readonly query: string | null; readonly maxSteps: number | null }): JobRuns {
-  const stepsMax = data.maxSteps ?? state.stepsMax
-  if (data.query !== null) return { ...state, stepsMax }
+function proceed(before: JobRuns, data: Extract<PlacedFact, { type: 'jobContinued' }>['data']): JobRuns {
+  const stepsMax = data.maxSteps ?? before.stepsMax
+  const state = { ...before, stepsMax, countsCalls: before.countsCalls || data.budget?.toolCalls !== undefined }
+  if (data.query !== null) return state
   const last = state.roots.at(-1)
   const run = last === undefined ? undefined : state.runs[last]
-  if (run?.finished?.reason !== 'step_limit') return { ...state, stepsMax }
+  const reason = run?.finished?.reason
+  if (run === undefined || (reason !== 'step_limit' && reason !== 'budget_exhausted')) return state
   // Whoever raises the limit means this run: its expert's own limit, too, has had its say.
-  const revived = { ...run, finished: null, stepsMax: null, turnSince: state.events }
-  return { ...put(state, revived), stepsMax, active: [...state.active, run.id] }
+  const free = reason === 'step_limit' ? { stepsMax: null } : {}
+  const revived = { ...run, ...free, finished: null, hold: null, turnSince: state.events }
+  return { ...put(state, revived), active: [...state.active, run.id] }
 }
 
 function answered(state: JobRuns, data: { readonly questionId: QuestionId; readonly value: Json }): JobRuns {
-  return changeAsked(state, data.questionId, (call, id) => hearsReply(call, id, data) ?? hears(call, data.value))
+  const { questionId, value } = data
+  if (state.asked[questionId] === undefined) return settleHolds(state, questionId, value)
+  return changeAsked(state, questionId, (call, id) => hearsReply(call, id, data) ?? hears(call, value))
 }
 
 /** Alters the call that put the question. */
@@ -254,6 +268,9 @@ function started(lock: Lock, state: JobRuns, fact: Extract<PlacedFact, { type: '
     todos: continued?.todos ?? [],
     isComplete: false,
     failure: null,
+    hold: null,
+    asks: 0,
+    countedStep: 0,
     finished: null,
   }
   const isRoot = data.parent === null

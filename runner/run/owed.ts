@@ -12,8 +12,9 @@ import type { Lock } from '../../schema/lock.ts'
 import type { ToolCallPart } from '../../schema/message.ts'
 import { isOutputFault, readOutput, rejectionOwed } from '../../schema/output.ts'
 import { rootRunId } from '../../schema/question.ts'
-import { nextQuery } from '../../schema/steering.ts'
+import { interrupts, nextQuery } from '../../schema/steering.ts'
 import { wantsCompaction } from '../../schema/context.ts'
+import { owesCount, stoppedMessage } from './budget.ts'
 import { settledCount } from './happened.ts'
 import { catalogOf, skillsToList } from './catalog.ts'
 import { isLast, type Call, type JobRuns, type Path, type Run } from './run-state.ts'
@@ -41,6 +42,16 @@ export type Effect =
       readonly expertKey: ExpertKey
       readonly stepNumber: number
       readonly messageCount: number
+      /** How often the run was held before: what is asked again is asked anew. */
+      readonly asks: number
+    }
+  /** Leave to make the calls of the step. */
+  | {
+      readonly type: 'reserve'
+      readonly runId: RunId
+      readonly expertKey: ExpertKey
+      readonly stepNumber: number
+      readonly asks: number
     }
   /** A summary in place of the middle of the conversation, before the next generation. */
   | {
@@ -49,6 +60,7 @@ export type Effect =
       readonly expertKey: ExpertKey
       readonly stepNumber: number
       readonly messageCount: number
+      readonly asks: number
     }
   | {
       readonly type: 'callTool'
@@ -76,9 +88,11 @@ export function effectKey(effect: Effect): string | undefined {
       return `listTools ${effect.expertKey} ${effect.skill}`
     case 'generate':
       // A query that interrupted a generation is one more message of the next.
-      return `generate ${effect.runId} ${effect.stepNumber} ${effect.messageCount}`
+      return `generate ${effect.runId} ${effect.stepNumber} ${effect.messageCount} ${effect.asks}`
     case 'compact':
-      return `compact ${effect.runId} ${effect.stepNumber} ${effect.messageCount}`
+      return `compact ${effect.runId} ${effect.stepNumber} ${effect.messageCount} ${effect.asks}`
+    case 'reserve':
+      return `reserve ${effect.runId} ${effect.stepNumber} ${effect.asks}`
     case 'callTool': {
       const again = effect.retries + effect.elicited.length
       return `callTool ${effect.runId} ${effect.call.callId}${again === 0 ? '' : ` again ${again}`}`
@@ -112,7 +126,7 @@ function startRoot(jobId: JobId, lock: Lock, state: JobRuns, query: string): Eff
 function mayGenerate(state: JobRuns, runs: readonly Run[]): (run: Run) => boolean {
   if (state.stepsMax === null) return () => true
   const first = runs
-    .filter((run) => run.turn === 'generate' && run.failure === null)
+    .filter((run) => run.turn === 'generate' && run.failure === null && run.hold === null)
     .toSorted((a, b) => a.turnSince - b.turnSince)
     .slice(0, Math.max(0, state.stepsMax - state.steps))
   return (run) => first.includes(run)
@@ -124,10 +138,17 @@ function owedBy(lock: Lock, state: JobRuns, run: Run, generating: (run: Run) => 
   if (mustEnd(state, run)) return [finish(run, 'canceled', 'interrupted', ENDED, null)]
   const queries = queriesToRead(state, run)
   if (queries !== undefined) return queries.length === 0 ? [] : [record(run, { type: 'steered', data: { queries } })]
+  const givesUp = run.turn === 'calls' && interrupts(state.steering)
+  if (run.hold !== null && !givesUp)
+    return run.hold.stopped ? [finish(run, 'failed', 'budget_exhausted', stoppedMessage(run), null)] : []
   switch (run.turn) {
     case 'generate':
       return owedBeforeGeneration(lock, state, run, generating)
     case 'calls':
+      if (!givesUp && owesCount(lock, state, run)) {
+        const { id: runId, expertKey, stepNumber, asks } = run
+        return [{ type: 'reserve', runId, expertKey, stepNumber, asks }]
+      }
       return run.calls.flatMap((call) => (call.result === null ? owedForCall(state, run, call) : []))
     case 'stepEnd': {
       const rejection = rejectionOf(lock, run)
@@ -148,7 +169,7 @@ function owedBeforeGeneration(
   run: Run,
   generating: (run: Run) => boolean,
 ): readonly Effect[] {
-  const { id: runId, expertKey, messageCount } = run
+  const { id: runId, expertKey, messageCount, asks } = run
   const expert = lock.experts[expertKey]
   if (expert === undefined)
     return [finish(run, 'failed', 'expert_not_found', `Expert ${expertKey} is not in the lock of the job.`, null)]
@@ -163,7 +184,7 @@ function owedBeforeGeneration(
   if (isRefusal(tools)) return [finish(run, 'failed', tools.refused, tools.message, null)]
   if (!generating(run)) return []
   const type = wantsCompaction(run.context, settledCount(run)) ? 'compact' : 'generate'
-  return [{ type, runId, expertKey, stepNumber: run.stepNumber + 1, messageCount }]
+  return [{ type, runId, expertKey, stepNumber: run.stepNumber + 1, messageCount, asks }]
 }
 
 function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {

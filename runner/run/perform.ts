@@ -1,6 +1,6 @@
 /** One effect → the facts of its result, through the two ports that reach out of the runner. */
 import type { PlacedFact } from '../../schema/conversation.ts'
-import type { GenerateParams } from '../../schema/control.ts'
+import type { GenerateParams, ReserveParams } from '../../schema/control.ts'
 import type { Clock } from '../../schema/clock.ts'
 import { unreachable } from '../../schema/decider.ts'
 import { elicitationQuestionOf, sameWords, type Elicitation, type Elicited } from '../../schema/elicitation.ts'
@@ -45,12 +45,15 @@ export interface Skills {
 
 /** The port to the control plane: gives what was recorded of the generation; throws when that is nothing. */
 export type Generate = (params: GenerateParams, signal: AbortSignal) => Promise<PlacedFact>
+/** The same for the calls of a step: the recorded `budgetReserved` or `budgetHeld`. */
+export type Reserve = (params: ReserveParams, signal: AbortSignal) => Promise<PlacedFact>
 
 export interface PerformPorts {
   /** What ids in this job derive from. */
   readonly originJobId: JobId
   readonly lock: Lock
   readonly generate: Generate
+  readonly reserve: Reserve
   readonly skills: Skills
   readonly clock: Clock
 }
@@ -107,6 +110,10 @@ export function performer(ports: PerformPorts): LoopPorts['perform'] {
           return { proposed: [{ type: 'skillFailed', data: { skill, code, message }, ...place }], recorded: [] }
         }
         return { proposed: [{ type: 'toolsListed', data: { skill, tools }, ...place }], recorded: [] }
+      }
+      case 'reserve': {
+        const { runId, expertKey, stepNumber } = effect
+        return { proposed: [], recorded: [await ports.reserve({ runId, expertKey, stepNumber }, signal)] }
       }
       case 'callTool':
         return callTool(ports, effect, signal)

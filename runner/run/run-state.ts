@@ -92,6 +92,11 @@ export interface Run {
   /** Whether the step in hand is the last though it called something: its model attempted completion, and may. */
   readonly isComplete: boolean
   readonly failure: { readonly code: string; readonly message: string } | null
+  /** The question of a budget that the run waits for, or that stopped it; and how often it was held. */
+  readonly hold: { readonly questionId: QuestionId; readonly stopped: boolean } | null
+  readonly asks: number
+  /** The last step whose calls a budget has counted. */
+  readonly countedStep: number
   readonly finished: Ending | null
 }
 
@@ -114,6 +119,10 @@ export interface JobRuns {
   /** Generations of all runs. */
   readonly steps: number
   readonly stepsMax: number | null
+  /** The job's own budget counts calls. */
+  readonly countsCalls: boolean
+  /** What questions of budgets were answered with. */
+  readonly verdicts: Readonly<Record<QuestionId, 'raised' | 'stopped'>>
   readonly events: number
   readonly canceled: boolean
 }

@@ -1,6 +1,13 @@
 /** A runner's life on its two streams: take the start and the history, drive the runs to rest, say so. */
 import type { Clock } from '../../schema/clock.ts'
-import type { CompartmentName, GenerateParams, RunnerLine, StartLine, SupervisorLine } from '../../schema/control.ts'
+import type {
+  CompartmentName,
+  GenerateParams,
+  ReserveParams,
+  RunnerLine,
+  StartLine,
+  SupervisorLine,
+} from '../../schema/control.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
 import { replay } from '../../schema/decider.ts'
 import { isErrorCode, PlatformError } from '../../schema/error.ts'
@@ -49,7 +56,8 @@ export async function runJob(lines: AsyncIterator<SupervisorLine>, ports: Runner
     lock: start.lock,
     clock: ports.clock,
     skills,
-    generate: (params, signal) => requests.generate(params, signal),
+    generate: (params, signal) => requests.ask({ method: 'generate', params }, GENERATED, signal),
+    reserve: (params, signal) => requests.ask({ method: 'reserve', params }, RESERVED, signal),
   })
   const loop = openLoop(core, state, {
     perform,
@@ -97,28 +105,36 @@ async function next(lines: AsyncIterator<SupervisorLine>): Promise<SupervisorLin
   return value
 }
 
-/** What a `generate` is answered with. */
-const GENERATION_ENDS: ReadonlySet<unknown> = new Set([
+/** What a request is answered with. */
+const GENERATED: ReadonlySet<string> = new Set([
   'generated',
   'generationFailed',
   'generationInterrupted',
   'compacted',
   'compactionFailed',
+  'budgetHeld',
 ])
+const RESERVED: ReadonlySet<string> = new Set(['budgetReserved', 'budgetHeld'])
+
+type Asked =
+  | { readonly method: 'generate'; readonly params: GenerateParams }
+  | { readonly method: 'reserve'; readonly params: ReserveParams }
 
 function openRequests(send: (line: RunnerLine) => void) {
   const open = new Map<number, PromiseWithResolvers<Json>>()
   let count = 0
   return {
-    async generate(params: GenerateParams, signal: AbortSignal): Promise<PlacedFact> {
+    /** What the control plane recorded, which must be one of `types`. */
+    async ask(request: Asked, types: ReadonlySet<string>, signal: AbortSignal): Promise<PlacedFact> {
       signal.throwIfAborted()
       const id = (count += 1)
       const reply = Promise.withResolvers<Json>()
       open.set(id, reply)
-      send({ type: 'request', id, method: 'generate', params })
+      send({ type: 'request', id, ...request })
       const value = await reply.promise
-      if (!isJsonObject(value) || !GENERATION_ENDS.has(value['type']))
-        throw new PlatformError('protocol_breach', `the reply to generate ${id} is no event`)
+      const type = isJsonObject(value) ? value['type'] : undefined
+      const isEvent = typeof type === 'string' && types.has(type)
+      if (!isEvent) throw new PlatformError('protocol_breach', `the reply to ${request.method} ${id} is no such event`)
       return value as unknown as PlacedFact // the control plane sends what it recorded
     },
     /** A reply to an id that is not open is dropped. */

@@ -1,5 +1,6 @@
 /** A typed answer → the value that a question's kind and schema ask for. Pure. */
 import { refuse, type Refusal } from '../../schema/error.ts'
+import { parseRaise } from './budget.ts'
 import type { Json, JsonObject } from '../../schema/json.ts'
 
 const YES = new Set(['y', 'yes', 'true', 'ok', 'はい'])
@@ -13,10 +14,12 @@ export function optionsOf(schema: JsonObject): readonly string[] {
 
 /** `asJson` reads the text as JSON whatever the kind. */
 export function parseAnswer(
-  question: { readonly kind: string; readonly schema: JsonObject },
+  question: { readonly kind: string; readonly schema: JsonObject; readonly purpose?: string | null },
   text: string,
   asJson: boolean,
 ): { readonly value: Json } | Refusal {
+  const raise = question.purpose === 'budget' && !asJson ? parseRaise(text) : undefined
+  if (raise !== undefined) return { value: raise === 'stop' ? raise : { raise: { ...raise.raise } } }
   if (asJson || question.kind === 'schema') return parseJson(text)
   const typed = text.trim()
   switch (question.kind) {
@@ -48,7 +51,8 @@ function parseJson(text: string): { readonly value: Json } | Refusal {
 }
 
 /** The line that a person types behind. */
-export function promptFor(question: { readonly kind: string; readonly schema: JsonObject }): string {
+export function promptFor(question: { readonly kind: string; readonly purpose?: string | null }): string {
+  if (question.purpose === 'budget') return 'new totals (costUsd=5 steps=40), or stop> '
   switch (question.kind) {
     case 'confirm':
       return 'yes or no> '

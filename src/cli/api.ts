@@ -21,6 +21,7 @@ export interface ShownEvent {
 
 export interface ShownQuestion {
   readonly id: string
+  readonly purpose: string | null
   readonly kind: string
   readonly title: string
   readonly schema: JsonObject
@@ -53,7 +54,7 @@ export interface ShownJob {
 
 export const JOB_FIELDS = `id status outcome reason message: explanation expertKey query result steps revision createdAt
   usage { inputTokens outputTokens costUsd }
-  questions { id kind title schema toolName args argsHash answeredAt withdrawnAt }`
+  questions { id purpose kind title schema toolName args argsHash answeredAt withdrawnAt }`
 
 export interface Api {
   readonly url: string

@@ -6,6 +6,7 @@ import { KINDS, CATALOGUE, isErrorCode, isRefusal, PlatformError } from '../../s
 import type { JsonObject } from '../../schema/json.ts'
 import { toShownJob, JOB_FIELDS, type Api, type ShownEvent, type ShownJob, type ShownQuestion } from './api.ts'
 import { optionsOf, parseAnswer, promptFor } from './answer-value.ts'
+import { printCost, printHowToRaise } from './budget.ts'
 import { exitCodeOf, type Call } from './command.ts'
 import { advance, noProgress, type Line } from './progress.ts'
 import { shown, shownLine, styled, type Terminal } from './terminal.ts'
@@ -83,7 +84,10 @@ async function watch(
     const job = await api.job(jobId)
     // The stream ended while the job goes on (a server that restarts), or a late watcher met an old rest.
     if (job.revision > cursor) continue
-    if (job.status === 'finished') return exitCodeOfJob(job)
+    if (job.status === 'finished') {
+      if (!call.json) call.terminal.note(`${styled(call.terminal, 'dim', printCost(job))}\n`)
+      return exitCodeOfJob(job)
+    }
     if (job.status !== 'waiting') {
       await call.clock.sleep(RETRY_MS, signal).catch(() => undefined)
       continue
@@ -127,11 +131,14 @@ export function openQuestions(job: ShownJob): readonly ShownQuestion[] {
 /** The title has the arguments in it already; what an answer must look like it does not. */
 function printQuestion(question: ShownQuestion): string {
   const options = optionsOf(question.schema).map((option, i) => `  ${i + 1}. ${shownLine(option)}\n`)
-  const schema = question.kind === 'schema' ? `${shown(JSON.stringify(question.schema, undefined, 2))}\n` : ''
+  const isShown = question.kind === 'schema' && question.purpose !== 'budget'
+  const schema = isShown ? `${shown(JSON.stringify(question.schema, undefined, 2))}\n` : ''
   return `\n${shown(question.title)}\n${schema}${options.join('')}`
 }
 
 function printHowToAnswer(jobId: string, question: ShownQuestion): string {
+  if (question.purpose === 'budget')
+    return `${jobId} waits: ${shown(question.title)}\n${printHowToRaise(jobId, question)}`
   const value = question.kind === 'confirm' ? 'yes' : question.kind === 'choose' ? '<option>' : '"<answer>"'
   return `${jobId} waits: ${shown(question.title)}\nAnswer with: senmon answer ${jobId} ${question.id} ${value}\n`
 }

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import { PlatformError } from '../../schema/error.ts'
 import { toShownJob, JOB_FIELDS } from './api.ts'
+import { BUDGET_OPTIONS, parseBudget } from './budget.ts'
 import { parseCount, type Call, type Command } from './command.ts'
 import { follow } from './follow.ts'
 import { styled } from './terminal.ts'
@@ -20,6 +21,7 @@ the command says how to answer and exits with 5. Ctrl-C detaches, twice cancels.
     file: { type: 'string', multiple: true, value: 'path[=name]', help: 'A file for the job; may be repeated.' },
     model: { type: 'string', value: 'provider/model', help: "The model, in place of the expert's own." },
     'max-steps': { type: 'string', value: 'n', help: 'The most steps that all runs may take together.' },
+    ...BUDGET_OPTIONS,
     user: { type: 'string', value: 'id', help: 'The end user on whose behalf this is.' },
     detach: { type: 'boolean', help: "Print the job's id and leave." },
   },
@@ -36,6 +38,7 @@ the command says how to answer and exits with 5. Ctrl-C detaches, twice cancels.
       ...(call.text('user') === undefined ? {} : { userId: call.text('user') ?? null }),
       ...(call.text('model') === undefined ? {} : { model: call.text('model') ?? null }),
       ...(maxSteps === undefined ? {} : { maxSteps }),
+      ...parseBudget(call.text('budget-usd'), call.texts('budget')),
     }
     const job = toShownJob(await api.mutate('createJob', CREATE, { input }))
     if (call.flag('detach')) {

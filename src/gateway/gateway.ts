@@ -3,6 +3,7 @@ import type { ApplicationId } from '../../schema/id.ts'
 import type { LockedExpert } from '../../schema/lock.ts'
 import type { GeneratedPart, Message, Prompt } from '../../schema/message.ts'
 import type { Usage } from '../../schema/usage.ts'
+import type { Price } from './price.ts'
 
 export interface GenerateRequest {
   readonly applicationId: ApplicationId
@@ -15,6 +16,8 @@ export interface GenerateRequest {
   readonly messages: readonly Message[]
   /** A summary of the messages is asked for, by the last of them: only a rehearsal must know. */
   readonly purpose?: 'compaction'
+  /** The most that the model may write; left out: what its provider allows. A rehearsal says what it says. */
+  readonly outputTokensMax?: number
 }
 
 export interface Generated {
@@ -41,6 +44,8 @@ export interface Gateway {
     onDelta: (kind: 'text' | 'reasoning', text: string) => void,
     signal: AbortSignal,
   ): Promise<Generated>
+  /** What a model costs; undefined when that is not known. */
+  price(model: string): Price | undefined
   /** Refuses a model name whose provider is unknown, before a job is made for it. */
   knows(model: string): boolean
 }

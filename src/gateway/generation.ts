@@ -3,6 +3,7 @@ import type { Json, JsonObject } from '../../schema/json.ts'
 import type { GeneratedPart } from '../../schema/message.ts'
 import type { Usage } from '../../schema/usage.ts'
 import type { Streamed } from './gateway.ts'
+import { costOf, type Price } from './price.ts'
 import type { StreamPart } from './provider.ts'
 import type { ToolNames } from './tool-name.ts'
 
@@ -114,7 +115,7 @@ export class Generation {
   }
 
   /** The parts, with our call ids in the order of the calls. `finish` must have come. */
-  generated(stepNumber: number, finish: Finish): Streamed {
+  generated(stepNumber: number, finish: Finish, price: Price | undefined): Streamed {
     let calls = 0
     const parts = this.#blocks.flatMap((block): GeneratedPart[] => {
       const metadata = block.metadata === undefined ? {} : { metadata: jsonOf(block.metadata) }
@@ -129,7 +130,7 @@ export class Generation {
     const reason = finish.finishReason.unified
     // Some providers stop for a call as they stop for an end.
     const finishReason = calls > 0 && (reason === 'stop' || reason === 'other') ? 'tool-calls' : reason
-    return { parts, usage: usageOf(finish.usage), finishReason }
+    return { parts, usage: usageOf(finish.usage, price), finishReason }
   }
 }
 
@@ -148,12 +149,15 @@ function jsonOf(value: NonNullable<Metadata>): JsonObject {
   return JSON.parse(JSON.stringify(value)) as JsonObject
 }
 
-function usageOf({ inputTokens, outputTokens }: Finish['usage']): Usage {
-  return {
+/** A provider that counts nothing has said nothing of the cost either. */
+function usageOf({ inputTokens, outputTokens }: Finish['usage'], price: Price | undefined): Usage {
+  const usage = {
     inputTokens: inputTokens.total ?? 0,
     cachedInputTokens: inputTokens.cacheRead ?? 0,
     outputTokens: outputTokens.total ?? 0,
     reasoningTokens: outputTokens.reasoning ?? 0,
-    costUsd: null,
   }
+  const isCounted = inputTokens.total !== undefined && outputTokens.total !== undefined
+  const costUsd = price === undefined || !isCounted ? null : costOf(price, usage, inputTokens.cacheWrite ?? 0)
+  return { ...usage, costUsd }
 }

@@ -32,14 +32,21 @@ const PROVIDER_OPTIONS: Readonly<Record<ProviderName, WireOptions>> = {
   ollama: {},
 }
 
+export interface ModelCallSettings {
+  readonly reasoningBudget?: ModelSettings['reasoningBudget']
+  /** The most that the model may write; left out: what its provider allows. */
+  readonly outputTokensMax?: number | undefined
+}
+
 export function modelCall(
   provider: ProviderName,
   prompt: Prompt,
   messages: readonly Message[],
   names: ToolNames,
-  reasoningBudget?: ModelSettings['reasoningBudget'],
+  { reasoningBudget, outputTokensMax }: ModelCallSettings = {},
 ): CallOptions {
   const thinking = reasoningBudget === undefined ? {} : thinkingFor(provider, reasoningBudget)
+  const most = Math.min(outputTokensMax ?? Infinity, provider === 'anthropic' ? ANTHROPIC_OUTPUT_TOKENS_MAX : Infinity)
   const tools = prompt.tools.map(({ name, description, inputSchema }) => ({
     type: 'function' as const,
     name: names.toWire(name),
@@ -52,7 +59,7 @@ export function modelCall(
     ...thinking,
     providerOptions: merged(PROVIDER_OPTIONS[provider], thinking.providerOptions),
     ...(tools.length === 0 ? {} : { tools, toolChoice: { type: 'auto' } }),
-    ...(provider === 'anthropic' ? { maxOutputTokens: ANTHROPIC_OUTPUT_TOKENS_MAX } : {}),
+    ...(most === Infinity ? {} : { maxOutputTokens: most }),
   }
 }
 

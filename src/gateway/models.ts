@@ -16,7 +16,9 @@ import type { Log } from '../log.ts'
 import type { Gateway, Generated, GenerateRequest, Streamed } from './gateway.ts'
 import { Generation } from './generation.ts'
 import { modelCall } from './model-call.ts'
+import { priceOf, type Price, type Prices } from './price.ts'
 import { classify, delayBefore, StreamFailure, type Backoff } from './model-failure.ts'
+import { cappedFetch } from './output-cap.ts'
 import {
   openModel,
   parseModelName,
@@ -54,6 +56,8 @@ export interface GatewaySettings {
   /** The secret `name` of an application, such as OPENAI_API_KEY. */
   keyOf(applicationId: ApplicationId, name: string): Promise<Secret | undefined>
   readonly baseUrls: BaseUrls
+  /** What models cost; default: nobody knows. */
+  readonly prices?: Prices
   /** Default: the process's own. */
   readonly fetch?: typeof globalThis.fetch
   readonly clock: Clock
@@ -72,6 +76,7 @@ interface Call {
   readonly stepNumber: number
   /** Calls back at every byte that comes. */
   readonly listen: (heard: () => void) => void
+  readonly price: Price | undefined
 }
 
 export function openGateway(settings: GatewaySettings): Gateway {
@@ -96,6 +101,10 @@ class Models implements Gateway {
     return parseModelName(model, this.#settings.baseUrls) !== undefined
   }
 
+  price(model: string): Price | undefined {
+    return priceOf(this.#settings.prices ?? {}, model)
+  }
+
   async generate(request: GenerateRequest, onDelta: OnDelta, signal: AbortSignal): Promise<Generated> {
     signal.throwIfAborted()
     const parsed = parseModelName(request.model, this.#settings.baseUrls)
@@ -105,17 +114,22 @@ class Models implements Gateway {
         `No provider of this server has the model ${JSON.stringify(request.model)}.`,
       )
     const { provider, name } = parsed
-    if (provider === 'rehearsal') return await this.#rehearsals.play(name, request, onDelta, signal)
+    if (provider === 'rehearsal')
+      return await this.#rehearsals.play(name, request, this.price(request.model), onDelta, signal)
     const key = await this.#key(provider, request)
     const names = toolNames(request.prompt.tools.map((tool) => tool.name))
     const { modelSettings } = request.expert
+    const { outputTokensMax } = request
     let hear = (): void => {}
-    const fetch = hearingFetch(this.#settings.fetch ?? globalThis.fetch, () => hear())
+    const heard = hearingFetch(this.#settings.fetch ?? globalThis.fetch, () => hear())
+    const isCapped = provider === 'anthropic' && outputTokensMax !== undefined
+    const fetch = isCapped ? cappedFetch(heard, outputTokensMax) : heard
     const call: Call = {
       model: openModel({ provider, name }, key, this.#settings.baseUrls, fetch),
-      options: modelCall(provider, request.prompt, request.messages, names, modelSettings?.reasoningBudget),
+      options: modelCall(provider, request.prompt, request.messages, names, { ...modelSettings, outputTokensMax }),
       names,
       stepNumber: request.stepNumber,
+      price: this.price(request.model),
       listen: (heard) => {
         hear = heard
       },
@@ -231,7 +245,7 @@ class Models implements Gateway {
           )
         if (delta !== undefined) onDelta(delta.kind, delta.text)
       }
-      return finished(generation, call.stepNumber)
+      return finished(generation, call.stepNumber, call.price)
     } catch (error) {
       if (cut.signal.aborted && !signal.aborted)
         // A generation has no effect before it is recorded, so even one that had begun may begin again.
@@ -262,7 +276,7 @@ function hearingFetch(fetch: typeof globalThis.fetch, heard: () => void): typeof
 }
 
 /** The generation of a stream that has ended; throws StreamFailure when it did not end well. */
-function finished(generation: Generation, stepNumber: number): Streamed {
+function finished(generation: Generation, stepNumber: number, price: Price | undefined): Streamed {
   const finish = generation.finish
   const reason = finish?.finishReason.unified
   if (reason === 'content-filter')
@@ -271,5 +285,5 @@ function finished(generation: Generation, stepNumber: number): Streamed {
     throw new StreamFailure('model_error', "The provider's answer broke off before its end.", true)
   if (reason === 'other' && generation.isEmpty)
     throw new StreamFailure('model_error', 'The provider answered with nothing that is a generation.', true)
-  return generation.generated(stepNumber, finish)
+  return generation.generated(stepNumber, finish, price)
 }

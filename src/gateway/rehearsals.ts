@@ -3,10 +3,11 @@ import type { Clock } from '../../schema/clock.ts'
 import { isRefusal, PlatformError, refusalError } from '../../schema/error.ts'
 import type { LockedPackage } from '../../schema/lock.ts'
 import type { GeneratedPart } from '../../schema/message.ts'
-import { noUsage } from '../../schema/usage.ts'
 import type { Generated, GenerateRequest } from './gateway.ts'
 import { callIdOf } from './generation.ts'
+import { costOf, type Price } from './price.ts'
 import { describeNewest, nextTurn, parseRehearsal, piecesOf, type Rehearsal, type Turn } from './rehearsal.ts'
+import { bytesOf, tokensUsually } from './token.ts'
 
 const REHEARSAL_BYTES_MAX = 8 * 1024 * 1024
 /** Parsed files that are kept; a package's bytes never change, so neither do they. */
@@ -26,7 +27,13 @@ export class Rehearsals {
   }
 
   /** Throws PlatformError model_not_found, rehearsal_invalid, rehearsal_diverged, or the signal's reason. */
-  async play(name: string, request: GenerateRequest, onDelta: OnDelta, signal: AbortSignal): Promise<Generated> {
+  async play(
+    name: string,
+    request: GenerateRequest,
+    price: Price | undefined,
+    onDelta: OnDelta,
+    signal: AbortSignal,
+  ): Promise<Generated> {
     signal.throwIfAborted()
     const { expert, stepNumber, messages, purpose } = request
     const rehearsal = await this.#open(expert.package, name)
@@ -40,9 +47,11 @@ export class Rehearsals {
           : `No turn of rehearsal/${name} fits ${expert.name} at step ${stepNumber}: ${describeNewest(messages)}.`,
       )
     await this.#show(turn, onDelta, signal)
+    const parts = partsOf(turn, stepNumber)
+    const usage = turn.usage ?? countUsage(request, parts)
     return {
-      parts: partsOf(turn, stepNumber),
-      usage: { ...noUsage, ...turn.usage },
+      parts,
+      usage: { ...usage, costUsd: price === undefined ? null : costOf(price, usage, 0) },
       finishReason: turn.calls.length === 0 ? 'stop' : 'tool-calls',
       contextWindow: rehearsal.contextWindow ?? null,
     }
@@ -87,6 +96,14 @@ export class Rehearsals {
       onDelta(kind, text)
     }
   }
+}
+
+/** What a turn that does not say so took: the rule of token.ts over what was read and written. */
+function countUsage({ prompt, messages }: GenerateRequest, parts: readonly GeneratedPart[]) {
+  const inputTokens = tokensUsually(bytesOf(prompt) + bytesOf(messages))
+  const reasoning = parts.filter((part) => part.type === 'reasoning')
+  const reasoningTokens = reasoning.length === 0 ? 0 : tokensUsually(bytesOf(reasoning))
+  return { inputTokens, cachedInputTokens: 0, outputTokens: tokensUsually(bytesOf(parts)), reasoningTokens }
 }
 
 function partsOf(turn: Turn, stepNumber: number): readonly GeneratedPart[] {

@@ -2,6 +2,7 @@
 import { isRefusal, type Refusal } from '../../schema/error.ts'
 import { JOB_STATUSES, type MachineFacts, type SteerMode } from '../../schema/event.ts'
 import { parseId } from '../../schema/id.ts'
+import { budgetOf } from '../job/job-budget.ts'
 import type { JobSummary } from '../job/job-summary.ts'
 import { builder, firstSchema, PAGE_DEFAULT } from './builder.ts'
 import { CheckpointConnection, listCheckpoints } from './checkpoint.ts'
@@ -14,7 +15,7 @@ import { parseSeq } from '../job/position.ts'
 import { openFirst, QuestionRef } from './question.ts'
 import { RefusalRef } from './refusal.ts'
 import { RunRef } from './run.ts'
-import { UsageRef } from './usage.ts'
+import { BudgetInputRef, JobBudgetRef, UsageRef } from './usage.ts'
 import { WorkspaceRef } from './workspace.ts'
 
 const JobStatusRef = builder.enumType('JobStatus', { values: JOB_STATUSES })
@@ -85,6 +86,12 @@ const JobRef = builder.objectRef<JobSummary>('Job').implement({
       resolve: ({ structured }) => structured ?? null,
     }),
     usage: t.expose('usage', { type: UsageRef }),
+    budget: t.field({
+      type: JobBudgetRef,
+      nullable: true,
+      description: 'null for a job without a budget of its own; its experts may have theirs.',
+      resolve: (job) => budgetOf(job),
+    }),
     machine: t.expose('machine', { type: MachineRef, nullable: true }),
     workspace: t.field({ type: WorkspaceRef, resolve: (job) => job }),
     lock: t.field({
@@ -149,6 +156,7 @@ const CreateJobInput = builder.inputType('CreateJobInput', {
     userId: t.string({ description: "The application's own name for its end user." }),
     model: t.string({ description: '`provider/model`.' }),
     maxSteps: t.int(),
+    budget: t.field({ type: BudgetInputRef, description: 'For all runs together. When it is used up, the job asks.' }),
     idempotencyKey: t.string({ description: 'The same key and input give the same job again.' }),
   }),
 })
@@ -162,6 +170,10 @@ const ContinueJobInput = builder.inputType('ContinueJobInput', {
     mode: t.field({ type: SteerModeRef, description: 'How an open job takes the query; `queue` by default.' }),
     answer: t.field({ type: AnswerInputRef }),
     maxSteps: t.int(),
+    budget: t.field({
+      type: BudgetInputRef,
+      description: 'New totals: they answer every open question about a budget, or let a job go on that was stopped.',
+    }),
     idempotencyKey: t.string(),
   }),
 })

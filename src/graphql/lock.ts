@@ -61,6 +61,12 @@ const LockedExpertRef = builder.objectRef<LockedExpert>('LockedExpert').implemen
     description: t.exposeString('description'),
     model: t.exposeString('model', { nullable: true }),
     maxSteps: t.exposeInt('maxSteps', { nullable: true, description: "A run's own limit." }),
+    budget: t.field({
+      type: 'JSON',
+      nullable: true,
+      description: "A run's own budget, which its delegates use as well.",
+      resolve: ({ budget }) => (budget === undefined ? null : { ...budget }),
+    }),
     delegates: t.field({ type: 'JSON', description: 'Alias to exact key.', resolve: ({ delegates }) => delegates }),
     base: t.stringList({
       description: 'The tools that it has without a skill.',

@@ -3,14 +3,12 @@ import { isOpen, type QuestionSummary } from '../job/job-summary.ts'
 import { builder } from './builder.ts'
 
 const QuestionKindRef = builder.enumType('QuestionKind', { values: ['confirm', 'ask', 'choose', 'schema'] as const })
-
 export const QuestionRef = builder.objectRef<QuestionSummary>('Question').implement({
   description: 'Answer it with continueJob(input: { jobId, answer: { questionId, value, argsHash } }).',
   fields: (t) => ({
     id: t.exposeID('id'),
     runId: t.exposeID('runId'),
     kind: t.expose('kind', { type: QuestionKindRef }),
-    title: t.exposeString('title'),
     purpose: t.string({
       nullable: true,
       description:

@@ -5,6 +5,7 @@ import { builder, firstSchema, PAGE_DEFAULT } from './builder.ts'
 import { CheckpointConnection, listCheckpoints } from './checkpoint.ts'
 import { OutcomeRef } from './outcome.ts'
 import { parseSeq } from '../job/position.ts'
+import { UsageRef } from './usage.ts'
 
 /** A run with the job that it belongs to. */
 export interface RunOfJob extends RunSummary {
@@ -31,6 +32,12 @@ export const RunRef = builder.objectRef<RunOfJob>('Run').implement({
       resolve: ({ structured }) => structured ?? null,
     }),
     steps: t.exposeInt('steps', { description: 'Steps taken so far.' }),
+    usage: t.field({
+      type: UsageRef,
+      nullable: true,
+      description: "What its own generations took, without its delegates'.",
+      resolve: (run) => run.usage ?? null,
+    }),
     checkpoints: t.field({
       type: CheckpointConnection,
       args: {

@@ -31,6 +31,16 @@ const file = z.strictObject({
   text: z.string().optional(),
   base64: z.string().optional(),
 })
+/** What is left out, or null, has no limit. */
+const budget = z.strictObject({
+  costUsd: z.number().nullish(),
+  inputTokens: z.number().nullish(),
+  cachedInputTokens: z.number().nullish(),
+  outputTokens: z.number().nullish(),
+  steps: z.number().nullish(),
+  toolCalls: z.number().nullish(),
+  wallSeconds: z.number().nullish(),
+})
 /** The body that creates a job. */
 export const createSchema = z.strictObject({
   applicationId: z.string().optional(),
@@ -41,6 +51,7 @@ export const createSchema = z.strictObject({
   provider: z.string().min(1).optional(),
   model: z.string().nullish(),
   maxSteps: count.nullish(),
+  budget: budget.nullish(),
   idempotencyKey: z.string().nullish(),
 })
 /** The body that continues a job. */
@@ -52,6 +63,7 @@ export const continueSchema = z.strictObject({
   response: z.string().nullish(),
   mode: z.enum(STEER_MODES).nullish(),
   maxSteps: count.nullish(),
+  budget: budget.nullish(),
   idempotencyKey: z.string().nullish(),
 })
 

@@ -1,5 +1,6 @@
 /** The shapes of the REST answers, and the one table from our statuses to the ten that its clients know. */
 import type { Checkpoint } from '../job/checkpoint.ts'
+import { budgetOf } from '../job/job-budget.ts'
 import { isOpen, type JobSummary } from '../job/job-summary.ts'
 import type { Usage } from '../../schema/usage.ts'
 import type { WorkspaceItem } from '../workspace/workspaces.ts'
@@ -59,11 +60,13 @@ export function printExpertJob(job: JobSummary) {
     totalSteps: job.steps,
     totalDuration: job.updatedAt - job.createdAt,
     usage: printUsage(job.usage),
+    budget: budgetOf(job) ?? undefined,
     questions: job.questions
       .filter(isOpen)
-      .map(({ id, runId, kind, title, schema, toolName, args, argsHash, dueAt }) => ({
+      .map(({ id, runId, purpose, kind, title, schema, toolName, args, argsHash, dueAt }) => ({
         id,
         runId,
+        purpose,
         kind,
         title,
         schema,

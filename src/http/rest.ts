@@ -67,6 +67,7 @@ async function continueJob(c: RestContext): Promise<Response> {
     ...(isResult ? { answer: answerTo(job, open, said) } : { query: said, answer: body.answer }),
     mode: body.mode,
     maxSteps: body.maxSteps,
+    budget: body.budget,
     idempotencyKey: idempotencyKeyOf(c, body.idempotencyKey),
   })
   if (isRefusal(input)) throw refusalError(input)

@@ -3,8 +3,9 @@ import type { NewEvent, Question } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
-import { addUsage, noUsage } from '../../schema/usage.ts'
+import { addUsage, noUsage, type Usage } from '../../schema/usage.ts'
 import { interrupts, noSteering, steer, type Steering } from '../../schema/steering.ts'
+import { isWithdrawnBy, keepLedger } from './job-budget.ts'
 import { isOpen, type JobSummary, type QuestionSummary, type RunSummary } from './job-summary.ts'
 
 /** The decider's state: what a list shows, and what decisions need besides. */
@@ -58,10 +59,14 @@ export function evolve(before: Job, event: JobChange): Job {
   const isKnown = event.type === 'runStarted' && before.runs.some((run) => run.id === event.runId)
   const waiting = before.steering ?? steeringOfOld(before)
   const steering = isKnown ? waiting : steer(waiting, event)
-  const job = reviveRun({ ...before, updatedAt: event.at, steering }, event)
+  const ledger = keepLedger(before, event)
+  const counted = ledger === undefined ? before : { ...before, ledger }
+  const job = reviveRun({ ...counted, updatedAt: event.at, steering }, event)
   switch (event.type) {
-    case 'jobCreated':
-      return { ...job, ...event.data, status: 'queued', createdAt: event.at }
+    case 'jobCreated': {
+      const { budget: _, ...data } = event.data
+      return { ...job, ...data, status: 'queued', createdAt: event.at }
+    }
     case 'leaseGranted':
       return { ...job, status: 'running', fence: event.data.fence, progressed: false, machine: null }
     case 'machineStarted':
@@ -97,12 +102,16 @@ export function evolve(before: Job, event: JobChange): Job {
     case 'jobFinished':
       return { ...job, ...event.data, status: 'finished', runs: job.runs.map((run) => endRun(run, event.data)) }
     case 'generated':
-      return { ...job, usage: addUsage(job.usage, event.data.usage) }
+      return used(job, event.runId, event.data.usage)
     case 'compacted':
-      return { ...job, usage: addUsage(job.usage, event.data.usage) }
+      return used(job, event.runId, event.data.usage)
     case 'compactionFailed':
     case 'generationInterrupted':
-      return event.data.usage === null ? job : { ...job, usage: addUsage(job.usage, event.data.usage) }
+      return event.data.usage === null ? job : used(job, event.runId, event.data.usage)
+    case 'budgetHeld':
+      return changeRun(job, event.runId, (run) => ({ ...run, status: 'waiting', heldBy: event.data.questionId }))
+    case 'budgetReserved':
+      return job
     case 'generationFailed':
     case 'steered':
     case 'toolsListed':
@@ -198,7 +207,8 @@ function steeringOfOld(job: Job): Steering {
 
 /** Questions whose call has returned, or whose run has ended, without an answer. */
 function withdraw(job: Job, event: JobChange, concerns: (question: QuestionSummary) => boolean): Job {
-  const isLeft = (question: QuestionSummary) => question.runId === event.runId && isOpen(question) && concerns(question)
+  const isLeft = (question: QuestionSummary) =>
+    isOpen(question) && concerns(question) && isWithdrawnBy(job.runs, question, event.runId)
   if (!job.questions.some(isLeft)) return job
   const questions = job.questions.map((one) => (isLeft(one) ? { ...one, withdrawnAt: event.at } : one))
   return changeRun({ ...job, questions }, event.runId, (run) =>
@@ -206,6 +216,11 @@ function withdraw(job: Job, event: JobChange, concerns: (question: QuestionSumma
       ? run
       : { ...run, status: 'running' },
   )
+}
+
+function used(job: Job, runId: string | null, usage: Usage): Job {
+  const counted = changeRun(job, runId, (run) => ({ ...run, usage: addUsage(run.usage ?? noUsage, usage) }))
+  return { ...counted, usage: addUsage(job.usage, usage) }
 }
 
 function changeRun(job: Job, runId: string | null, alter: (run: RunSummary) => RunSummary): Job {
@@ -227,6 +242,7 @@ function startRun(job: Job, event: Extract<JobChange, { type: 'runStarted' }>): 
     reason: null,
     result: null,
     steps: 0,
+    usage: noUsage,
   }
   return { ...job, runs: [...job.runs, run] }
 }
@@ -243,8 +259,9 @@ function withoutStructured<Ended extends { readonly structured?: Json }>(ended: 
   return rest
 }
 
-function reopen(run: RunSummary): RunSummary {
-  return { ...withoutStructured(run), status: 'running', outcome: null, reason: null, result: null }
+function reopen(ended: RunSummary): RunSummary {
+  const { heldBy: _, ...run } = withoutStructured(ended)
+  return { ...run, status: 'running', outcome: null, reason: null, result: null }
 }
 
 function endRun(run: RunSummary, ending: Pick<RunSummary, 'outcome' | 'reason' | 'result' | 'structured'>): RunSummary {
@@ -287,7 +304,8 @@ function closeQuestion(job: Job, id: string, closing: Partial<QuestionSummary>):
   const questions = job.questions.with(index, { ...question, ...closing })
   const status = job.status === 'waiting' ? 'queued' : job.status
   const stillWaits = questions.some((other) => other.runId === question.runId && isOpen(other))
-  return changeRun({ ...job, questions, status }, question.runId, (run) =>
+  const runs = job.runs.map((run) => (run.heldBy === id && run.status === 'waiting' ? reopen(run) : run))
+  return changeRun({ ...job, runs, questions, status }, question.runId, (run) =>
     stillWaits || run.status !== 'waiting' ? run : { ...run, status: 'running' },
   )
 }

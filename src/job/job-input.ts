@@ -1,4 +1,5 @@
 /** What a caller may ask of jobs, checked before anything is written. */
+import { isUnlimited, limitFault, MEASURES, type Budget } from '../../schema/budget.ts'
 import { refuse, type Refusal } from '../../schema/error.ts'
 import { INSTRUCTION_BYTES_MAX } from '../../schema/expert-file.ts'
 import type { SteerMode } from '../../schema/event.ts'
@@ -21,6 +22,8 @@ export interface CreateJob {
   readonly userId: string | null
   readonly model: string | null
   readonly maxSteps: number | null
+  /** For all runs together; left out for none. */
+  readonly budget?: Budget
   readonly idempotencyKey: string | null
 }
 
@@ -31,6 +34,8 @@ export interface ContinueJob {
   /** How an open job takes the query; `queue` by default. */
   readonly mode?: SteerMode
   readonly maxSteps: number | null
+  /** New totals; left out for none. */
+  readonly budget?: Budget
   readonly idempotencyKey: string | null
 }
 
@@ -58,6 +63,7 @@ export function refuseCreate(input: CreateJob, limits: QueryLimits): Refusal | u
   return (
     refuseQuery(input.query, limits) ??
     refuseSteps(input.maxSteps) ??
+    refuseLimits(input.budget) ??
     refuseName('userId', input.userId) ??
     refuseName('idempotencyKey', input.idempotencyKey)
   )
@@ -65,14 +71,15 @@ export function refuseCreate(input: CreateJob, limits: QueryLimits): Refusal | u
 
 /** The same for a continuation, which says one thing: an answer, or a query and a limit. */
 export function refuseContinue(input: ContinueJob, limits: QueryLimits): Refusal | undefined {
-  if (input.answer !== null && (input.query !== null || input.maxSteps !== null))
-    return refuse('input_invalid', 'an answer comes alone, without query and maxSteps')
+  if (input.answer !== null && (input.query !== null || input.maxSteps !== null || input.budget !== undefined))
+    return refuse('input_invalid', 'an answer comes alone, without query, maxSteps and budget')
   if (input.mode !== undefined && input.query === null)
     return refuse('input_invalid', 'mode says how an open job takes a query: it comes with one')
   return (
     (input.answer === null ? undefined : refuseSize(input.answer.questionId, input.answer.value)) ??
     (input.query === null ? undefined : refuseQuery(input.query, limits)) ??
     refuseSteps(input.maxSteps) ??
+    refuseLimits(input.budget) ??
     refuseName('idempotencyKey', input.idempotencyKey)
   )
 }
@@ -129,6 +136,18 @@ function refuseQuery(query: string, { queryBytesMax }: QueryLimits): Refusal | u
 function refuseSteps(maxSteps: number | null): Refusal | undefined {
   if (maxSteps === null || (Number.isInteger(maxSteps) && maxSteps >= 1 && maxSteps <= STEPS_MAX)) return undefined
   return refuse('input_invalid', `maxSteps is ${maxSteps}; it must be a whole number from 1 to ${STEPS_MAX}`)
+}
+
+/** A budget that bounds nothing is a mistake: whoever sent it believes that it does. */
+function refuseLimits(budget: Budget | undefined): Refusal | undefined {
+  if (budget === undefined) return undefined
+  if (isUnlimited(budget)) return refuse('input_invalid', `the budget is empty; give one of ${MEASURES.join(', ')}`)
+  for (const measure of MEASURES) {
+    const limit = budget[measure]
+    const fault = limit === undefined ? undefined : limitFault(measure, limit)
+    if (fault !== undefined) return refuse('input_invalid', `budget.${measure} is ${limit}; it ${fault}`)
+  }
+  return undefined
 }
 
 function refuseName(field: string, name: string | null): Refusal | undefined {

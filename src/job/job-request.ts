@@ -1,4 +1,5 @@
 /** What callers send to create and continue jobs, as the verbs want it; the same for GraphQL and REST. */
+import { MEASURES, type Budget, type Measure } from '../../schema/budget.ts'
 import { isRefusal, refuse, type Refusal } from '../../schema/error.ts'
 import type { SteerMode } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
@@ -23,8 +24,12 @@ export interface CreateJobInput {
   readonly userId?: Maybe<string>
   readonly model?: Maybe<string>
   readonly maxSteps?: Maybe<number>
+  readonly budget?: Maybe<BudgetInput>
   readonly idempotencyKey?: Maybe<string>
 }
+
+/** A limit that is null is none, as one that is left out. */
+export type BudgetInput = Readonly<Partial<Record<Measure, Maybe<number>>>>
 
 export interface ContinueJobInput {
   readonly jobId: string
@@ -36,6 +41,7 @@ export interface ContinueJobInput {
   }>
   readonly mode?: Maybe<SteerMode>
   readonly maxSteps?: Maybe<number>
+  readonly budget?: Maybe<BudgetInput>
   readonly idempotencyKey?: Maybe<string>
 }
 
@@ -93,6 +99,7 @@ export function parseCreateJob(input: CreateJobInput): CreateJob | Refusal {
     userId: input.userId ?? null,
     model: input.model ?? null,
     maxSteps: input.maxSteps ?? null,
+    ...parseBudget(input.budget),
     idempotencyKey: input.idempotencyKey ?? null,
   }
 }
@@ -115,8 +122,18 @@ export function parseContinueJob(input: ContinueJobInput): ContinueJob | Refusal
     // Left out when it was not said, so that a request hashes as it did before there were modes.
     ...(input.mode ? { mode: input.mode } : {}),
     maxSteps: input.maxSteps ?? null,
+    ...parseBudget(input.budget),
     idempotencyKey: input.idempotencyKey ?? null,
   }
+}
+
+function parseBudget(input: Maybe<BudgetInput>): { readonly budget?: Budget } {
+  if (input === null || input === undefined) return {}
+  const given = MEASURES.flatMap((measure) => {
+    const limit = input[measure]
+    return limit === null || limit === undefined ? [] : [[measure, limit] as const]
+  })
+  return { budget: Object.fromEntries(given) }
 }
 
 /** The refusal for a job that this caller cannot see. */

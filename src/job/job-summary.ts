@@ -2,8 +2,9 @@
 import type { Cancellation } from '../../schema/cancellation.ts'
 import type { JobStatus, MachineFacts, Outcome, Question } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
-import type { ApplicationId, JobId } from '../../schema/id.ts'
+import type { ApplicationId, JobId, QuestionId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
+import type { Ledger } from '../../schema/ledger.ts'
 import type { Steering } from '../../schema/steering.ts'
 import type { Usage } from '../../schema/usage.ts'
 
@@ -37,6 +38,10 @@ export interface RunSummary {
   /** The result as data, of an expert that owes one. */
   readonly structured?: Json
   readonly steps: number
+  /** What its own generations took; absent in rows of before it was counted. */
+  readonly usage?: Usage
+  /** The question of a budget that it waits for. */
+  readonly heldBy?: QuestionId
 }
 
 export interface JobSummary {
@@ -70,6 +75,8 @@ export interface JobSummary {
   readonly forkedFrom?: { readonly jobId: JobId; readonly seq: number }
   /** Queries that wait to be read, and what the job's end left unread. */
   readonly steering?: Steering
+  /** What the job's own budget has seen; absent for a job without one. */
+  readonly ledger?: Ledger
   /** A bundle brought it: it can be read and forked, and nothing else. */
   readonly imported?: true
   /** What the end of a canceled job ended. */

@@ -15,16 +15,18 @@
  * J12 A question with a time for its answer expires when that is over: once, whoever says so, and takes no answer then.
  * J13 A query that an open job took is read by a run, begins the next, or comes with the next continuation; none is lost.
  */
+import type { Budget } from '../../schema/budget.ts'
 import type { Cancellation } from '../../schema/cancellation.ts'
 import type { Decider } from '../../schema/decider.ts'
 import { unreachable } from '../../schema/decider.ts'
-import { refuse, type Refusal } from '../../schema/error.ts'
+import { isRefusal, refuse, type Refusal } from '../../schema/error.ts'
 import type { JobFact, NewEvent, Outcome, SteerMode } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId, QuestionId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import { refuseAnswer } from './answer.ts'
 import { noSteering, steer } from '../../schema/steering.ts'
+import { answersWith, openBudgetQuestions, refuseBudget } from './job-budget.ts'
 import { barrenNext, blankJob, evolve, waits, type Job, type JobChange } from './job-fold.ts'
 import { isOpen, type QuestionSummary } from './job-summary.ts'
 import { isLive, type Lease } from './lease.ts'
@@ -90,6 +92,7 @@ export type JobCommand = { readonly now: number } & (
       readonly maxSteps: number | null
       /** How an open job takes the query; `queue` by default. */
       readonly mode?: SteerMode
+      readonly budget?: Budget | undefined
     }
   | ({ readonly type: 'cancel' } & Canceling)
 )
@@ -142,8 +145,9 @@ export function decide(job: Job, command: JobCommand): readonly JobChange[] | Re
 
 function create(job: Job, command: CommandOf<'create'>): readonly JobChange[] | Refusal {
   if (job.expertKey !== '') return refuse('revision_conflict', `job ${job.id} exists`)
-  const { expertKey, query, userId, model, maxSteps, lockHash, inputTreeHash } = command
-  const data = { expertKey, query, userId, model, maxSteps, lockHash, inputTreeHash }
+  const { expertKey, query, userId, model, maxSteps, lockHash, inputTreeHash, budget } = command
+  const bounded = budget === undefined ? {} : { budget }
+  const data = { expertKey, query, userId, model, maxSteps, lockHash, inputTreeHash, ...bounded }
   return [change(command.now, { type: 'jobCreated', data })]
 }
 
@@ -281,11 +285,14 @@ function isDue({ answeredAt, withdrawnAt, dueAt }: QuestionSummary, now: number)
 function momentOf(at: number | undefined): string {
   return at === undefined ? 'a time that has passed' : new Date(at).toISOString()
 }
+/** Ends after which the coordinator's last run can go on, given more. */
+const LIMITED: ReadonlySet<string | null> = new Set(['step_limit', 'budget_exhausted'])
 
 function proceed(job: Job, command: CommandOf<'continue'>): readonly JobChange[] | Refusal {
-  const { now, query, maxSteps, mode = 'queue' } = command
-  if (query === null && maxSteps === null)
-    return refuse('nothing_to_continue', `job ${job.id} was given neither a query nor a larger maxSteps`)
+  const { now, query, maxSteps, budget, mode = 'queue' } = command
+  if (query === null && maxSteps === null && budget === undefined)
+    return refuse('nothing_to_continue', `job ${job.id} was given neither a query nor a larger maxSteps or budget`)
+  if (budget !== undefined && job.status !== 'finished') return raise(job, command, budget)
   switch (job.status) {
     case 'waiting':
       if (query === null) return refuse('job_waiting', `job ${job.id} waits for an answer`)
@@ -296,14 +303,36 @@ function proceed(job: Job, command: CommandOf<'continue'>): readonly JobChange[]
       return queue(job, now, query, maxSteps, mode)
     case 'finished':
       if (job.outcome === 'canceled') return refuse('job_canceled', `job ${job.id} was canceled`)
-      if (query === null && job.reason !== 'step_limit')
-        return refuse('job_finished', `job ${job.id} ended with ${job.reason}, not at its step limit`)
+      if (query === null && !LIMITED.has(job.reason))
+        return refuse('job_finished', `job ${job.id} ended with ${job.reason}, not at a limit`)
+      if (query === null && job.reason === 'budget_exhausted' && budget === undefined)
+        return refuse('input_invalid', `job ${job.id} ended because its budget was exhausted: raise the budget`)
+      if (query === null && job.reason === 'step_limit' && maxSteps === null)
+        return refuse('input_invalid', `job ${job.id} ended at its step limit: raise maxSteps`)
       if (maxSteps !== null && maxSteps <= job.steps)
         return refuse('input_invalid', `maxSteps ${maxSteps} is not above the ${job.steps} steps of job ${job.id}`)
-      return [change(now, { type: 'jobContinued', data: { query: withLeft(job, query), maxSteps } })]
+      const data = { query: withLeft(job, query), maxSteps, ...(budget === undefined ? {} : { budget }) }
+      return (
+        (budget === undefined ? undefined : refuseBudget(job, budget)) ?? [change(now, { type: 'jobContinued', data })]
+      )
     default:
       return unreachable(job.status)
   }
+}
+
+/** A budget for an open job answers what it asks about one; a query may come with it. */
+function raise(job: Job, command: CommandOf<'continue'>, budget: Budget): readonly JobChange[] | Refusal {
+  const { now, query, maxSteps, mode = 'queue' } = command
+  if (job.cancelRequested) return refuse('job_canceled', `job ${job.id} is being canceled`)
+  if (openBudgetQuestions(job).length === 0)
+    return refuse('job_running', `job ${job.id} is ${job.status} and asks nothing about a budget`)
+  if (query === null && maxSteps !== null)
+    return refuse('job_running', `job ${job.id} is ${job.status}: maxSteps comes with a query`)
+  const answers = answersWith(job, budget)
+  if (isRefusal(answers)) return answers
+  const more = query === null ? [] : queue(job, now, query, maxSteps, mode)
+  if (isRefusal(more)) return more
+  return [...answers.map((data) => change(now, { type: 'answered' as const, data })), ...more]
 }
 
 /** Queries that may wait to be read: more are a client that does not look at its job. */

@@ -122,8 +122,9 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     const [lockHash] = await Promise.all([keepLock(lock), ...tree.objects.map((bytes) => content.put(bytes))])
     const now = clock.now()
     const blank = blankJob(makeId('job', now, chance.bytes(16)), applicationId)
-    const { query, userId, model, maxSteps } = input
-    const facts = { expertKey: lock.coordinator, query, userId, model, maxSteps }
+    const { query, userId, model, maxSteps, budget } = input
+    const bounded = budget === undefined ? {} : { budget }
+    const facts = { expertKey: lock.coordinator, query, userId, model, maxSteps, ...bounded }
     const changes = decide(blank, { type: 'create', now, ...facts, lockHash, inputTreeHash: tree.treeHash })
     if (isRefusal(changes)) return changes
     const events = chain(blank.id, 0, genesisHash(blank.id), now, changes)
@@ -282,11 +283,11 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     async continue(applicationId, input) {
       const refused = refuseContinue(input, limits)
       if (refused !== undefined) return refused
-      const { jobId, query, answer, maxSteps, mode } = input
+      const { jobId, query, answer, maxSteps, budget, mode } = input
       const idempotency = keyed(input.idempotencyKey, () => hashContinue(input))
       const commandAt = (now: number): JobCommand =>
         answer === null
-          ? { type: 'continue', now, query, maxSteps, ...(mode === undefined ? {} : { mode }) }
+          ? { type: 'continue', now, query, maxSteps, budget, ...(mode === undefined ? {} : { mode }) }
           : { type: 'answer', now, ...answer }
       return change(applicationId, jobId, commandAt, idempotency)
     },

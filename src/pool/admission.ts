@@ -20,7 +20,7 @@
 import { approvalFor, approvedArgs, type Approval } from '../../schema/approval.ts'
 import { baseResult, baseTurn, isBaseCall, type BaseTurn, type Todo } from '../../schema/base-tool.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
-import type { GenerateParams, PermitParams } from '../../schema/control.ts'
+import type { GenerateParams, PermitParams, ReserveParams } from '../../schema/control.ts'
 import { callKeyOf, effectOf } from '../../schema/effect.ts'
 import type { HostFact, Place, Question, RunFact } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
@@ -134,6 +134,16 @@ export class Admission {
     return this.#steering.queued.length > 0 && this.#roots.at(-1) === runId
   }
 
+  /** How many calls of a run's step wait to be counted, or why none do. */
+  callsToCount({ runId, expertKey, stepNumber }: ReserveParams): number | string {
+    const run = this.#runs.get(runId)
+    if (run === undefined || run.finished !== null) return `no run ${runId} is open`
+    if (run.expertKey !== expertKey) return `run ${runId} is of ${run.expertKey}`
+    if (run.turn !== 'calls' || stepNumber !== run.stepNumber)
+      return `run ${runId} is at step ${run.stepNumber} (${run.turn}), not at the calls of step ${stepNumber}`
+    return run.calls.size
+  }
+
   /**
    * Why a machine may not make a call now; undefined when it may, which it then did: once in its life. The names are
    * of a call that is open, and the arguments are those that its human approved. `start` hears what must be in the
@@ -195,7 +205,7 @@ export class Admission {
         this.#stepsMax = fact.data.maxSteps
         return
       case 'jobContinued':
-        return this.#continue(fact.data.query, fact.data.maxSteps)
+        return this.#continue(fact.data)
       case 'answered':
         this.#permitAgain(fact.data.questionId)
         this.#answers.set(fact.data.questionId, fact.data.value)
@@ -234,10 +244,11 @@ export class Admission {
     })
   }
 
-  #continue(query: string | null, stepsMax: number | null): void {
-    this.#stepsMax = stepsMax ?? this.#stepsMax
+  #continue({ query, maxSteps }: Extract<PlacedFact, { type: 'jobContinued' }>['data']): void {
+    this.#stepsMax = maxSteps ?? this.#stepsMax
     const last = this.#lastRoot()
-    if (query === null && last?.finished === 'step_limit') last.finished = null
+    const goesOn = last?.finished === 'step_limit' || last?.finished === 'budget_exhausted'
+    if (query === null && last !== undefined && goesOn) last.finished = null
   }
 
   #fork(query: string | null, stepsMax: number | null): void {

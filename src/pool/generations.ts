@@ -11,6 +11,7 @@ import { canonical, hashOf } from '../../schema/hash.ts'
 import { textOf, type Prompt } from '../../schema/message.ts'
 import type { Usage } from '../../schema/usage.ts'
 import type { Gateway } from '../gateway/gateway.ts'
+import { bytesOf } from '../gateway/token.ts'
 import type { Attempt, Jobs } from '../job/jobs.ts'
 import { compactionMessages, keptOf } from './compaction.ts'
 import type { Log } from '../log.ts'
@@ -21,11 +22,24 @@ export type GenerationEnd = Extract<
   { type: 'generated' | 'generationFailed' | 'generationInterrupted' | 'compacted' | 'compactionFailed' }
 >
 
+export interface GenerationBounds {
+  /** A query waits that is to be read first. */
+  readonly isInterrupted?: boolean
+  /** What the model may write; null for what its provider allows. */
+  readonly outputTokensMax?: number | null
+  readonly cut?: AbortSignal
+}
+
 export interface Generations {
   /** Takes every event of the log, in order. */
   see(event: JobEvent): void
-  /** What to record of the generation, which does not begin when it is interrupted already. Throws `protocol_breach`, or the signal's reason. */
-  generate(params: GenerateParams, isInterrupted?: boolean): Promise<GenerationEnd>
+  /** The size of the prompt, which is known from then on. Throws `protocol_breach`. */
+  promptBytes(params: GenerateParams): Promise<number>
+  /**
+   * What to record of the generation, which does not begin when it is interrupted already. Throws `protocol_breach`, or
+   * the reason of a signal: its own, or that of `cut`.
+   */
+  generate(params: GenerateParams, bounds?: GenerationBounds): Promise<GenerationEnd>
   /** Gives up what is in flight for a query; what is asked for afterwards is generated. */
   interrupt(): void
   /** Aborts what is in flight; gives the runs that it was for. */
@@ -65,7 +79,9 @@ export function openGenerations(
     return known
   }
 
-  async function generate(params: GenerateParams, isInterrupted: boolean): Promise<GenerationEnd> {
+  async function generate(params: GenerateParams, bounds: GenerationBounds): Promise<GenerationEnd> {
+    const { isInterrupted = false, outputTokensMax = null, cut } = bounds
+    const over = cut === undefined ? ended : AbortSignal.any([ended, cut])
     const { runId, expertKey, stepNumber, promptHash, purpose } = params
     const prompt = await promptOf(params)
     const conversation = conversations.of(runId)
@@ -82,7 +98,7 @@ export function openGenerations(
     const model = attempt.model ?? expert.model
     if (model === null) {
       const message = `Expert ${expertKey} names no model, and neither does the job.`
-      return { type: 'generationFailed', data: { code: 'model_not_found', message, model: '' } }
+      return { type: 'generationFailed', data: { code: 'model_not_found', message, model: '' } } as const
     }
     const startedAt = clock.now()
     const interruption = isInterrupted ? AbortSignal.abort() : interrupted.signal
@@ -100,12 +116,21 @@ export function openGenerations(
       const isCompaction = purpose === 'compaction'
       const read = isCompaction ? compactionMessages(messages, context.exceeded !== null) : messages
       const { parts, usage, finishReason, contextWindow } = await gateway.generate(
-        { applicationId, model, expert, stepNumber, prompt, messages: read, ...(isCompaction ? { purpose } : {}) },
+        {
+          applicationId,
+          model,
+          expert,
+          stepNumber,
+          prompt,
+          messages: read,
+          ...(isCompaction ? { purpose } : {}),
+          ...(outputTokensMax === null ? {} : { outputTokensMax }),
+        },
         (kind, text) => {
           // A summary is a message to the model, and nothing that the run says.
           if (!isCompaction) jobs.show({ type: 'delta', ...place, kind, text })
         },
-        AbortSignal.any([ended, interruption]),
+        AbortSignal.any([over, interruption]),
       )
       if (interruption.aborted) return giveUp(usage)
       const durationMs = Math.max(0, clock.now() - startedAt)
@@ -117,7 +142,7 @@ export function openGenerations(
       const data = { parts, usage, model, finishReason, promptHash, durationMs }
       return { type: 'generated', data: contextWindow === null ? data : { ...data, contextWindow } }
     } catch (error) {
-      ended.throwIfAborted()
+      over.throwIfAborted()
       if (interruption.aborted) return giveUp(null)
       if (!(error instanceof PlatformError)) log.error('The gateway failed.', { jobId, runId, error })
       const { code, message } =
@@ -129,12 +154,13 @@ export function openGenerations(
 
   return {
     see: (event) => conversations.add(event),
-    async generate(params, isInterrupted = false) {
+    promptBytes: async (params) => bytesOf(await promptOf(params)),
+    async generate(params, bounds = {}) {
       if (inFlight.has(params.runId))
         throw new PlatformError('protocol_breach', `run ${params.runId} generates already`)
       inFlight.add(params.runId)
       try {
-        return await generate(params, isInterrupted)
+        return await generate(params, bounds)
       } finally {
         inFlight.delete(params.runId)
       }

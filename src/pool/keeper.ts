@@ -9,7 +9,7 @@
  * K6 What a skill on the network is sent, and whether it is called at all, is judged here by the log.
  */
 import type { Clock } from '../../schema/clock.ts'
-import type { CompartmentName, MachineLine, PermitParams, RequestLine } from '../../schema/control.ts'
+import type { CompartmentName, GenerateParams, MachineLine, PermitParams, RequestLine } from '../../schema/control.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
 import { isErrorCode, PlatformError } from '../../schema/error.ts'
@@ -32,6 +32,7 @@ import type { Secrets } from '../secret/secrets.ts'
 import { RemoteSkills } from '../skill/remote-skills.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
 import { Admission, type CallStarted } from './admission.ts'
+import { Budgets, type BudgetPlace, type Decision } from './budgets.ts'
 import { openGenerations, type GenerationEnd } from './generations.ts'
 import { HeldContent } from './held-content.ts'
 import type { Machine, MachineHost } from './machine-host.ts'
@@ -115,6 +116,7 @@ class Keeper {
   readonly #machine: Machine
   readonly #grantedAt: number
   readonly #admission: Admission
+  readonly #budgets: Budgets
   readonly #content: HeldContent
   readonly #generations: ReturnType<typeof openGenerations>
   readonly #recorder: ReturnType<typeof openRecorder>
@@ -143,7 +145,9 @@ class Keeper {
     this.#attempt = attempt
     this.#machine = machine
     this.#grantedAt = grantedAt
-    this.#admission = new Admission(originOf(attempt.jobId, attempt.history), attempt.lock, attempt.jobId)
+    const origin = originOf(attempt.jobId, attempt.history)
+    this.#admission = new Admission(origin, attempt.lock, attempt.jobId)
+    this.#budgets = new Budgets(origin, attempt, (model) => dependencies.gateway.price(model), dependencies.clock)
     this.#content = new HeldContent(content, [attempt.treeHash, attempt.inputTreeHash])
     this.#generations = openGenerations(dependencies, attempt, this.#abort.signal)
     this.#recorder = openRecorder(
@@ -162,6 +166,7 @@ class Keeper {
     })
     for (const event of attempt.history) {
       this.#admission.take(event)
+      this.#budgets.take(event, event.at)
       this.#generations.see(event)
     }
   }
@@ -295,8 +300,9 @@ class Keeper {
   }
 
   #propose(proposal: RunFact & Place): void {
-    const fault = this.#admission.admit(proposal)
+    const fault = this.#budgets.refuseFact(proposal, this.#admission.interrupts) ?? this.#admission.admit(proposal)
     if (fault !== undefined) return this.#breach(`${proposal.type} was dropped: ${fault}`)
+    this.#budgets.take(proposal, this.#dependencies.clock.now())
     this.#record(proposal, placeOf(proposal))
   }
 
@@ -325,17 +331,15 @@ class Keeper {
     switch (line.method) {
       case 'generate': {
         const { params } = line
-        await this.#recorder.flush()
-        if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
-        const fault = this.#admission.refuseGenerate(params)
-        if (fault !== undefined) {
-          this.#breach(`generate was refused: ${fault}`)
-          throw new PlatformError('protocol_breach', fault)
-        }
-        // Asked for before the machine had heard of a query, it is not begun.
-        const fact = await this.#generations.generate(params, this.#admission.readsFirst(params.runId))
-        const { runId, expertKey, stepNumber } = params
-        return this.#recorder.record(event(fact, { runId, expertKey, stepNumber }))
+        this.#require('generate', this.#admission.refuseGenerate(params) ?? this.#budgets.refuse(params.runId))
+        return this.#generate(params)
+      }
+      case 'reserve': {
+        const { params } = line
+        const calls = this.#admission.callsToCount(params)
+        this.#require('reserve', typeof calls === 'string' ? calls : this.#budgets.refuse(params.runId))
+        const decision = this.#budgets.toCall(params, Number(calls))
+        return (await this.#recordFacts(decision, params)).at(-1) ?? {}
       }
       case 'blob':
         return this.#content.chunk(line.params.hash, line.params.offset)
@@ -363,16 +367,58 @@ class Keeper {
     return fault
   }
 
+  /** One generation, with the room that its budgets leave, or what holds it back. */
+  async #generate(params: GenerateParams): Promise<object> {
+    const { clock } = this.#dependencies
+    // Asked for before the machine had heard of a query, it is not begun, and takes no room.
+    const isInterrupted = (): boolean => this.#admission.readsFirst(params.runId)
+    if (isInterrupted()) {
+      await this.#recorder.flush()
+      return this.#recorder.record(
+        event(await this.#generations.generate(params, { isInterrupted: true }), placeOf(params)),
+      )
+    }
+    const bytes = await this.#generations.promptBytes(params)
+    const decision = await this.#budgets.toGenerate(params, bytes, this.#abort.signal)
+    // With what the generation follows from, in the same commit, and before anything is spent.
+    const recorded = await this.#recordFacts(decision, params)
+    if (decision.isHeld) return recorded.at(-1) ?? {}
+    const { outputTokensMax, timeMs } = decision
+    const fact = await within(timeMs, clock, (cut) =>
+      this.#generations.generate(params, { isInterrupted: isInterrupted(), outputTokensMax, cut }),
+    )
+    if (fact !== undefined) return this.#recorder.record(event(fact, placeOf(params)))
+    return (await this.#recordFacts(this.#budgets.cut(params), params)).at(-1) ?? {}
+  }
+
+  #require(what: string, fault: string | undefined): void {
+    if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
+    if (fault === undefined) return
+    this.#breach(`${what} was refused: ${fault}`)
+    throw new PlatformError('protocol_breach', fault)
+  }
+
+  /** The facts of a decision as the log has them, once all before them are in it. */
+  async #recordFacts({ facts }: Decision, place: BudgetPlace): Promise<readonly JobEvent[]> {
+    const recorded = facts.map((fact) => this.#recorder.record(event(fact, placeOf(place))))
+    await this.#recorder.flush()
+    if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
+    return await Promise.all(recorded)
+  }
+
   /** Every event that is in the log now, own and others'. */
   #see(event: JobEvent): void {
     this.#generations.see(event)
     if (event.type === 'answered' || event.type === 'questionExpired' || event.type === 'jobContinued') {
       this.#admission.take(event)
+      this.#budgets.take(event, event.at)
       if (this.#admission.interrupts) this.#generations.interrupt()
       this.#machine.send({ type: 'recorded', event })
     } else if (event.type === 'callStarted') this.#machine.send({ type: 'recorded', event })
-    else if (GENERATION_ENDS.has(event.type)) this.#admission.take(event)
-    else if (event.type === 'cancelRequested') this.#cancel(event.data.reason)
+    else if (GENERATION_ENDS.has(event.type)) {
+      this.#admission.take(event)
+      this.#budgets.take(event, event.at)
+    } else if (event.type === 'cancelRequested') this.#cancel(event.data.reason)
     // With the coordinator's run the job is over, whatever its machine goes on to say.
     else if (event.type === 'jobFinished') this.#stopped.resolve({ why: 'done', reason: 'finished' })
   }
@@ -417,6 +463,30 @@ class Keeper {
 
 function placeOf({ runId, expertKey, stepNumber }: Place): Place {
   return { runId, expertKey, stepNumber }
+}
+
+/** What `go` gives, or undefined when it was cut because its time was over; null is for ever. */
+async function within<Result>(
+  timeMs: number | null,
+  clock: Clock,
+  go: (cut: AbortSignal) => Promise<Result>,
+): Promise<Result | undefined> {
+  const cut = new AbortController()
+  if (timeMs === null) return await go(cut.signal)
+  const done = new AbortController()
+  const watching = clock.sleep(timeMs, done.signal).then(
+    () => cut.abort(new Error('the time of the budget is over')),
+    () => {},
+  )
+  try {
+    return await go(cut.signal)
+  } catch (error) {
+    if (cut.signal.aborted && error === cut.signal.reason) return undefined
+    throw error
+  } finally {
+    done.abort(new Error('the generation is over'))
+    await watching
+  }
 }
 
 function event(fact: RunFact | HostFact | JobFact, place: Place): NewEvent {

@@ -2,9 +2,10 @@
 import { sha256 } from '../../schema/hash.ts'
 import type { Json } from '../../schema/json.ts'
 import type { GeneratedPart } from '../../schema/message.ts'
-import { noUsage } from '../../schema/usage.ts'
+import { noUsage, type Usage } from '../../schema/usage.ts'
 import { PlatformError, type ErrorCode } from '../../schema/error.ts'
 import type { Gateway, GenerateRequest } from '../../src/gateway/gateway.ts'
+import type { Price } from '../../src/gateway/price.ts'
 
 export interface ScriptedCall {
   readonly name: string
@@ -39,11 +40,13 @@ export interface ScriptedModel extends Gateway {
 export function scriptedModel(
   turnOf: (request: GenerateRequest) => Turn,
   pause: (request: GenerateRequest, signal: AbortSignal) => Promise<void> = async () => {},
+  bill: { readonly price?: Price; readonly usageOf?: (request: GenerateRequest) => Usage } = {},
 ): ScriptedModel {
   const requests: GenerateRequest[] = []
   return {
     requests,
     knows: () => true,
+    price: () => bill.price,
     async generate(request, onDelta, signal) {
       requests.push(request)
       await pause(request, signal)
@@ -51,7 +54,7 @@ export function scriptedModel(
       const turn = turnOf(request)
       if ('code' in turn) throw new PlatformError(turn.code, `the script says ${turn.code}`)
       onDelta('text', turn.text)
-      const usage = { ...noUsage, inputTokens: turn.inputTokens ?? 0 }
+      const usage = bill.usageOf?.(request) ?? { ...noUsage, inputTokens: turn.inputTokens ?? 0 }
       const { contextWindow = null } = turn
       return { parts: partsOf(turn, request.stepNumber), usage, finishReason: 'stop', contextWindow }
     },

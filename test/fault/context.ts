@@ -114,7 +114,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'a compaction costs nothing',
     file: 'src/job/job-fold.ts',
-    find: "case 'compacted':\n      return { ...job, usage: addUsage(job.usage, event.data.usage) }",
+    find: "case 'compacted':\n      return used(job, event.runId, event.data.usage)",
     replace: "case 'compacted':\n      return job",
     tests: pool,
   },

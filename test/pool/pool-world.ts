@@ -1,8 +1,10 @@
 /** A control plane on fakes: jobs in memory, a scripted model, machines in process; its processes may die. */
+import type { Budget } from '../../schema/budget.ts'
 import type { JobEvent } from '../../schema/event.ts'
 import { Networks } from '../../schema/network.ts'
 import type { JobId } from '../../schema/id.ts'
 import { isRefusal } from '../../schema/error.ts'
+import type { Usage } from '../../schema/usage.ts'
 import type { Lock } from '../../schema/lock.ts'
 import { Secret } from '../../schema/secret.ts'
 import type { JobLog } from '../../src/job/job-log.ts'
@@ -18,6 +20,7 @@ import { memoryContentStore } from '../fake/memory-content-store.ts'
 import { memoryJobLog } from '../fake/memory-job-log.ts'
 import { scriptedModel, type ScriptedModel, type Turn } from '../fake/scripted-model.ts'
 import type { GenerateRequest } from '../../src/gateway/gateway.ts'
+import type { Price } from '../../src/gateway/price.ts'
 import { anApplication } from '../job/given.ts'
 import { LIMITS } from '../job/jobs-world.ts'
 import { TOOLS } from '../run/team.ts'
@@ -28,6 +31,9 @@ export interface Scenario {
   readonly call?: FakeHostOptions['call'] | undefined
   readonly run?: FakeHostOptions['run']
   readonly maxSteps?: number
+  readonly budget?: Budget
+  readonly price?: Price
+  readonly usageOf?: (request: GenerateRequest) => Usage
   readonly secrets?: Readonly<Record<string, string>>
   readonly limits?: Partial<AttemptsDependencies['limits']>
   readonly pause?: (request: GenerateRequest, signal: AbortSignal) => Promise<void>
@@ -83,7 +89,7 @@ export function poolWorld(scenario: Scenario) {
     const count = (): number => (appends += 1)
     const log = mortal(store, () => dead.has(holder), killAt, die, count, beforeAppend)
     const experts = fakeExpertSource(scenario.lock)
-    const model = scriptedModel(scenario.turnOf, scenario.pause)
+    const model = scriptedModel(scenario.turnOf, scenario.pause, scenario)
     const jobs = openJobs({ log, experts, content, models: model, clock, chance: fakeChance(holder), limits: LIMITS })
     const attempts = openAttempts({
       jobs,
@@ -113,6 +119,7 @@ export function poolWorld(scenario: Scenario) {
       userId: null,
       model: null,
       maxSteps: scenario.maxSteps ?? null,
+      ...(scenario.budget === undefined ? {} : { budget: scenario.budget }),
       idempotencyKey: null,
     })
     if (isRefusal(job)) throw new Error(job.message)

@@ -1,4 +1,5 @@
 /** A world around the pure core: performs what is owed in any order, dies at any append, and goes on from the log. */
+import { nothing } from '../../schema/budget.ts'
 import { wantsCompaction } from '../../schema/context.ts'
 import { Conversations, hashState, settled, type PlacedFact } from '../../schema/conversation.ts'
 import { replay } from '../../schema/decider.ts'
@@ -298,6 +299,11 @@ function perform(
       const content = [{ type: 'text', text: `${name} ${JSON.stringify([args, replies])}` }] as const
       const result = { type: 'toolResult', callId, name, content, isError: false } as const
       return propose({ type: 'toolReturned', data: { result, durationMs: 1 }, runId, expertKey, stepNumber })
+    }
+    case 'reserve': {
+      const calls = state.runs[runId]?.calls.length ?? 0
+      const data = { of: 'calls', amount: { ...nothing, toolCalls: calls } } as const
+      return record({ type: 'budgetReserved', data, runId, expertKey, stepNumber })
     }
     case 'compact': {
       const place = { runId, expertKey, stepNumber: effect.stepNumber }

@@ -57,6 +57,8 @@ const ORIGIN: readonly (readonly [key: string, text: string, words: string | nul
   ],
   ['mcpSseSkill', skill('type = "mcpSseSkill"\nendpoint = "https://x.example.com/sse"\nomit = ["a"]'), null],
   ['approvals', `${stdio('')}[[experts."a".approvals]]\ntool = "s/*"\nedits = true\nargs.command = "git *"`, null],
+  ['budget', `${expert}[experts."a".budget]\ncostUsd = 0.5\noutputTokens = 10000`, null],
+  ['a budget that bounds nothing', `${expert}[experts."a".budget]`, 'bounds nothing'],
   [
     'a command of its own',
     skill('type = "mcpStdioSkill"\ncommand = "python"\nargs = ["x.py"]'),

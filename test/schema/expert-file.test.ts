@@ -140,7 +140,7 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     'a key that is like none',
     `${head}colour = "red"\n`,
     [
-      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, base, outputJsonSchema, outputRetries, reasoningBudget, maxRetries, timeout.',
+      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, base, budget, outputJsonSchema, outputRetries, reasoningBudget, maxRetries, timeout.',
     ],
   ],
   [
@@ -230,10 +230,13 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     ['senmon.toml:5:1: command in [experts."a".approvals.0.args] must be a string; got a list.'],
   ],
   [
-    'a budget',
-    `${head}[experts."a".budget]\ncostUsd = 2.0\n`,
+    'a budget of nothing and a budget of too little',
+    `${head}[experts."a".budget]\ncostUsd = -1\noutputTokens = 10\nsteps = 1.5\ntokens = 5\n`,
     [
-      'senmon.toml:3:1: [experts."a".budget] is not supported yet: budgets in the file are part of the next grammar; remove it.',
+      'senmon.toml:4:1: costUsd in [experts."a".budget] must be at least 0.000001; got -1.',
+      'senmon.toml:5:1: outputTokens in [experts."a".budget] must be at least 256; got 10.',
+      'senmon.toml:6:1: steps in [experts."a".budget] must be a whole number; got 1.5.',
+      'senmon.toml:7:1: tokens in [experts."a".budget] is not a key that is known here; known are costUsd, inputTokens, cachedInputTokens, outputTokens, steps, toolCalls, wallSeconds.',
     ],
   ],
   [

@@ -247,7 +247,7 @@ export class MachineDrive {
       if (part?.type === 'text') this.heard.push(JSON.parse(part.text) as JsonObject)
     }
     if (line.type === 'blob') this.#keep(line)
-    if (line.type !== 'request' || line.method === 'generate') return
+    if (line.type !== 'request' || line.method === 'generate' || line.method === 'reserve') return
     if (line.method === 'secrets') return this.send({ type: 'reply', id: line.id, ok: true, value: this.secrets })
     if (line.method === 'permit') {
       const at = this.permits.findIndex((permit) => canonical(permit) === canonical(line.params))

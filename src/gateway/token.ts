@@ -1,0 +1,36 @@
+/**
+ * How many tokens a text has, by rules that need no tokenizer: one for what a generation may take at most, one for
+ * what a rehearsal says it took.
+ */
+import type { GeneratedPart, Message } from '../../schema/message.ts'
+
+/** Ordinary text has a token for every two bytes at most; only noise (base64, digits) has more. */
+const BYTES_MIN = 2
+/** English and code have about four. */
+const BYTES_USUAL = 4
+/** What an image counts as: above what providers take for one at full size, at BYTES_MIN. */
+const IMAGE_BYTES = 6_000
+/** Around each request: the provider's own words about tools, and the marks between messages. */
+export const OVERHEAD_TOKENS = 500
+
+/** At most so many tokens, of text that no provider has counted yet. */
+export function tokensAtMost(bytes: number): number {
+  return Math.ceil(bytes / BYTES_MIN)
+}
+
+/** About so many: what a rehearsal counts. */
+export function tokensUsually(bytes: number): number {
+  return Math.ceil(bytes / BYTES_USUAL)
+}
+
+/** The size of what a model reads or writes, images by number and not by size. */
+export function bytesOf(value: Message | readonly GeneratedPart[] | object | string): number {
+  let images = 0
+  const text = JSON.stringify(value, (_key, member: unknown) => {
+    const isImage = typeof member === 'object' && member !== null && 'base64' in member && 'mediaType' in member
+    if (!isImage) return member
+    images += 1
+    return 0
+  })
+  return Buffer.byteLength(text) + images * IMAGE_BYTES
+}
