@@ -9,10 +9,11 @@ export const QuestionRef = builder.objectRef<QuestionSummary>('Question').implem
     id: t.exposeID('id'),
     runId: t.exposeID('runId'),
     kind: t.expose('kind', { type: QuestionKindRef }),
+    title: t.exposeString('title'),
     purpose: t.string({
       nullable: true,
       description:
-        "What is asked about a call (`outcome`, `elicitation`); null for a tool's own question and an approval.",
+        "What is asked about a call (`outcome`, `elicitation`) or a `budget`; null for a tool's own question and an approval.",
       resolve: ({ purpose }) => purpose ?? null,
     }),
     schema: t.expose('schema', { type: 'JSON', description: 'JSON Schema that the answer must satisfy.' }),
