@@ -68,6 +68,7 @@ function judgeOf(old: boolean): Ajv | Ajv2020 {
 }
 
 function wordsOf({ instancePath, message, keyword, params }: ErrorObject, whole: string): string {
+  if (keyword === 'const') return `${instancePath || whole} must be ${JSON.stringify(params['allowedValue'])}`
   const named = keyword === 'additionalProperties' ? `: ${String(params['additionalProperty'])}` : ''
   const allowed: unknown = params['allowedValues']
   const listed = Array.isArray(allowed) ? `: ${JSON.stringify(allowed).slice(0, 400)}` : ''

@@ -131,16 +131,26 @@ export function openQuestions(job: ShownJob): readonly ShownQuestion[] {
 /** The title has the arguments in it already; what an answer must look like it does not. */
 function printQuestion(question: ShownQuestion): string {
   const options = optionsOf(question.schema).map((option, i) => `  ${i + 1}. ${shownLine(option)}\n`)
-  const isShown = question.kind === 'schema' && question.purpose !== 'budget'
-  const schema = isShown ? `${shown(JSON.stringify(question.schema, undefined, 2))}\n` : ''
-  return `\n${shown(question.title)}\n${schema}${options.join('')}`
+  return `\n${shown(question.title)}\n${printSchema(question)}${options.join('')}`
 }
 
-function printHowToAnswer(jobId: string, question: ShownQuestion): string {
+/** What an answer must look like that no kind says; a form may be declined. */
+function printSchema({ kind, schema, purpose }: ShownQuestion): string {
+  if (kind !== 'schema' || purpose === 'budget') return ''
+  const [form] = Array.isArray(schema['anyOf']) ? schema['anyOf'] : []
+  if (purpose !== 'elicitation' || form === undefined) return `${shown(JSON.stringify(schema, undefined, 2))}\n`
+  return `${shown(JSON.stringify(form, undefined, 2))}\nor false to decline\n`
+}
+
+const VALUES: Readonly<Record<string, string>> = { confirm: 'yes', choose: '<option>', schema: "'<JSON>'" }
+
+/** What the job waits for, and the command that answers it. */
+export function printHowToAnswer(jobId: string, question: ShownQuestion): string {
   if (question.purpose === 'budget')
     return `${jobId} waits: ${shown(question.title)}\n${printHowToRaise(jobId, question)}`
-  const value = question.kind === 'confirm' ? 'yes' : question.kind === 'choose' ? '<option>' : '"<answer>"'
-  return `${jobId} waits: ${shown(question.title)}\nAnswer with: senmon answer ${jobId} ${question.id} ${value}\n`
+  const value = VALUES[question.kind] ?? '"<answer>"'
+  const what = `${shown(question.title)}\n${printSchema(question)}`
+  return `${jobId} waits: ${what}Answer with: senmon answer ${jobId} ${question.id} ${value}\n`
 }
 
 /** 0 for completed; else what the reason's kind says. */

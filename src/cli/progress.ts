@@ -64,6 +64,8 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
     }
     case 'answered':
       return say('event', `${margin}! answered: ${shownLine(JSON.stringify(data['value']))}`)
+    case 'outputRejected':
+      return say('warning', `${margin}! ${expertOf(event)} ${shownLine(text(data['message']), QUESTION_WIDTH)}`)
     case 'questionExpired':
       return say('warning', `${margin}! no answer came in time`)
     case 'skillFailed':
