@@ -1,4 +1,5 @@
 /** What an expert file comes to, over all that it reaches: delegates, environment, domains, commands, worst case. Pure. */
+import { matchesGlob } from '../../schema/approval.ts'
 import { implicitSkills } from '../../schema/base-skill.ts'
 import { parseExpertKey } from '../../schema/expert-key.ts'
 import { findCycle, localDelegate, wholeName } from '../../schema/expert-package.ts'
@@ -57,6 +58,7 @@ export function reportOn(
     faults: experts.flatMap((expert) => deadDelegates(file, own, published, expert)),
     warnings: [
       ...unreachable(file, own.name),
+      ...experts.flatMap((expert) => waysAround(expert)),
       ...experts.flatMap((expert) => unpinnedSkills(expert)),
       ...new Set([...published.values()].flatMap((reach) => reach?.unpinned ?? [])),
       ...experts.flatMap((expert) => [...uselessSkills(expert), ...(expert.model === null ? [modelless(expert)] : [])]),
@@ -116,6 +118,22 @@ function unpinnedSkills(expert: Expert): readonly string[] {
 
 /** What comes of a skill that is not pinned. */
 export const LISTED = "its tools are listed at a job's start"
+
+/** A rule over the writing of files means little where a command may write them unasked. */
+function waysAround(expert: Expert): readonly string[] {
+  if (!Object.hasOwn(implicitSkills(expert), 'shell')) return []
+  const isCovered = expert.approvals.some(
+    ({ tool, args }) => matchesGlob(tool, SHELL) && Object.keys(args).length === 0,
+  )
+  const writing = WRITING.find((tool) => expert.approvals.some((rule) => matchesGlob(rule.tool, tool)))
+  if (isCovered || writing === undefined) return []
+  return [
+    `"${expert.name}" asks before ${writing} and may write files with ${SHELL} unasked; cover it, or leave it out of base.`,
+  ]
+}
+
+const SHELL = 'shell/exec'
+const WRITING = ['write_file', 'edit_file', 'append_file', 'move', 'delete'].map((tool) => `files/${tool}`)
 
 function modelless(expert: Expert): string {
   return `"${expert.name}" names no model: every job of it must.`

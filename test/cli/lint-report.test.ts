@@ -98,6 +98,20 @@ describe('the report on a file', () => {
     expect(report(expert('team', [], '')).warnings).toEqual(['"team" names no model: every job of it must.'])
   })
 
+  it('warns of a rule over writing files that a command gets around, and of no other', () => {
+    const rule = (tool: string, more = '') => `[[experts."team".approvals]]\ntool = "${tool}"\n${more}`
+    const model = 'model = "x/y"\n'
+    const warnings = (more: string) => report(`${expert('team', [], model)}${more}`).warnings
+    expect(warnings(rule('files/write_*'))).toEqual([
+      '"team" asks before files/write_file and may write files with shell/exec unasked; cover it, or leave it out of base.',
+    ])
+    const some = rule('shell/exec', 'args.command = "rm *"\n')
+    expect(warnings(`${rule('files/*')}${some}`)).toHaveLength(1)
+    for (const fine of [`${rule('files/*')}${rule('shell/*')}`, rule('*/*'), rule('files/read_file'), some, ''])
+      expect(warnings(fine), fine).toEqual([])
+    expect(report(`${expert('team', [], `${model}base = ["files/*"]\n`)}${rule('files/*')}`).warnings).toEqual([])
+  })
+
   it('finds a cycle exactly when a walk along delegates comes back', () => {
     const names = ['team', 'b', 'c', 'd', 'e']
     const graph = fc.array(fc.tuple(fc.constantFrom(...names), fc.constantFrom(...names)), { maxLength: 9 })

@@ -122,6 +122,13 @@ export const faults: readonly Fault[] = [
     tests: ['test/plugin'],
   },
   {
+    name: 'lint takes a rule over some commands for one over all',
+    file: 'src/cli/lint-report.ts',
+    find: 'matchesGlob(tool, SHELL) && Object.keys(args).length === 0',
+    replace: 'matchesGlob(tool, SHELL)',
+    tests: ['test/cli/lint-report.test.ts'],
+  },
+  {
     name: 'a machine may say what a base tool answers',
     file: 'src/pool/admission.ts',
     find: 'canonical(baseResult(call.part, base)) === canonical(result)',
