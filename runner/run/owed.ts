@@ -44,6 +44,8 @@ export type Effect =
       readonly messageCount: number
       /** How often the run was held before: what is asked again is asked anew. */
       readonly asks: number
+      /** Of the conversation that is asked with, which a compaction may make as short as it was before. */
+      readonly compactions: number
     }
   /** Leave to make the calls of the step. */
   | {
@@ -61,6 +63,7 @@ export type Effect =
       readonly stepNumber: number
       readonly messageCount: number
       readonly asks: number
+      readonly compactions: number
     }
   | {
       readonly type: 'callTool'
@@ -88,9 +91,9 @@ export function effectKey(effect: Effect): string | undefined {
       return `listTools ${effect.expertKey} ${effect.skill}`
     case 'generate':
       // A query that interrupted a generation is one more message of the next.
-      return `generate ${effect.runId} ${effect.stepNumber} ${effect.messageCount} ${effect.asks}`
+      return `generate ${effect.runId} ${effect.stepNumber} ${effect.messageCount} ${effect.asks} ${effect.compactions}`
     case 'compact':
-      return `compact ${effect.runId} ${effect.stepNumber} ${effect.messageCount} ${effect.asks}`
+      return `compact ${effect.runId} ${effect.stepNumber} ${effect.messageCount} ${effect.asks} ${effect.compactions}`
     case 'reserve':
       return `reserve ${effect.runId} ${effect.stepNumber} ${effect.asks}`
     case 'callTool': {
@@ -184,7 +187,8 @@ function owedBeforeGeneration(
   if (isRefusal(tools)) return [finish(run, 'failed', tools.refused, tools.message, null)]
   if (!generating(run)) return []
   const type = wantsCompaction(run.context, settledCount(run)) ? 'compact' : 'generate'
-  return [{ type, runId, expertKey, stepNumber: run.stepNumber + 1, messageCount, asks }]
+  const { compactions } = run.context
+  return [{ type, runId, expertKey, stepNumber: run.stepNumber + 1, messageCount, asks, compactions }]
 }
 
 function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
