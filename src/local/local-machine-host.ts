@@ -11,6 +11,7 @@ import type { Clock } from '../../schema/clock.ts'
 import type { Machine, MachineHost, ProbeResult } from '../pool/machine-host.ts'
 import { explainBubblewrap, judgeProbe, probeScript } from './probe.ts'
 import type { Runtime } from './runtime.ts'
+import { compiledInside, RUNNER_OPTIONS } from './compiled.ts'
 import { sandboxLaunch, type Mount, type SandboxSpec } from './sandbox.ts'
 import { assemble, denyProgram } from './seccomp.ts'
 import { isSystemPath, SYSTEM_PATH, systemOptions } from './system-programs.ts'
@@ -54,17 +55,19 @@ function launchesOf(bwrap: string): Launches {
   })
   return {
     // The runner sees no workspace: what it needs of it comes in the answers of tools.
-    runner: (slot, runtime, bundle) =>
-      sandboxLaunch(
+    runner: (slot, runtime, bundle) => {
+      const { mounts, environment } = compiledInside(bundle)
+      return sandboxLaunch(
         {
           ...specOf(runtime),
-          mounts: [{ source: bundle, target: '/runner/main.mjs', writable: false }],
+          mounts: [{ source: bundle, target: '/runner/main.mjs', writable: false }, ...mounts],
           cwd: '/tmp',
-          command: ['--max-old-space-size=512', '/runner/main.mjs'],
-          environment: {},
+          command: [...RUNNER_OPTIONS, '/runner/main.mjs'],
+          environment,
         },
         slot.directory,
-      ),
+      )
+    },
     skill: (slot, runtime, { directory, locked }) => {
       const mounts: readonly Mount[] = [
         { source: directory, target: '/skill', writable: false },

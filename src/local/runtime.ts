@@ -26,6 +26,7 @@ import { promisify } from 'node:util'
 import { build, stop } from 'esbuild'
 import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
+import { mainOf, makeCompiled, RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from './compiled.ts'
 
 /** JavaScript files that Node can run by themselves. */
 export interface Bundles {
@@ -76,11 +77,11 @@ async function prepare({ directory, execPath, bundles }: RuntimeOptions): Promis
   demandOwned(directory)
   const asRoot = process.getuid?.() === 0
   const write = (name: string, text: string) => keep(directory, name, (path) => writeFileSync(path, text))
-  const bundle = async (given: string | undefined, entry: string) =>
-    given === undefined
-      ? await bundleOf(entry, write)
-      : write(`${sha256(readFileSync(given)).slice(0, 16)}-${basename(given)}`, readFileSync(given, 'utf8'))
   const node = asRoot ? copyNode(directory, realpathSync(execPath)) : realpathSync(execPath)
+  const bundle = async (given: string | undefined, entry: string, options: readonly string[]) =>
+    given === undefined
+      ? keepCompiled(directory, basename(dirname(entry)), await bundleOf(entry), node, options)
+      : write(`${sha256(readFileSync(given)).slice(0, 16)}-${basename(given)}`, readFileSync(given, 'utf8'))
   return {
     directory,
     node,
@@ -88,8 +89,8 @@ async function prepare({ directory, execPath, bundles }: RuntimeOptions): Promis
     passwd: write('passwd', 'senmon:x:1000:1000::/tmp:/usr/sbin/nologin\n'),
     preload: write('preload.cjs', 'delete process.env.PWD\n'),
     bundles: {
-      runner: await bundle(bundles?.runner, '../../runner/main.ts'),
-      supervisor: await bundle(bundles?.supervisor, '../../runner/supervisor/main.ts'),
+      runner: await bundle(bundles?.runner, '../../runner/main.ts', RUNNER_OPTIONS),
+      supervisor: await bundle(bundles?.supervisor, '../../runner/supervisor/main.ts', SUPERVISOR_OPTIONS),
     },
     share: (source, installHash) => (asRoot ? shareTree(directory, source, installHash) : source),
     write,
@@ -149,7 +150,13 @@ function shareTree(directory: string, source: string, installHash: string): stri
   return keep(directory, name, (path) => cpSync(source, path, { recursive: true, verbatimSymlinks: true }))
 }
 
-async function bundleOf(entry: string, write: (name: string, text: string) => string): Promise<string> {
+/** A bundle with what Node compiles of it, named by all that decides about either. */
+function keepCompiled(directory: string, name: string, text: string, node: string, options: readonly string[]): string {
+  const key = sha256(JSON.stringify([process.version, options, text])).slice(0, 16)
+  return mainOf(keep(directory, `${name}-${key}`, (path) => makeCompiled(path, text, node, options)))
+}
+
+async function bundleOf(entry: string): Promise<string> {
   const { outputFiles } = await build({
     entryPoints: [fileURLToPath(new URL(entry, import.meta.url))],
     bundle: true,
@@ -162,8 +169,7 @@ async function bundleOf(entry: string, write: (name: string, text: string) => st
     // Bundled CommonJS asks for Node's own modules by require.
     banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
   })
-  const text = outputFiles[0]?.text ?? ''
-  return write(`${sha256(text).slice(0, 16)}-${basename(dirname(entry))}.mjs`, text)
+  return outputFiles[0]?.text ?? ''
 }
 
 async function librariesOf(node: string): Promise<readonly string[]> {

@@ -33,6 +33,8 @@ export interface SandboxSpec {
 
 export const NODE_INSIDE = '/opt/node'
 const PRELOAD_INSIDE = '/opt/preload.cjs'
+/** Whom the processes of every sandbox run as, as they see it themselves. */
+export const SANDBOX_UID = 1000
 const OPTIONS_FD = 3
 const SECCOMP_FD = 4
 const TMP_BYTES = 64 * 1024 * 1024
@@ -44,7 +46,7 @@ function sandboxOptions(spec: SandboxSpec): readonly string[] {
   return [
     ['user', 'pid', 'ipc', 'uts', 'cgroup', 'net'].map((namespace) => `--unshare-${namespace}`),
     ['--disable-userns', '--die-with-parent', '--new-session', '--cap-drop', 'ALL'],
-    ['--hostname', 'senmon', '--uid', '1000', '--gid', '1000', '--clearenv'],
+    ['--hostname', 'senmon', '--uid', `${SANDBOX_UID}`, '--gid', `${SANDBOX_UID}`, '--clearenv'],
     spec.programs,
     spec.libraries.flatMap((path) => ['--ro-bind', path, path]),
     ['--proc', '/proc', '--remount-ro', '/proc'],

@@ -10,6 +10,7 @@ import { PlatformError } from '../../schema/error.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
 import type { MachinePlan } from '../../schema/machine-plan.ts'
 import type { Machine } from '../pool/machine-host.ts'
+import { cacheEnvironment, cacheOf, shareCompiled, SUPERVISOR_OPTIONS } from './compiled.ts'
 import { descendants, findProcess, listProcesses, uidOf, type Process } from './processes.ts'
 import type { Slot } from './slots.ts'
 
@@ -47,10 +48,12 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Machi
   const { slot, plan, node, supervisor, limits, clock } = options
   const planFile = join(slot.directory, 'plan.json')
   writeFileSync(planFile, JSON.stringify(plan), { mode: 0o644 })
-  const [file, ...args] = [...limits, node, '--max-old-space-size=1024', supervisor, planFile]
+  const [file, ...args] = [...limits, node, ...SUPERVISOR_OPTIONS, supervisor, planFile]
+  const cache = cacheOf(supervisor)
+  if (cache !== undefined && slot.uid !== undefined) shareCompiled(cache, slot.uid, false)
   const child = spawn(file, args, {
     cwd: slot.directory,
-    env: {},
+    env: cache === undefined ? {} : cacheEnvironment(cache),
     stdio: 'pipe',
     // A session of its own: a terminal's interrupt is the server's to handle, and we find its processes by it.
     detached: true,

@@ -1,0 +1,80 @@
+/** Proves that a machine's processes find what Node compiled of them, as the uids and by the paths that they run under. */
+import { spawnSync } from 'node:child_process'
+import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startCompartment } from '../../runner/supervisor/compartment.ts'
+import {
+  cacheEnvironment,
+  cacheOf,
+  compiledInside,
+  RUNNER_OPTIONS,
+  shareCompiled,
+  SUPERVISOR_OPTIONS,
+} from '../../src/local/compiled.ts'
+import { openRuntime, type Runtime } from '../../src/local/runtime.ts'
+import { sandboxLaunch } from '../../src/local/sandbox.ts'
+import { assemble, denyProgram } from '../../src/local/seccomp.ts'
+import { realClock, sandboxMissing } from '../support/sandbox.ts'
+
+const missing = await sandboxMissing()
+const directory = mkdtempSync('/var/tmp/senmon-test-')
+/** Makes Node say on stderr what it finds. */
+const TELL = { NODE_DEBUG_NATIVE: 'COMPILE_CACHE' }
+const ACCEPTED = /V8 code cache for ESM \S*main\.mjs was accepted/
+let runtime: Runtime
+
+beforeAll(async () => {
+  chmodSync(directory, 0o755)
+  runtime = await openRuntime({ directory: join(directory, 'runtime'), execPath: process.execPath })
+})
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+describe('what Node compiled', () => {
+  it.skipIf(missing !== undefined)('of the runner is found inside the sandbox', async () => {
+    const bundle = runtime.bundles.runner
+    const { mounts, environment } = compiledInside(bundle)
+    const { node, libraries, passwd, preload } = runtime
+    const seccomp = assemble(denyProgram(process.arch === 'arm64' ? 'arm64' : 'x64'))
+    const launch = sandboxLaunch(
+      {
+        bwrap: '/usr/bin/bwrap',
+        node,
+        libraries,
+        programs: [],
+        passwd,
+        preload,
+        seccomp,
+        mounts: [{ source: bundle, target: '/runner/main.mjs', writable: false }, ...mounts],
+        cwd: '/tmp',
+        command: [...RUNNER_OPTIONS, '/runner/main.mjs'],
+        environment: { ...environment, ...TELL },
+      },
+      directory,
+    )
+    const said: string[] = []
+    const compartment = startCompartment(launch, {}, (line) => said.push(line), realClock)
+    compartment.send('{"type":"cancel","reason":"it has begun"}\n')
+    await compartment.ended
+    expect(said.join('\n')).toMatch(ACCEPTED)
+  })
+
+  it('of the supervisor is found by the uid of a slot', () => {
+    const { supervisor } = runtime.bundles
+    const cache = cacheOf(supervisor) ?? ''
+    const uid = process.getuid?.() === 0 ? 299_999 : (process.getuid?.() ?? 0)
+    shareCompiled(cache, uid, false)
+    const plan = join(directory, 'plan.json')
+    const launch = { file: '/bin/false', args: [], cwd: '/', feeds: [], environment: {}, ownGroup: true }
+    writeFileSync(plan, JSON.stringify({ workspace: '/', input: '/', runner: launch, skills: [] }), { mode: 0o644 })
+    const args = [...SUPERVISOR_OPTIONS, supervisor, plan]
+    const env = { ...cacheEnvironment(cache), ...TELL }
+    const { stderr } = spawnSync(runtime.node, args, { env, uid, gid: uid, encoding: 'utf8', input: '', cwd: '/' })
+    expect(stderr).toMatch(ACCEPTED)
+  })
+
+  it('can be changed by nobody but the server', () => {
+    for (const bundle of [runtime.bundles.runner, runtime.bundles.supervisor])
+      for (const path of [bundle, cacheOf(bundle) ?? '']) expect(statSync(path).mode & 0o022).toBe(0)
+  })
+})
