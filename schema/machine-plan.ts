@@ -29,10 +29,19 @@ export interface SkillLaunch extends CompartmentName {
   readonly launch: Launch
 }
 
+/** What one skill may use with all its processes. */
+export interface SkillLimits {
+  readonly processes: number
+  readonly memoryBytes: number
+}
+
+export const SKILL_LIMITS: SkillLimits = { processes: 256, memoryBytes: 2 * 1024 * 1024 * 1024 }
+
 export interface MachinePlan {
   /** Directories of this machine alone, as the supervisor sees them. */
   readonly workspace: string
   readonly input: string
   readonly runner: Launch
   readonly skills: readonly SkillLaunch[]
+  readonly skillLimits: SkillLimits
 }

@@ -18,6 +18,8 @@ export interface CompartmentEnd {
 }
 
 export interface Compartment {
+  /** Of the launcher, from which all of it descends; undefined when it did not start. */
+  readonly pid: number | undefined
   readonly output: Readable
   /** Bytes that it has been sent and has not read. */
   readonly unreadBytes: number
@@ -58,6 +60,7 @@ export function startCompartment(
   const killed = Promise.withResolvers<void>()
   const output = child.stdout as Readable
   return {
+    pid: child.pid,
     output,
     get unreadBytes() {
       return input.writableLength

@@ -9,6 +9,7 @@
  *    of the control plane (P7.10, P7.11).
  * K6 What concerns a skill on the network goes to the control plane as it is, nothing of it starts here, and what comes back
  *    keeps its order (P7.12).
+ * K7 A skill that uses more memory or processes than it may is ended with all of them (P7.13).
  */
 import type { Clock } from '../../schema/clock.ts'
 import {
@@ -27,11 +28,12 @@ import { PlatformError, type ErrorCode } from '../../schema/error.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { isLineFault, linesOf, type LineFault } from '../../schema/lines.ts'
 import type { Lock } from '../../schema/lock.ts'
-import type { SkillLaunch } from '../../schema/machine-plan.ts'
+import type { SkillLaunch, SkillLimits } from '../../schema/machine-plan.ts'
 import { Rate } from '../../schema/rate.ts'
 import { servedSkill } from '../../schema/tool-pin.ts'
 import { longAnswer, markKept } from '../skill/long-answer.ts'
 import { startCompartment, type Compartment } from './compartment.ts'
+import { consumptionOf, excessOf } from './consumption.ts'
 import type { KeptResult } from '../workspace/kept-result.ts'
 import { answeredBy, leaveFor, refusalFrame, toolCallOf, type Guard } from './skill-line.ts'
 
@@ -40,9 +42,12 @@ const FRAMES_PER_SECOND = 1000
 /** Calls that may wait for leave at once: more than any generation asks for. */
 const ASKING_MAX = 256
 const FRAMES_AT_ONCE = 5000
+/** How often to look at what a skill uses: it may be above its limits for so long. */
+const WATCH_MS = 250
 
 export interface SkillsOptions {
   readonly launches: readonly SkillLaunch[]
+  readonly limits: SkillLimits
   readonly clock: Clock
   askSecrets(params: SecretsParams): Promise<Json>
   /** Rejects when the call may not be made. */
@@ -199,7 +204,10 @@ export class Skills {
     const compartment = startCompartment(launch, secrets, report, this.#options.clock)
     skill.compartment = compartment
     await this.#options.tell({ type: 'opened', ...name })
+    const over = new AbortController()
+    void this.#watch(skill, compartment, over.signal).catch(() => {})
     await this.#relay(skill, compartment)
+    over.abort()
     if (skill.ending !== undefined) compartment.kill()
     const { reason, stderrTail } = await compartment.ended
     // A call that it never answered may have written files all the same.
@@ -220,6 +228,16 @@ export class Skills {
       secrets[wanted] = secret
     }
     return secrets
+  }
+
+  /** Ends the skill when it uses more than it may; rejects when nobody looks any more. */
+  async #watch(skill: OpenSkill, compartment: Compartment, over: AbortSignal): Promise<void> {
+    const { limits, clock } = this.#options
+    while (compartment.pid !== undefined) {
+      const excess = excessOf(consumptionOf(compartment.pid, limits.processes), limits)
+      if (excess !== undefined) return end(skill, 'limit_exceeded', `${titleOf(skill.name)} ${excess}.`)
+      await clock.sleep(WATCH_MS, over)
+    }
   }
 
   /** Reads what the skill says until it stops or breaks a rule. */

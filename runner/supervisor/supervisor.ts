@@ -80,6 +80,7 @@ class Supervisor {
     })
     this.#skills = new Skills({
       launches: plan.skills,
+      limits: plan.skillLimits,
       clock,
       askSecrets: (params) => this.#ask({ method: 'secrets', params }),
       askPermit: (params) => this.#ask({ method: 'permit', params }),

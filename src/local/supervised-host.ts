@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import type { Lock, LockedStdioSkill } from '../../schema/lock.ts'
-import type { MachinePlan, SkillLaunch } from '../../schema/machine-plan.ts'
+import { SKILL_LIMITS, type MachinePlan, type SkillLaunch, type SkillLimits } from '../../schema/machine-plan.ts'
 import type { Log } from '../log.ts'
 import type { Machine } from '../pool/machine-host.ts'
 import { openRuntime, type Bundles, type Runtime } from './runtime.ts'
@@ -23,6 +23,8 @@ export interface LocalHostOptions {
   readonly execPath: string
   readonly log: Log
   readonly clock: Clock
+  /** What one skill may use; SKILL_LIMITS by default. */
+  readonly skillLimits?: SkillLimits
   /** Instead of the runner and supervisor of this repository, for tests. */
   readonly bundles?: Partial<Bundles>
 }
@@ -85,6 +87,7 @@ export class SupervisedHost {
         requiredEnv: one.locked.requiredEnv.filter((name) => name !== 'PATH' && name !== 'SENMON_WORKSPACE'),
         launch: this.#launches.skill(slot, this.runtime, one),
       })),
+      skillLimits: this.#options.skillLimits ?? SKILL_LIMITS,
     }
     const machine = startSupervisedMachine({
       slot,

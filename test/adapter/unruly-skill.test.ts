@@ -25,6 +25,8 @@ const TABLE = [
   ['answers late', saying('skill_hung', 'said nothing for 2500 ms'), fine],
   ['changes its tools', saying('skill_died', 'I fall'), changed],
   ['leaves a daemon', saying('skill_died', 'I fall'), fine],
+  ['eats memory', saying('limit_exceeded', 'uses more than 402653184 bytes of memory'), fine],
+  ['forks a bomb', saying('limit_exceeded', 'runs more than 24 processes'), fine],
 ] as const
 
 const lock = lockOf({
@@ -36,25 +38,29 @@ describe.skipIf(missing !== undefined)(`a skill that misbehaves${missing === und
   let opened: OpenHost
   const drives: MachineDrive[] = []
   beforeAll(async () => {
-    opened = await openHost(openLocalMachineHost)
+    const skillLimits = { memoryBytes: 384 * 1024 * 1024, processes: 24 }
+    opened = await openHost(openLocalMachineHost, { skillLimits })
   })
   afterEach(async () => {
     await Promise.all(drives.splice(0).map((drive) => drive.destroy()))
   })
   afterAll(() => opened.close())
 
-  it.each(TABLE)('that %s ends in an error of its own, and the others go on (S1, S2, P7.5, P7.6)', async (...row) => {
-    const [deed, first, next] = row
-    const drive = new MachineDrive(await opened.host.open(JOB_ID, lock))
-    drives.push(drive)
-    const { call } = driveSkills(drive, lock, { initializeMs: 3000, callMs: 2500 })
-    expect(await call('good', 'ok')).toMatchObject(fine)
-    const mark = `daemon-of-${process.pid}`
-    expect(await call(deed, 'go', { mark })).toMatchObject(first)
-    expect(await call('good', 'ok')).toMatchObject(fine)
-    expect(await call(deed, 'ok')).toMatchObject(next)
-    expect(commandLines().filter((line) => line.includes(mark))).toEqual([])
-  })
+  it.each(TABLE)(
+    'that %s ends in an error of its own, and the others go on (S1, S2, K7, P7.5, P7.6, P7.13)',
+    async (...row) => {
+      const [deed, first, next] = row
+      const drive = new MachineDrive(await opened.host.open(JOB_ID, lock))
+      drives.push(drive)
+      const { call } = driveSkills(drive, lock, { initializeMs: 3000, callMs: 2500 })
+      expect(await call('good', 'ok')).toMatchObject(fine)
+      const mark = `daemon-of-${process.pid}`
+      expect(await call(deed, 'go', { mark })).toMatchObject(first)
+      expect(await call('good', 'ok')).toMatchObject(fine)
+      expect(await call(deed, 'ok')).toMatchObject(next)
+      expect(commandLines().filter((line) => line.includes(mark))).toEqual([])
+    },
+  )
 })
 
 function commandLines(): readonly string[] {
