@@ -7,17 +7,26 @@
  * S3 A compartment that offers other tools than its lock pins, or than were recorded, answers nothing, ever.
  * S4 A fault is news once, for whoever hears it first.
  */
-import { Client, ProtocolError, SdkError, SdkErrorCode, type CallToolResult } from '@modelcontextprotocol/client'
+import {
+  Client,
+  ProtocolError,
+  SdkError,
+  SdkErrorCode,
+  type CallToolResult,
+  type RequestOptions,
+} from '@modelcontextprotocol/client'
 import type { Clock } from '../../schema/clock.ts'
 import type { CompartmentName, RunnerLine } from '../../schema/control.ts'
 import { CALL_KEY } from '../../schema/effect.ts'
 import type { Elicited } from '../../schema/elicitation.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/message.ts'
+import { READ_RESOURCE, resourceTool } from '../../schema/served-call.ts'
 import { driftOf } from '../../schema/tool-pin.ts'
 import type { SkillFault, SkillQuestion } from '../run/perform.ts'
 import { FrameTransport } from './frame-transport.ts'
 import { definitionsOf, faultInListing } from './definition.ts'
+import { resultOfList, resultOfRead } from './resource.ts'
 import { toolResultOf } from './result.ts'
 import { onlyTurn, Turn } from './turn.ts'
 
@@ -102,9 +111,9 @@ export class Compartment {
     elicited: readonly Elicited[] | null,
     signal: AbortSignal,
   ): Promise<ToolResultPart | SkillFault | SkillQuestion> {
-    const answer = await this.#guarded(signal, async ({ client }) => {
+    const answer = await this.#guarded(signal, async (live) => {
       const args = isJsonObject(call.args) ? call.args : {}
-      const made = await this.#callTool(client, tool, args, callKey, new Turn(elicited), signal)
+      const made = await this.#callTool(live, tool, args, callKey, new Turn(elicited), signal)
       return 'asks' in made ? made : toolResultOf(call, made.result)
     })
     // What it had begun must not go on beside the call that is made again with the answer.
@@ -181,10 +190,13 @@ export class Compartment {
       this.#ports.send({ type: 'open', ...this.#name })
       await Promise.race([this.#opened.promise, boot.promise])
       await client.connect(transport, { timeout: NEVER_MS, signal: stop })
+      const { tools, resources } = client.getServerCapabilities() ?? {}
       // Asked for tools that it does not have, the client would write to stdout, which is for lines alone.
-      if (client.getServerCapabilities()?.tools === undefined) return []
-      const { tools } = await client.listTools({}, { timeout: NEVER_MS, signal: stop })
-      return definitionsOf(tools)
+      const listed =
+        tools === undefined ? { tools: [] } : await client.listTools({}, { timeout: NEVER_MS, signal: stop })
+      const definitions = definitionsOf(listed.tools)
+      const isTaken = definitions.some(({ name }) => name === READ_RESOURCE)
+      return resources === undefined || isTaken ? definitions : [...definitions, resourceTool]
     }
     const { initializeMs } = this.#ports.deadlines
     const hung = () => new Fallen('skill_hung', `Skill ${this.#name.skill} did not start within ${initializeMs} ms.`)
@@ -199,8 +211,10 @@ export class Compartment {
     const { skill } = this.#name
     const fault = faultInListing(listed)
     if (fault !== undefined) throw this.#end(new Fallen(fault.code, `Skill ${skill} offers ${fault.message}.`))
-    const tools = this.#ports.offered(listed)
     const recorded = this.#tools ?? this.#ports.recorded()
+    // Ours is not a server's doing: what was recorded before there was such a tool has no drift by it.
+    const isKnown = recorded === undefined || recorded.some(({ name }) => name === READ_RESOURCE)
+    const tools = this.#ports.offered(isKnown ? listed : listed.filter((tool) => tool !== resourceTool))
     const drift = recorded === undefined ? undefined : driftOf(recorded, tools)
     if (drift !== undefined) {
       const message = `Skill ${skill} offers other tools than this job is bound to: ${drift}.`
@@ -212,7 +226,7 @@ export class Compartment {
   }
 
   async #callTool(
-    client: Client,
+    { client, tools }: Live,
     tool: string,
     args: JsonObject,
     callKey: string | null,
@@ -226,8 +240,11 @@ export class Compartment {
       const result = await this.#within(callMs, hung, signal, (stop, progress) => {
         // The key lets a tool that keeps books recognise a call whose result was lost in a crash.
         const meta = callKey === null ? {} : { _meta: { [CALL_KEY]: callKey } }
-        const params = { name: tool, arguments: args, ...meta }
-        const made = client.callTool(params, { timeout: NEVER_MS, signal: stop, onprogress: progress })
+        const options = { timeout: NEVER_MS, signal: stop, onprogress: progress }
+        const isRead = tools.find(({ name }) => name === tool) === resourceTool
+        const made = isRead
+          ? readResource(client, args, meta, options)
+          : client.callTool({ name: tool, arguments: args, ...meta }, options)
         return Promise.race([made.then((result) => ({ result })), turn.asks.then((asks) => ({ asks }))])
       })
       this.#starts = 0
@@ -295,6 +312,19 @@ export class Compartment {
     for (const reject of this.#users) reject(fallen)
     void transport?.close()
   }
+}
+
+/** One request for one call: whoever guards calls lets each pass once. */
+async function readResource(
+  client: Client,
+  { uri }: JsonObject,
+  meta: { readonly _meta?: Record<string, unknown> },
+  options: RequestOptions,
+): Promise<CallToolResult> {
+  if (uri === undefined) return resultOfList(await client.request({ method: 'resources/list', params: meta }, options))
+  return resultOfRead(
+    await client.readResource({ uri: typeof uri === 'string' ? uri : JSON.stringify(uri), ...meta }, options),
+  )
 }
 
 function fallenFrom(error: unknown, skill: string): Fallen {

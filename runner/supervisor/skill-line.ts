@@ -4,10 +4,11 @@ import { callKeyIn, effectOf, type EffectTable } from '../../schema/effect.ts'
 import type { CompartmentName, PermitParams } from '../../schema/control.ts'
 import { hashOf } from '../../schema/hash.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
+import { servedCallIn } from '../../schema/served-call.ts'
 
-/** The id of a `tools/call` request, as text that tells 1 from "1"; undefined for any other frame. */
+/** The id of a request that is a call, as text that tells 1 from "1"; undefined for any other frame. */
 export function toolCallOf(frame: Json): string | undefined {
-  if (!isJsonObject(frame) || frame['method'] !== 'tools/call') return undefined
+  if (!isJsonObject(frame) || servedCallIn(frame) === undefined) return undefined
   return idOf(frame['id'])
 }
 
@@ -28,15 +29,14 @@ export function leaveFor(
 ): PermitParams | 'never' | undefined {
   const hasOnce = Object.values(effects ?? {}).includes('once')
   if (rules.length === 0 && !hasOnce) return undefined
-  if (!isJsonObject(frame) || frame['method'] !== 'tools/call') return undefined
-  const params = frame['params']
-  const tool = isJsonObject(params) ? params['name'] : undefined
-  const args = isJsonObject(params) ? (params['arguments'] ?? {}) : undefined
-  if (typeof tool !== 'string' || !isJsonObject(args)) return 'never'
+  const call = servedCallIn(frame)
+  if (call === undefined || !isJsonObject(frame)) return undefined
+  if (call === 'unclear') return 'never'
+  const { tool, args } = call
   const toolName = `${skill}/${tool}`
   const isOnce = effectOf(effects, tool) === 'once'
   if (!isOnce && approvalFor(rules, toolName, args) === undefined) return undefined
-  const callKey = callKeyIn(params)
+  const callKey = callKeyIn(frame['params'])
   if (idOf(frame['id']) === undefined || (isOnce && callKey === undefined)) return 'never'
   return { expertKey, toolName, argsHash: hashOf(args), ...(callKey === undefined ? {} : { callKey }) }
 }

@@ -27,6 +27,7 @@ import type { Lock, LockedRemoteSkill } from '../../schema/lock.ts'
 import type { Networks } from '../../schema/network.ts'
 import { fillHeaders } from '../../schema/remote-skill.ts'
 import type { Secret } from '../../schema/secret.ts'
+import { servedCallIn } from '../../schema/served-call.ts'
 import { servedSkill } from '../../schema/tool-pin.ts'
 import { openGuardedFetch, type GuardedFetch, type GuardedFetchOptions } from './guarded-fetch.ts'
 import { RemoteConnection } from './remote-connection.ts'
@@ -191,16 +192,14 @@ export class RemoteSkills {
     const { method } = frame
     if (method === undefined) return isAnswer(frame) ? undefined : 'it is neither a request nor an answer'
     if (typeof method !== 'string' || !PASSED.has(method)) return `${JSON.stringify(method)} is not passed on`
-    if (method !== 'tools/call') return undefined
-    const { params } = frame
-    const tool = params !== undefined && isJsonObject(params) ? params['name'] : undefined
-    const args = params !== undefined && isJsonObject(params) ? (params['arguments'] ?? {}) : undefined
-    if (typeof tool !== 'string' || args === undefined || !isJsonObject(args) || frame['id'] === undefined)
-      return 'the call does not say plainly what it calls'
+    const asked = servedCallIn(frame)
+    if (asked === undefined) return undefined
+    if (asked === 'unclear' || frame['id'] === undefined) return 'the call does not say plainly what it calls'
+    const { tool, args } = asked
     const isOffered = (skill.pick?.includes(tool) ?? true) && !skill.omit.includes(tool)
     if (!isOffered || (skill.tools !== undefined && !skill.tools.some((one) => one.name === tool)))
       return `the tool ${tool} is not on offer`
-    const callKey = callKeyIn(params)
+    const callKey = callKeyIn(frame['params'])
     const call = { expertKey: name.expertKey, toolName: `${name.skill}/${tool}`, argsHash: hashOf(args) }
     return this.#options.refuseCall(callKey === undefined ? call : { ...call, callKey })
   }
@@ -232,6 +231,8 @@ const PASSED: ReadonlySet<string> = new Set([
   'ping',
   'tools/list',
   'tools/call',
+  'resources/read',
+  'resources/list',
 ])
 
 function isAnswer(frame: JsonObject): boolean {

@@ -128,6 +128,19 @@ describe.skipIf(missing !== undefined)(
       })
     })
 
+    it('reads resources of server-everything, those that a result links to among them', async () => {
+      const { call } = await start()
+      expect(await call('all', 'readResource')).toMatchObject({
+        content: [{ text: expect.stringMatching(/^demo:\/\/\S+ /) }],
+      })
+      const uri = 'demo://resource/dynamic/text/1'
+      expect(await call('all', 'readResource', { uri })).toMatchObject({
+        content: [{ text: expect.stringContaining(`[resource ${uri}]\nResource 1`) }],
+        isError: false,
+      })
+      expect(await call('all', 'readResource', { uri: 'file:///etc/passwd' })).toMatchObject({ isError: true })
+    })
+
     it('shows them nothing of the host, and no variable but those of P7.3', async () => {
       const { call } = await start()
       const environment = { PATH: '/opt:/usr/bin:/bin', SENMON_WORKSPACE: '/workspace' }

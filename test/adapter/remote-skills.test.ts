@@ -74,6 +74,8 @@ describe('a skill on the network', () => {
     expect(await far.call('echo', { message: 'hi' })).toMatchObject(text('Echo: hi'))
     const image = await far.call('get-tiny-image')
     expect(image).toMatchObject({ content: [{ type: 'text' }, { type: 'image', mediaType: 'image/png' }, {}] })
+    const uri = 'demo://resource/dynamic/text/1'
+    expect(await far.call('readResource', { uri })).toMatchObject({ content: [{ text: saying('Resource 1') }] })
     // Progress comes through, so that the call may take longer than a silent one.
     const long = { duration: 2.5, steps: 10 }
     expect(await far.call('trigger-long-running-operation', long)).toMatchObject({ isError: false })

@@ -361,6 +361,30 @@ describe('a skill', () => {
     expect(await call('read')).toMatchObject({ isError: false })
   })
 
+  it('with resources offers to read them, and does not drift by it from what was recorded before', async () => {
+    const capabilities = { tools: {}, resources: {} }
+    const hello = { protocolVersion: '2025-06-18', capabilities, serverInfo: { name: 'p', version: '1' } }
+    const server = puppet({
+      initialize: () => ({ result: hello }),
+      'resources/list': () => ({ result: { resources: [{ uri: 'a:1', name: 'one', mimeType: 'text/plain' }] } }),
+      'resources/read': ({ uri }) => ({ result: { contents: [{ uri: uri ?? null, text: 'hello' }] } }),
+      'tools/call': () => content({ type: 'text', text: 'a tool' }),
+    })
+    const { list, call } = begin(server)
+    expect(await list()).toMatchObject([{ name: 'read' }, { name: 'readResource' }])
+    expect(await call('readResource')).toMatchObject({ content: [{ text: 'a:1 one (text/plain)' }] })
+    expect(await call('readResource', { uri: 'a:1' })).toMatchObject({ content: [{ text: '[resource a:1]\nhello' }] })
+    const recorded = [tool('read') as ToolDefinition]
+    expect(await begin(server, recorded).list()).toMatchObject([{ name: 'read' }])
+    // A tool of the server's own by this name is the server's.
+    const own = puppet({
+      initialize: () => ({ result: hello }),
+      'tools/list': () => ({ result: { tools: [tool('readResource', 'Mine.')] } }),
+      'tools/call': () => content({ type: 'text', text: 'a tool' }),
+    })
+    expect(await begin(own).call('readResource')).toMatchObject({ content: [{ text: 'a tool' }] })
+  })
+
   it('that has no tools at all offers none', async () => {
     const bare = { protocolVersion: '2025-06-18', capabilities: {}, serverInfo: { name: 'p', version: '1' } }
     const { list } = begin(puppet({ initialize: () => ({ result: bare }), 'tools/list': () => undefined }))
