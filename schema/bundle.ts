@@ -11,6 +11,7 @@
  * B3 A reader holds one line, one content in the making, and the names.
  * B4 No tree of a bundle holds more, path by path, than a machine restores.
  */
+import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { parseJson, prompt as promptShape } from './control-line.ts'
 import { PlatformError } from './error.ts'
@@ -53,7 +54,8 @@ export type BundleLine =
       readonly base64: string
       readonly last: boolean
     }
-  | { readonly type: 'end'; readonly contents: number }
+  /** `hash` is over all bytes before this line. */
+  | { readonly type: 'end'; readonly contents: number; readonly hash: Sha256 }
 
 /** What content is for; the same bytes may serve as several. */
 export type ContentUse = 'lock' | 'prompt' | 'tree' | 'file'
@@ -81,13 +83,16 @@ export interface BundleLimits {
 /** For whoever only looks. */
 export const UNBOUNDED: BundleLimits = { eventBytes: Infinity, bytes: Infinity, unknownEvents: true }
 
-/** One text per line, so that no byte of it is free to change. */
+/** Members stay in their order: a person reads the arguments of a call as its model wrote them. */
 export function printBundleLine(line: BundleLine): string {
-  return `${canonical(line)}\n`
+  return `${JSON.stringify(line)}\n`
 }
 
 /** The lines of one content. */
-export function* contentLines(hash: Sha256, bytes: Uint8Array): Generator<BundleLine, void, void> {
+export function* contentLines(
+  hash: Sha256,
+  bytes: Uint8Array,
+): Generator<Extract<BundleLine, { type: 'content' }>, void, void> {
   let offset = 0
   do {
     const end = Math.min(bytes.length, offset + CHUNK_BYTES)
@@ -112,6 +117,7 @@ export function contentOf(event: JobEvent): readonly (readonly [hash: Sha256, us
     case 'jobForked':
       return [[event.data.lockHash, 'lock']]
     case 'generated':
+    case 'compacted':
       return [[event.data.promptHash, 'prompt']]
     case 'workspaceChanged':
       return [[event.data.treeHash, 'tree']]
@@ -124,6 +130,22 @@ export function contentOf(event: JobEvent): readonly (readonly [hash: Sha256, us
 export function contentIn(use: ContentUse, bytes: Uint8Array): readonly (readonly [hash: Sha256, use: ContentUse])[] {
   if (use !== 'tree') return []
   return parseTreeObject(bytes, 'a bundle').map(({ hash, type }) => [hash, type === 'file' ? 'file' : 'tree'] as const)
+}
+
+/** Prints lines and the end that follows from them. */
+export function bundlePrinter(): {
+  print(line: Exclude<BundleLine, { type: 'end' }>): string
+  end(contents: number): string
+} {
+  const bytes = createHash('sha256')
+  return {
+    print(line) {
+      const text = printBundleLine(line)
+      bytes.update(text)
+      return text
+    },
+    end: (contents) => printBundleLine({ type: 'end', contents, hash: bytes.digest('hex') as Sha256 }),
+  }
 }
 
 /** The parts of a bundle, in order. Throws `bundle_invalid` at the first fault, and `input_too_large`. */
@@ -189,7 +211,7 @@ const line = z.discriminatedUnion('type', [
     base64: z.string().max(Math.ceil(CHUNK_BYTES / 3) * 4),
     last: z.boolean(),
   }),
-  z.strictObject({ type: z.literal('end'), contents: count }),
+  z.strictObject({ type: z.literal('end'), contents: count, hash }),
 ])
 type ReadLine = z.output<typeof line>
 
@@ -211,6 +233,7 @@ class BundleReader {
   readonly #limits: BundleLimits
   #head: BundleHead | undefined
   #lines = 0
+  readonly #bytes = createHash('sha256')
   #seq = 0
   #prevHash: Sha256 | undefined
   #eventBytes = 0
@@ -233,13 +256,15 @@ class BundleReader {
     if (typeof text !== 'string') throw this.#bad(text.fault)
     const json = parseJson(text)
     if (isLineFault(json)) throw this.#bad(json.message)
-    if (canonical(json.value) !== text) throw this.#bad('it is not the one text of what it says')
+    if (JSON.stringify(json.value) !== text) throw this.#bad('it is not the one text of what it says')
     const parsed = line.safeParse(json.value)
     if (!parsed.success) {
       const [issue] = parsed.error.issues
       throw this.#bad(`it is no line of a bundle: ${issue?.path.join('.') || 'its root'}: ${issue?.message}`)
     }
-    return this.#read(parsed.data, text.length)
+    const part = this.#read(parsed.data, text.length)
+    if (!this.#ended) this.#bytes.update(`${text}\n`)
+    return part
   }
 
   /** Throws when something is still to come. */
@@ -266,7 +291,7 @@ class BundleReader {
       case 'content':
         return this.#content(read)
       case 'end':
-        return this.#finish(read.contents)
+        return this.#finish(read)
       default:
         throw this.#bad(`a line of type ${read.type} comes too late`)
     }
@@ -345,13 +370,14 @@ class BundleReader {
     if (fault !== undefined) throw bad(fault)
   }
 
-  #finish(contents: number): BundlePart {
+  #finish({ contents, hash: whole }: Extract<ReadLine, { type: 'end' }>): BundlePart {
     if (this.#open !== undefined) throw this.#bad(`content ${this.#open.hash} is not whole`)
     for (const [hash, { uses, by, sizeBytes }] of this.#named)
       if (sizeBytes === undefined)
         throw invalid(`Content ${hash}, a ${[...uses].join(' and ')} named by ${by}, is missing.`)
     if (contents !== this.#contents) throw this.#bad(`${contents} contents should have come, and ${this.#contents} did`)
     this.#measure()
+    if (this.#bytes.digest('hex') !== whole) throw this.#bad('the lines before it do not hash to what it says')
     this.#ended = true
     return { type: 'end', contents, bytes: this.#contentBytes }
   }

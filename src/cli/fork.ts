@@ -4,7 +4,8 @@ import { JOB_FIELDS, toShownJob } from './api.ts'
 import { parseCount, type Call, type Command } from './command.ts'
 import { follow, parseJobId } from './follow.ts'
 import { readInstruction } from './instruction.ts'
-import { styled } from './terminal.ts'
+import { shown, styled } from './terminal.ts'
+import { compareFork, printComparison } from './what-if.ts'
 
 const FORK = `mutation ($input: ForkJobInput!) { forkJob(input: $input) {
   __typename ... on Job { ${JOB_FIELDS} } ... on Refusal { code sentence: message } } }`
@@ -14,10 +15,11 @@ export const fork: Command = {
   usage: '<job> ["<query>"]',
   summary: 'Makes a new job that goes on from a checkpoint of another, files included; the other stays as it is.',
   details: `Without a query the fork does what was open at the checkpoint; with one, that is dropped and the coordinator
-is asked anew. --what-if makes sure that something is changed: an instruction or a model.`,
+is asked anew. --what-if makes sure that something is changed, an instruction or a model, follows the fork to its end and
+shows step by step where it parts from the other job.`,
   options: {
     at: { type: 'string', value: 'checkpoint|seq', help: 'The checkpoint to go on from (default: the last).' },
-    'what-if': { type: 'boolean', help: 'Only with another instruction or model.' },
+    'what-if': { type: 'boolean', help: 'With another instruction or model: show where the two jobs part.' },
     instruction: { type: 'string', value: 'text|@file', help: 'Another instruction for the expert.' },
     expert: { type: 'string', value: 'key', help: 'Whose instruction, by its exact key (default: the coordinator).' },
     model: { type: 'string', value: 'provider/model', help: 'Another model for what is still to be generated.' },
@@ -39,7 +41,14 @@ is asked anew. --what-if makes sure that something is changed: an instruction or
     }
     if (!call.json) call.terminal.note(`${styled(call.terminal, 'dim', `${job.id} forked from ${jobId}`)}\n`)
     // What was copied is the other job's to show.
-    return follow(call, api, job.id, job.revision)
+    const code = await follow(call, api, job.id, job.revision)
+    if (call.flag('what-if')) {
+      const comparison = await compareFork(api, job.id)
+      call.terminal.write(
+        call.json ? `${JSON.stringify(comparison)}\n` : `\n${printComparison(comparison).map(shown).join('\n')}\n`,
+      )
+    }
+    return code
   },
 }
 

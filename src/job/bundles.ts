@@ -9,10 +9,10 @@ import { replay } from '../../schema/decider.ts'
 import type { Clock } from '../../schema/clock.ts'
 import {
   BUNDLE_FORMAT,
+  bundlePrinter,
   contentIn,
   contentLines,
   contentOf,
-  printBundleLine,
   readBundle,
   type BundleHead,
   type BundleLimits,
@@ -70,11 +70,12 @@ export function openBundles({ log, content, clock, limits = IMPORT_LIMITS }: Bun
   async function* linesOf({ job, head }: StoredJob, files: boolean): AsyncGenerator<string, void, void> {
     const { revision: events, hash: headHash } = head
     const first: BundleHead = { type: 'bundle', format: BUNDLE_FORMAT, jobId: job.id, events, headHash, files }
-    yield printBundleLine(first)
+    const printer = bundlePrinter()
+    yield printer.print(first)
     const wanted: Record<ContentUse, Sha256[]> = { lock: [], prompt: [], tree: [], file: [] }
     const seen = new Set<Sha256>()
     for await (const event of eventsOf(job.id, events)) {
-      yield printBundleLine({ type: 'event', event: storedEvent(event) })
+      yield printer.print({ type: 'event', event: storedEvent(event) })
       for (const [hash, use] of contentOf(event)) want(hash, use)
     }
     function want(hash: Sha256, use: ContentUse): void {
@@ -86,10 +87,10 @@ export function openBundles({ log, content, clock, limits = IMPORT_LIMITS }: Bun
     for (const use of ['lock', 'prompt', 'tree', 'file'] as const)
       for (const hash of wanted[use]) {
         const bytes = await content.get(hash)
-        for (const line of contentLines(hash, bytes)) yield printBundleLine(line)
+        for (const line of contentLines(hash, bytes)) yield printer.print(line)
         for (const [below, its] of contentIn(use, bytes)) want(below, its)
       }
-    yield printBundleLine({ type: 'end', contents: seen.size })
+    yield printer.end(seen.size)
   }
 
   async function take(applicationId: ApplicationId, chunks: AsyncIterable<Uint8Array>): Promise<JobSummary | Refusal> {

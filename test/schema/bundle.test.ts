@@ -56,7 +56,11 @@ describe('a bundle', () => {
   it('gives back the events and the content that it was made of, however its bytes arrive', async () => {
     for (const size of [1, 7, 100_000]) {
       const parts = await read(text, UNBOUNDED, size)
-      expect(parts.flatMap((part) => (part.type === 'event' ? [part.event] : []))).toEqual(job.events)
+      const given = parts.flatMap((part) => (part.type === 'event' ? [part.event] : []))
+      expect(given).toEqual(job.events)
+      // In the order in which members were written, too: the title of a question hangs on it.
+      const dataOf = (events: readonly JobEvent[]) => events.map(({ data }) => JSON.stringify(data))
+      expect(dataOf(given)).toEqual(dataOf(job.events))
       for (const part of parts)
         if (part.type === 'content')
           expect(Buffer.from(part.bytes)).toEqual(Buffer.from(await job.content.get(part.hash)))
@@ -137,6 +141,12 @@ describe('a bundle', () => {
     )
   })
 
+  it('shows members that changed places, which no hash of a value would (B1)', async () => {
+    const swapped = text.replace('"zone":"z","change":"c"', '"change":"c","zone":"z"')
+    expect(swapped).not.toBe(text)
+    expect(await faultIn(swapped)).toMatch(/^bundle_invalid: Line \d+ .* do not hash to what it says/)
+  })
+
   it('names the event whose words were changed and hashed anew (B1)', async () => {
     const at = job.events.findIndex(({ type }) => type === 'generated')
     const forged = chain(job.jobId, at, job.events[at - 1]?.hash ?? genesisHash(job.jobId), 5, [
@@ -155,7 +165,7 @@ describe('a bundle', () => {
     const lines = linesOf(text)
     const end = lines.length - 1
     expect(await faultIn(joined(lines.toSpliced(end, 0, ...more)))).toMatch(/is named by nothing before it/)
-    const content = lines.findIndex((line) => line.startsWith('{"base64"'))
+    const content = lines.findIndex((line) => line.startsWith('{"type":"content"'))
     expect(await faultIn(joined(lines.toSpliced(end, 0, lines[content] ?? '')))).toMatch(/comes twice/)
     expect(await faultIn(joined(lines.toSpliced(content, 1)))).toMatch(/a lock named by event 1, is missing/)
   })
@@ -308,9 +318,13 @@ function bundleOf(jobId: JobId, events: readonly NewEvent[], contents: readonly 
       const bytes = typeof content === 'string' ? new TextEncoder().encode(content) : content
       return [...contentLines(sha256(bytes), bytes)]
     }),
-    { type: 'end', contents: contents.length },
   ]
-  return lines.map(printBundleLine).join('')
+  return ended(lines.map(printBundleLine).join(''), contents.length)
+}
+
+/** Lines with the end that fits them. */
+function ended(lines: string, contents: number): string {
+  return `${lines}${printBundleLine({ type: 'end', contents, hash: sha256(lines) })}`
 }
 
 /** A bundle of a job whose workspace is this tree object; contents follow it. */

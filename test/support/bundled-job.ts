@@ -18,7 +18,8 @@ const script: Readonly<Record<string, ReturnType<Scenario['turnOf']>>> = {
     calls: [
       { name: 'files/read', args: { path: 'a' } },
       { name: 'delegate/reader', args: { query: 'read c' } },
-      { name: 'human/approve', args: { change: 'c' } },
+      // Not in the order of the alphabet: a person reads them as they were written.
+      { name: 'human/approve', args: { zone: 'z', change: 'c', also: 'a' } },
     ],
   },
   'lead 2': { text: 'I write.', calls: [{ name: 'files/write', args: { path: 'report' } }] },

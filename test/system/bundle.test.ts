@@ -148,6 +148,16 @@ describe.skipIf(missing !== undefined)('a job with files', { timeout: 180_000 },
     expect(await readEvents(here, jobId)).toEqual(events)
   })
 
+  it('is asked what if another model went on from there, and shows where the two part', async () => {
+    const asked = await senmon(here, 'fork', jobId, '--at', early.id, '--what-if', '--model', 'rehearsal/list')
+    expect(asked.code, asked.stderr).toBe(0)
+    expect(asked.stdout).toMatch(/^It was dug\.\n\n--- job_\w+ after event \d+\n\+\+\+ job_\w+\n/)
+    expect(asked.stdout).toContain('  step 2 of lead/digger@1.0.0: another calls, results, tree\n')
+    expect(asked.stdout).toContain('the first divergence is step 2 of lead/digger@1.0.0; 5 steps,')
+    const unchanged = await senmon(here, 'fork', jobId, '--what-if')
+    expect([unchanged.code, unchanged.stderr]).toEqual([2, expect.stringContaining('--what-if needs')])
+  })
+
   it('is exported, verified without any server, and any damage to it is named', async () => {
     const exported = await senmon(here, 'export', jobId)
     expect(exported).toMatchObject({ code: 0, stdout: `${join(directory, bundle())}\n` })
