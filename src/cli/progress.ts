@@ -72,6 +72,23 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
       return say('warning', `${margin}! skill ${shownLine(text(data['skill']))}: ${shown(text(data['message']))}`)
     case 'generationFailed':
       return say('warning', `${margin}! model ${shownLine(text(data['model']))}: ${shown(text(data['message']))}`)
+    case 'jobContinued': {
+      const how = data['mode'] === 'interrupt' ? 'interrupts' : 'waits to be read'
+      const query = shownLine(text(data['query']), QUESTION_WIDTH)
+      return data['mode'] === undefined ? { progress, lines: [] } : say('event', `> ${how}: ${query}`)
+    }
+    case 'steered': {
+      const queries = Array.isArray(data['queries']) ? (data['queries'] as readonly Json[]) : []
+      const said = queries.map((query) => shownLine(text(query), QUESTION_WIDTH)).join(' · ')
+      return say('event', `${margin}> ${expertOf(event)} reads: ${said}`)
+    }
+    case 'compacted':
+      return say('event', `${margin}= ${expertOf(event)} goes on from a summary of its conversation`)
+    case 'compactionFailed':
+      return say(
+        'warning',
+        `${margin}! no summary from ${shownLine(text(data['model']))}: ${shown(text(data['message']))}`,
+      )
     case 'leaseExpired':
       return say('warning', `! the machine is gone: ${shownLine(text(data['reason']))}`)
     case 'machineStarted':

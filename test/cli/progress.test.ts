@@ -1,47 +1,75 @@
-/** The lines that a person reads of questions that expire, results that are rejected, and skills that ask. */
-import { expect, it } from 'vitest'
+/** What a person reads of a job that is steered, compacted or asked something. */
+import { describe, expect, it } from 'vitest'
 import type { ShownEvent } from '../../src/cli/api.ts'
-import { advance, noProgress } from '../../src/cli/progress.ts'
 import { printHowToAnswer } from '../../src/cli/follow.ts'
+import { advance, noProgress } from '../../src/cli/progress.ts'
 
-const event = (type: string, data: ShownEvent['data']): ShownEvent =>
+const event = (type: string, data: object, runId: string | null = 'run_1') =>
   ({
-    type,
-    data,
     seq: 1,
-    runId: 'run_1',
-    expertKey: 'triage@1.0.0',
-    stepNumber: 1,
-    at: '2026-01-01T00:00:00Z',
-  }) as never
+    type,
+    runId,
+    expertKey: runId === null ? null : 'lead@1.0.0',
+    stepNumber: null,
+    at: new Date(0).toISOString(),
+    data,
+    hash: '',
+  }) as unknown as ShownEvent
 const linesOf = (one: ShownEvent) => advance(noProgress, one).lines.map(({ text }) => text.trim())
 
-it('says that a result was rejected, and why', () => {
-  expect(linesOf(event('outputRejected', { message: 'That is not JSON.' }))).toEqual([
-    '! triage@1.0.0 That is not JSON.',
-  ])
-})
+describe('the progress of a job', () => {
+  it('shows queries when they come and when they are read', () => {
+    const put = (mode?: string) =>
+      event('jobContinued', { query: 'in French', maxSteps: null, ...(mode && { mode }) }, null)
+    expect(linesOf(put('queue'))).toEqual(['> waits to be read: in French'])
+    expect(linesOf(put('interrupt'))).toEqual(['> interrupts: in French'])
+    expect(linesOf(put())).toEqual([])
+    expect(linesOf(event('steered', { queries: ['in French', 'and short'] }))).toEqual([
+      '> lead@1.0.0 reads: in French · and short',
+    ])
+  })
 
-it('says that no answer came in time', () => {
-  expect(linesOf(event('questionExpired', { questionId: 'que_1' }))).toEqual(['! no answer came in time'])
-})
+  it('shows compactions, and those that failed', () => {
+    expect(linesOf(event('compacted', { summary: 's', kept: 2 }))).toEqual([
+      '= lead@1.0.0 goes on from a summary of its conversation',
+    ])
+    expect(
+      linesOf(event('compactionFailed', { code: 'model_error', message: 'It wrote none.', model: 'a/b' })),
+    ).toEqual(['! no summary from a/b: It wrote none.'])
+  })
 
-it('shows the form that a skill wants filled in, and how to answer or decline', () => {
-  const form = { type: 'object', properties: { name: { type: 'string' } } }
-  const question = {
-    id: 'que_1',
-    kind: 'schema',
-    purpose: 'elicitation',
-    title: 'pen/sign asks: Whose name?',
-    schema: { anyOf: [form, { const: false }] },
-    toolName: 'pen/sign',
-    args: {},
-    argsHash: '',
-    answeredAt: null,
-  }
-  const told = printHowToAnswer('job_1', question)
-  expect(told).toContain('"name"')
-  expect(told).not.toContain('anyOf')
-  expect(told).toContain('or false to decline')
-  expect(told).toContain("Answer with: senmon answer job_1 que_1 '<JSON>'\n")
+  it('prints no control character of a query', () => {
+    const [line = ''] = linesOf(event('steered', { queries: ['a\u001b[31m\nb'] }))
+    expect(line).not.toMatch(/[\u0000-\u001f]/)
+  })
+
+  it('says that a result was rejected, and why', () => {
+    expect(linesOf(event('outputRejected', { message: 'That is not JSON.' }))).toEqual([
+      '! lead@1.0.0 That is not JSON.',
+    ])
+  })
+
+  it('says that no answer came in time', () => {
+    expect(linesOf(event('questionExpired', { questionId: 'que_1' }))).toEqual(['! no answer came in time'])
+  })
+
+  it('shows the form that a skill wants filled in, and how to answer or decline', () => {
+    const form = { type: 'object', properties: { name: { type: 'string' } } }
+    const question = {
+      id: 'que_1',
+      kind: 'schema',
+      purpose: 'elicitation',
+      title: 'pen/sign asks: Whose name?',
+      schema: { anyOf: [form, { const: false }] },
+      toolName: 'pen/sign',
+      args: {},
+      argsHash: '',
+      answeredAt: null,
+    }
+    const told = printHowToAnswer('job_1', question)
+    expect(told).toContain('"name"')
+    expect(told).not.toContain('anyOf')
+    expect(told).toContain('or false to decline')
+    expect(told).toContain("Answer with: senmon answer job_1 que_1 '<JSON>'\n")
+  })
 })
