@@ -8,6 +8,7 @@ export const QuestionRef = builder.objectRef<QuestionSummary>('Question').implem
   fields: (t) => ({
     id: t.exposeID('id'),
     runId: t.exposeID('runId'),
+    callId: t.exposeString('callId', { description: 'The call that asks, or that is asked about.' }),
     kind: t.expose('kind', { type: QuestionKindRef }),
     title: t.exposeString('title'),
     purpose: t.string({

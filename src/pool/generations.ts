@@ -60,7 +60,8 @@ export function openGenerations(
   const { gateway, content, jobs, clock, log } = dependencies
   const { jobId, applicationId, lock } = attempt
   const conversations = new Conversations()
-  const prompts = new Map<string, Prompt>()
+  /** Each from the moment at which it was sent, as requests of other runs name it while it is being stored. */
+  const prompts = new Map<string, Promise<Prompt>>()
   const inFlight = new Set<RunId>()
   const canceled = new AbortController()
   const ended = AbortSignal.any([over, canceled.signal])
@@ -71,8 +72,10 @@ export function openGenerations(
     if (prompt !== undefined && !prompts.has(promptHash)) {
       if (hashOf(prompt) !== promptHash)
         throw new PlatformError('protocol_breach', `the prompt is not what ${promptHash} names`)
-      await content.put(new TextEncoder().encode(canonical(prompt)))
-      prompts.set(promptHash, prompt)
+      const stored = content.put(new TextEncoder().encode(canonical(prompt))).then(() => prompt)
+      // Whoever waits for it hears of a failure; when nobody does, nobody needs to.
+      stored.catch(() => {})
+      prompts.set(promptHash, stored)
     }
     const known = prompts.get(promptHash)
     if (known === undefined) throw new PlatformError('protocol_breach', `no prompt ${promptHash} was sent`)

@@ -26,6 +26,7 @@ export interface SeenEvent {
   readonly seq: number
   readonly type: string
   readonly runId: string | null
+  readonly expertKey: string | null
   readonly stepNumber: number | null
   readonly at: string
   readonly hash: string
@@ -77,7 +78,7 @@ export async function countAll(platform: Platform): Promise<{ readonly jobs: num
 /** The recorded events after `after`; resolves when the job has finished, and throws what the stream says is wrong. */
 export async function readEvents(platform: Platform, id: string, after = 0): Promise<readonly SeenEvent[]> {
   const query = `subscription ($id: ID!, $after: Int) {
-    events(jobId: $id, after: $after) { seq type runId stepNumber at hash data } }`
+    events(jobId: $id, after: $after) { seq type runId expertKey stepNumber at hash data } }`
   const answer = await platform.fetch('/graphql', {
     method: 'POST',
     headers: { 'content-type': 'application/json', accept: 'text/event-stream' },
