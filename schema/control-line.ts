@@ -230,6 +230,7 @@ const event = z.object({ type: z.literal('event'), event: runFact })
 const blob = z.object({ type: z.literal('blob'), hash, offset: count, last: z.boolean(), base64 })
 const workspace = z.object({ type: z.literal('workspace'), treeHash: hash })
 const log = z.object({ type: z.literal('log'), source: name, text })
+const alive = z.object({ type: z.literal('alive') })
 /** A prompt as a machine sends it and the content store keeps it. */
 export const prompt = z.object({ instruction: text, tools: z.array(tool) })
 const generate = z.object({
@@ -328,6 +329,7 @@ const machineLine: z.ZodType<MachineLine> = z.discriminatedUnion('type', [
   request,
   done,
   log,
+  alive,
   open,
   close,
   runnerFrame,
@@ -350,5 +352,6 @@ const runnerLine: z.ZodType<RunnerLine> = z.discriminatedUnion('type', [
   close,
   runnerFrame,
   log,
+  alive,
 ])
 const supervisorLine: z.ZodType<SupervisorLine> = hostLine

@@ -169,6 +169,14 @@ export interface LogLine {
   readonly text: string
 }
 
+/** The runner lives and waits for something. */
+export interface AliveLine {
+  readonly type: 'alive'
+}
+
+/** A runner says that it lives as often. */
+export const ALIVE_MS = 15_000
+
 export type MachineLine =
   | ReadyLine
   | EventLine
@@ -177,6 +185,7 @@ export type MachineLine =
   | RequestLine
   | DoneLine
   | LogLine
+  | AliveLine
   // of skills on the network
   | OpenLine
   | CloseLine
@@ -232,4 +241,5 @@ export type RunnerLine =
   | CloseLine
   | FrameLine
   | LogLine
+  | AliveLine
 export type SupervisorLine = HostLine

@@ -127,6 +127,10 @@ export const CATALOGUE = {
     hint: 'Install bubblewrap (`apt-get install bubblewrap`), then start again.',
   },
   machine_failed: { kind: 'unavailable', hint: 'The job goes on with another machine.' },
+  machine_silent: {
+    kind: 'deadline_exceeded',
+    hint: 'The machine was stuck and was ended; the job goes on with another.',
+  },
   protocol_breach: { kind: 'internal', hint: 'The machine was ended; see PROTOCOL.md for the clause.' },
   skill_start_failed: { kind: 'unavailable', hint: "See the skill's stderr in the message." },
   skill_died: { kind: 'unavailable', hint: "See the skill's stderr in the message." },

@@ -55,6 +55,8 @@ export class OpenWork {
         return this.#forget()
       case 'jobForked':
         this.#canceledAt = undefined
+        // An approval of the parent is none in its fork.
+        this.#answers.clear()
         if (event.data.query !== null) this.#forget()
         return
       default:
@@ -142,8 +144,13 @@ function callsOf(lock: Lock, run: OpenRun, answers: ReadonlyMap<QuestionId, Json
     const answer = question === undefined ? undefined : answers.get(question)
     const isHeld =
       approval !== undefined && (answer === undefined || approvedArgs(approval, part.args, answer) === undefined)
-    const outcome =
-      isHeld || (effect === 'once' && !isStarted) ? 'notStarted' : effect === 'pure' ? 'noEffect' : 'unknown'
+    const outcome = isStarted
+      ? 'unknown'
+      : isHeld || effect === 'once'
+        ? 'notStarted'
+        : effect === 'pure'
+          ? 'noEffect'
+          : 'unknown'
     return [{ runId: run.runId, callId: part.callId, toolName: part.name, effect, outcome }]
   })
 }

@@ -71,6 +71,14 @@ export function approvalQuestionOf(jobId: JobId, runId: RunId, call: ToolCallPar
   }
 }
 
+/**
+ * An approval that was given in the job that a fork was made of, asked again in the fork: `fork` counts the forks in
+ * the log. No answer to the first is one to this.
+ */
+export function askedAgain(question: Question, fork: number): Question {
+  return { ...question, id: deriveId('que', question.id, 'fork', fork) }
+}
+
 function answerSchemaOf(kind: QuestionKind, args: Json, tool: InteractiveTool): JsonObject | undefined {
   switch (kind) {
     case 'confirm':

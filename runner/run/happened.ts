@@ -23,6 +23,7 @@ import { servedSkillOf } from '../../schema/tool-pin.ts'
 import { isNext, noSteering, steer, type Steering } from '../../schema/steering.ts'
 import { hearsReply, putsQuestion } from './elicited.ts'
 import { aimOf, skillsToList } from './catalog.ts'
+import { revokesApprovals } from './regrant.ts'
 import { DEPTH_MAX, isLast, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
 import { begins, hearsOutcome, isDoubted, losesMachine, onceOf } from './once.ts'
 
@@ -39,6 +40,7 @@ export const initial: JobRuns = {
   countsCalls: false,
   verdicts: {},
   events: 0,
+  forks: 0,
   canceled: false,
 }
 
@@ -216,7 +218,7 @@ function hears(call: Call, value: Json): Call {
     if (approval.answer !== null || approval.isExpired) return call
     const args = approvedArgs(approval, part.args, value)
     if (args === undefined) return { ...call, approval: { ...approval, answer: { value } } }
-    return { ...call, approval: null, edited: args === part.args ? null : args }
+    return { ...call, approval: null, granted: approval, edited: args === part.args ? null : args }
   }
   const waits = path.to === 'human' && path.answer === null && !path.isExpired
   return waits ? { ...call, path: { ...path, answer: { value } } } : call
@@ -225,7 +227,7 @@ function hears(call: Call, value: Json): Call {
 /** A fork goes on where its parent stood, or asks the coordinator anew over the heads of the runs that were open. */
 function forked(state: JobRuns, data: Extract<PlacedFact, { type: 'jobForked' }>['data']): JobRuns {
   const stepsMax = data.maxSteps ?? state.stepsMax
-  if (data.query === null) return { ...state, stepsMax, canceled: false }
+  if (data.query === null) return revokesApprovals({ ...state, stepsMax, canceled: false })
   const over = endAll(state, { outcome: 'canceled', reason: 'forked', message: null, result: null })
   return { ...over, stepsMax, canceled: false }
 }
@@ -332,6 +334,7 @@ function generated(
         part,
         path: { to: 'base', answer },
         approval: null,
+        granted: null,
         once: null,
         elicited: [],
         edited: null,
@@ -365,12 +368,13 @@ function callOf(
   const acts = path.to === 'skill' || path.to === 'delegate'
   const rule = acts ? approvalFor(expert?.approvals, part.name, part.args) : undefined
   const once = onceOf(expert, path)
-  if (rule === undefined) return { part, path, approval: null, once, elicited: [], edited: null, result: null }
+  const rest = { once, elicited: [], edited: null, result: null } as const
+  if (rule === undefined) return { part, path, approval: null, granted: null, ...rest }
   // A delegate's query is its caller's word: it is approved as it is, or not at all.
   const edits = rule.edits && path.to === 'skill'
   const question = approvalQuestionOf(jobId, run.id, part, { ...rule, edits })
   const approval = { question, edits, asked: false, answer: null, isExpired: false }
-  return { part, path, approval, once, elicited: [], edited: null, result: null }
+  return { part, path, approval, granted: null, ...rest }
 }
 
 function pathOf(

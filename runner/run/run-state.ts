@@ -46,6 +46,8 @@ export interface Call {
   readonly path: Path
   /** What must be approved before the path is taken; null when nothing must, or when it was. An answer here is a no. */
   readonly approval: (Asking & Approval) | null
+  /** The approval that was given, once it was. */
+  readonly granted: (Asking & Approval) | null
   /** What the log says of a call that is made once unless a human has it made again; null for any other. */
   readonly once: Once | null
   /** What its skill asked a human, in order. */
@@ -124,5 +126,7 @@ export interface JobRuns {
   /** What questions of budgets were answered with. */
   readonly verdicts: Readonly<Record<QuestionId, 'raised' | 'stopped'>>
   readonly events: number
+  /** How often the log became another job's. */
+  readonly forks: number
   readonly canceled: boolean
 }

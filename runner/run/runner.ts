@@ -1,12 +1,13 @@
 /** A runner's life on its two streams: take the start and the history, drive the runs to rest, say so. */
 import type { Clock } from '../../schema/clock.ts'
-import type {
-  CompartmentName,
-  GenerateParams,
-  ReserveParams,
-  RunnerLine,
-  StartLine,
-  SupervisorLine,
+import {
+  ALIVE_MS,
+  type CompartmentName,
+  type GenerateParams,
+  type ReserveParams,
+  type RunnerLine,
+  type StartLine,
+  type SupervisorLine,
 } from '../../schema/control.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
 import { replay } from '../../schema/decider.ts'
@@ -63,9 +64,20 @@ export async function runJob(lines: AsyncIterator<SupervisorLine>, ports: Runner
     perform,
     propose: (event) => ports.send({ type: 'event', event }),
   })
+  const over = new AbortController()
+  // Only the end of the job ends it.
+  sayAlive(ports, over.signal).catch(() => {})
   const fed = feed(lines, loop, skills, requests)
-  const reason = await Promise.race([loop.rest, fed])
+  const reason = await Promise.race([loop.rest, fed]).finally(() => over.abort())
   ports.send({ type: 'done', reason })
+}
+
+/** For as long as something is waited for: a runner that does not say so is stuck. */
+async function sayAlive({ clock, send }: RunnerPorts, over: AbortSignal): Promise<never> {
+  for (;;) {
+    await clock.sleep(ALIVE_MS, over)
+    send({ type: 'alive' })
+  }
 }
 
 /** Hands lines to whom they are for; ends only by failing, since it is the loop that ends well. */

@@ -203,6 +203,7 @@ class Supervisor {
   async #serveLine(line: RunnerLine): Promise<void> {
     switch (line.type) {
       case 'event':
+      case 'alive':
         return this.#say(line)
       case 'request':
         return this.#say({ ...line, id: this.#requests.relay(line.id) })

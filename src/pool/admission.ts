@@ -34,7 +34,7 @@ import { textOf, type ToolCallPart, type ToolDefinition, type ToolResultPart } f
 import { outcomeQuestionOf, outcomeResult } from '../../schema/outcome.ts'
 import { interrupts, isNext, nextQuery, noSteering, steer, type Steering } from '../../schema/steering.ts'
 import { ELICITATIONS_MAX, elicitationQuestionOf, readElicitation } from '../../schema/elicitation.ts'
-import { approvalQuestionOf, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
+import { approvalQuestionOf, askedAgain, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
 import { driftOf, servedSkillOf, toolsBeforeStart } from '../../schema/tool-pin.ts'
 
 const DEPTH_MAX = 8
@@ -50,6 +50,8 @@ interface OpenCall {
   readonly retries?: number
   /** Questions that its skill put, in order. */
   readonly elicited?: readonly { readonly id: QuestionId; readonly argsHash: string }[]
+  /** The fork of the log in which its approval must be given anew. */
+  readonly fork?: number
 }
 
 export type CallStarted = Extract<HostFact, { type: 'callStarted' }> & Place
@@ -95,6 +97,7 @@ export class Admission {
   #steering: Steering = noSteering
   #steps = 0
   #stepsMax: number | null = null
+  #forks = 0
 
   constructor(originJobId: JobId, lock: Lock, ownJobId: JobId = originJobId) {
     this.#jobId = originJobId
@@ -253,8 +256,25 @@ export class Admission {
 
   #fork(query: string | null, stepsMax: number | null): void {
     this.#stepsMax = stepsMax ?? this.#stepsMax
-    if (query === null) return
+    if (query === null) return this.#revokeApprovals()
     for (const run of this.#runs.values()) run.finished ??= 'forked'
+  }
+
+  /** A human approved the call that the parent made; the one that the fork makes has not been approved. */
+  #revokeApprovals(): void {
+    this.#forks += 1
+    for (const [runId, run] of this.#runs)
+      for (const [callId, call] of run.calls) {
+        const isTakenUp = call.isStarted === true || this.#runs.has(delegateRunId(this.#jobId, runId, callId))
+        if (isTakenUp || call.questionId === undefined || !this.#isApproved(run, call)) continue
+        run.calls.set(callId, { ...call, questionId: undefined, fork: this.#forks })
+      }
+  }
+
+  #isApproved(run: RunPlace, call: OpenCall): boolean {
+    const expert = this.#lock.experts[run.expertKey as ExpertKey] // its key was looked up when it started
+    if (expert === undefined || approvalOf(expert, call.part) === undefined) return false
+    return this.#approvedArgs(expert, call) !== undefined
   }
 
   #lastRoot(): RunPlace | undefined {
@@ -489,7 +509,8 @@ export class Admission {
       approval === undefined
         ? tool && questionOf(this.#jobId, proposal.runId, call.part, tool)
         : approvalQuestionOf(this.#jobId, proposal.runId, call.part, approval)
-    if (owed !== undefined && canonical(owed) === canonical(question)) return undefined
+    const own = owed === undefined || call.fork === undefined ? owed : askedAgain(owed, call.fork)
+    if (own !== undefined && canonical(own) === canonical(question)) return undefined
     return `question ${question.id} is not what call ${question.callId} asks`
   }
 

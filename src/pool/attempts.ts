@@ -29,6 +29,7 @@ export const attemptLimits: AttemptsDependencies['limits'] = {
   concurrent: 4,
   renewMs: 5_000,
   graceMs: 800,
+  silentMs: 90_000,
   retryMs: 500,
   pollMs: 2_000,
   breachesMax: 10,

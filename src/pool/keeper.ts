@@ -37,6 +37,7 @@ import { openGenerations, type GenerationEnd } from './generations.ts'
 import { HeldContent } from './held-content.ts'
 import type { Machine, MachineHost } from './machine-host.ts'
 import { openRecorder } from './recorder.ts'
+import { watchSilence } from './silence.ts'
 import { requiredSecrets } from './required-secrets.ts'
 
 export interface KeeperDependencies {
@@ -58,6 +59,8 @@ export interface KeeperDependencies {
     readonly retryMs: number
     /** Proposals and requests that cannot be, before the machine is ended. */
     readonly breachesMax: number
+    /** How long a machine may say nothing at all: several times what its runner lets pass (P3.7). */
+    readonly silentMs: number
     /** Lines that a machine may have written to the operators' log. */
     readonly logLinesMax: number
   }
@@ -246,10 +249,14 @@ class Keeper {
   }
 
   async #reading(): Promise<void> {
+    const { clock, limits } = this.#dependencies
+    const silence = watchSilence(clock, limits.silentMs, this.#abort.signal, () =>
+      this.#stopped.resolve({ why: 'ended', reason: 'machine_silent' }),
+    )
     try {
       for await (const line of this.#machine.lines) {
         if (this.#abort.signal.aborted) return
-        await this.#take(line)
+        await silence.broken(this.#take(line))
         if (line.type === 'done' && line.reason === 'canceled') this.#skills = line.skills ?? []
         if (line.type === 'done') return this.#stopped.resolve({ why: 'done', reason: line.reason })
       }
@@ -285,6 +292,8 @@ class Keeper {
       }
       case 'request':
         void this.#answer(line)
+        return
+      case 'alive':
         return
       case 'log':
         return this.#tell(line.source, line.text)

@@ -16,7 +16,7 @@ import {
   startPlatform,
   type Platform,
 } from '../support/platform.ts'
-import { act, readEvents, turns, type SeenEvent } from '../support/platform-job.ts'
+import { act, mutate, readEvents, turns, type SeenEvent } from '../support/platform-job.ts'
 import { openCounter, type Counter } from './counter.ts'
 
 export const TARGETS = ['server', 'supervisor', 'runner', 'skill'] as const
@@ -26,6 +26,8 @@ export interface CampaignOptions {
   /** Points: a kill of a server is one for each job that it drove, any other kill is one. */
   readonly points: number
   readonly seed: number
+  /** Jobs of one wave, each on a machine of its own. */
+  readonly jobsAtOnce: number
   readonly sleep: (ms: number) => Promise<void>
   readonly say: (line: string) => void
 }
@@ -42,12 +44,13 @@ export interface Verdict {
   readonly repeated: Readonly<Record<string, number>>
   /** Questions about outcomes that were asked. */
   readonly asked: number
+  /** Jobs that were given up because five machines in a row were killed before they brought anything. */
+  readonly exhausted: number
   /** From the server's start to the next lease of each job that it took over, in ms. */
   readonly resumes: readonly number[]
 }
 
-const JOBS_AT_ONCE = 8
-const KILLS_A_WAVE = 14
+const KILLS_A_WAVE = 16
 
 const expertFile = (url: string) => `[experts."campaign"]
 description = "Does everything at once."
@@ -83,9 +86,20 @@ const REHEARSALS = {
   'rehearsals/worker.json': turns([[call('pay', 50, 50), call('note', 20, 80)], [call('put', 40, 20)]], 'Worked.'),
 }
 
+interface SeenJob {
+  readonly status: string
+  readonly questions: readonly {
+    readonly id: string
+    readonly runId: string
+    readonly callId: string
+    readonly open: boolean
+  }[]
+}
+
 interface Job {
   readonly id: string
   isFinished: boolean
+  isRunning: boolean
 }
 
 /** Runs waves of jobs until so many points were had. */
@@ -113,7 +127,8 @@ class Campaign {
   #jobs = 0
   #lost = 0
   #asked = 0
-  #looks = 0
+  #exhausted = 0
+  #said = 0
   points = 0
 
   constructor(options: CampaignOptions, counter: Counter) {
@@ -131,7 +146,7 @@ class Campaign {
   }
 
   async #start(directory?: string): Promise<void> {
-    const env = { SENMON_MACHINES: 'unsafe-process', SENMON_CONCURRENCY: String(JOBS_AT_ONCE) }
+    const env = { SENMON_MACHINES: 'unsafe-process', SENMON_CONCURRENCY: String(this.#options.jobsAtOnce) }
     this.#platform = await startPlatform({ env, ...(directory === undefined ? {} : { directory }) })
   }
 
@@ -150,53 +165,55 @@ class Campaign {
   /** A few jobs at once, and kills while they run. */
   async wave(): Promise<void> {
     const jobs: Job[] = []
-    for (let i = 0; i < JOBS_AT_ONCE; i++) {
+    for (let i = 0; i < this.#options.jobsAtOnce; i++) {
       const { id } = await act(this.#server, 'createJob', { expertKey: 'campaign', query: 'Go.' })
-      jobs.push({ id, isFinished: false })
+      jobs.push({ id, isFinished: false, isRunning: false })
     }
     this.#jobs += jobs.length
-    for (let kills = 0; kills < KILLS_A_WAVE && jobs.some(({ isFinished }) => !isFinished); kills++) {
-      await this.#mind(jobs, 20 + this.#draw(500))
-      await this.#kill(jobs)
+    const isOver = () => jobs.every(({ isFinished }) => isFinished)
+    for (let kills = 0; kills < KILLS_A_WAVE && !isOver();) {
+      await this.#mind(jobs, 10 + this.#draw(250))
+      if (await this.#kill(jobs)) kills += 1
     }
-    for (let waited = 0; jobs.some(({ isFinished }) => !isFinished); waited += 200) {
-      if (waited > 120_000) break
-      await this.#mind(jobs, 200)
-    }
+    for (let looks = 0; looks < 600 && !isOver(); looks++) await this.#mind(jobs, 200)
     for (const job of jobs) await this.#judge(job)
+    for (const failure of this.#failures.slice(this.#said)) this.#options.say(`FAILED ${failure}`)
+    this.#said = this.#failures.length
     const { points } = this
     this.#options.say(`${points} points, ${this.#jobs} jobs, ${this.#failures.length} failures`)
   }
 
-  /** Answers what is asked for about `ms`. */
+  /** Lets `ms` pass, then answers what is asked. */
   async #mind(jobs: readonly Job[], ms: number): Promise<void> {
-    for (let left = ms; left > 0; left -= 50) {
-      for (const job of jobs) if (!job.isFinished) await this.#answer(job)
-      await this.#options.sleep(Math.min(50, left))
+    await this.#options.sleep(ms)
+    const open = jobs.filter(({ isFinished }) => !isFinished)
+    if (open.length === 0) return
+    const fields = 'status questions { id runId callId open }'
+    const asked = open.map(({ id }, i) => `j${i}: job(id: "${id}") { ${fields} }`).join('\n')
+    const seen = await this.#server.graphql<Readonly<Record<string, SeenJob>>>(`{ ${asked} }`)
+    for (const [i, job] of open.entries()) {
+      const { status, questions } = seen[`j${i}`] ?? { status: '', questions: [] }
+      job.isFinished = status === 'finished'
+      job.isRunning = status === 'running'
+      if (job.isFinished) continue
+      for (const question of questions) if (question.open) await this.#answer(job, question)
     }
   }
 
-  async #answer(job: Job): Promise<void> {
-    const { job: seen } = await this.#server.graphql<{
-      job: {
-        status: string
-        questions: readonly { id: string; runId: string; callId: string; open: boolean; toolName: string }[]
-      }
-    }>('query ($id: ID!) { job(id: $id) { status questions { id runId callId open toolName } } }', { id: job.id })
-    job.isFinished = seen.status === 'finished'
-    for (const { id, runId, callId } of seen.questions.filter(({ open }) => open)) {
-      const effects = this.#counter.of(callKeyOf(job.id as JobId, runId as RunId, callId))
-      const value = effects.length > 0 ? 'done' : 'retry'
-      this.#asked += 1
-      await act(this.#server, 'continueJob', { jobId: job.id, answer: { questionId: id, value } })
-    }
+  async #answer({ id: jobId }: Job, { id, runId, callId }: SeenJob['questions'][number]): Promise<void> {
+    const effects = this.#counter.of(callKeyOf(jobId as JobId, runId as RunId, callId))
+    this.#asked += 1
+    const answer = { questionId: id, value: effects.length > 0 ? 'done' : 'retry' }
+    // It may have been answered, or its job ended, since it was seen.
+    await mutate(this.#server, 'continueJob', { jobId, answer })
   }
 
-  async #kill(jobs: readonly Job[]): Promise<void> {
+  /** False when what was to be killed is not there. */
+  async #kill(jobs: readonly Job[]): Promise<boolean> {
     const roll = this.#draw(100)
-    const target: Target = roll < 12 ? 'server' : roll < 45 ? 'supervisor' : roll < 70 ? 'runner' : 'skill'
-    const running = jobs.filter(({ isFinished }) => !isFinished).length
-    if (running === 0) return
+    const target: Target = roll < 25 ? 'server' : roll < 50 ? 'supervisor' : roll < 75 ? 'runner' : 'skill'
+    const running = jobs.filter(({ isRunning }) => isRunning).length
+    if (running === 0) return false
     if (target === 'server') {
       this.#kills.server += 1
       this.points += running
@@ -205,22 +222,23 @@ class Campaign {
       await this.#start(dataDirectory)
       const readyAt = Date.now()
       await this.#resume(jobs, readyAt)
-      return
+      return true
     }
     const pattern = { supervisor: /supervisor\S*\.m?js /, runner: /runner\S*\.m?js/, skill: /campaign-witness/ }[target]
     const found = (await descendantsOf(this.#server.child.pid ?? 0)).filter(
       ({ command }) => pattern.test(command) && (target !== 'runner' || !/supervisor|campaign-witness/.test(command)),
     )
     const victim = found[this.#draw(Math.max(1, found.length))]
-    if (victim === undefined) return
+    if (victim === undefined) return false
     try {
       process.kill(victim.pid, 'SIGKILL')
     } catch {
       // It was gone already: no point.
-      return
+      return false
     }
     this.#kills[target] += 1
     this.points += 1
+    return true
   }
 
   /** How long each job that the dead server drove waits for its next lease. */
@@ -250,7 +268,15 @@ class Campaign {
     const broken = firstUnverified(job.id, events)
     if (broken !== undefined) fail(`its log breaks at ${broken}`)
     const end = events.at(-1)?.data
-    if (end?.['outcome'] !== 'completed' || end['result'] !== 'Done.') fail(`it ended ${JSON.stringify(end)}`)
+    if (end?.['reason'] === 'attempts_exhausted') {
+      // Five machines in a row that were killed before they got anywhere: the job is given up by rule.
+      this.#exhausted += 1
+      return
+    }
+    if (end?.['outcome'] !== 'completed' || end['result'] !== 'Done.')
+      fail(
+        `it ended ${JSON.stringify(end)} ${JSON.stringify(events.flatMap((event) => (event.type === 'leaseExpired' ? [event.data['reason'], event.at] : event.type === 'leaseGranted' ? [event.at] : [])))}`,
+      )
     const generated = new Set<string>()
     const results = new Map<string, SeenEvent>()
     for (const event of events) {
@@ -282,7 +308,7 @@ class Campaign {
       fail(`${name} returned and never took effect`)
     }
     this.#repeated[tool] = (this.#repeated[tool] ?? 0) + Math.max(0, effects.length - 1)
-    if (tool === 'pay' && effects.length !== 1) fail(`${name} took effect ${effects.length} times`)
+    if (tool === 'pay' && effects.length > 1) fail(`${name} took effect ${effects.length} times`)
     const late = effects.filter(({ at }) => at > Date.parse(event.at))
     if (late.length > 0) fail(`${name} took effect after its result was recorded`)
   }
@@ -297,6 +323,7 @@ class Campaign {
       lost: this.#lost,
       repeated: this.#repeated,
       asked: this.#asked,
+      exhausted: this.#exhausted,
       resumes: this.#resumes.toSorted((a, b) => a - b),
     }
   }

@@ -2,31 +2,32 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { crashCampaign } from './crash.ts'
 
+const say = (line: string): boolean => process.stdout.write(`${line}\n`)
 const [name, points = '1000', seed = '1'] = process.argv.slice(2)
 if (name !== 'crash' || !/^\d+$/.test(points) || !/^\d+$/.test(seed)) {
-  console.error('usage: npm run campaign -- crash [points] [seed]')
+  say('usage: npm run campaign -- crash [points] [seed]')
   process.exit(2)
 }
 const startedAt = Date.now()
 const verdict = await crashCampaign({
   points: Number(points),
   seed: Number(seed),
-  sleep: async (ms) => void (await sleep(ms)),
-  say: (line) => console.log(`${((Date.now() - startedAt) / 1000).toFixed(0)} s: ${line}`),
+  jobsAtOnce: 12,
+  sleep: (ms) => sleep(ms),
+  say: (line) => say(`${((Date.now() - startedAt) / 1000).toFixed(0)} s: ${line}`),
 })
 const { kills, repeated, resumes } = verdict
 const at = (part: number) => resumes[Math.min(resumes.length - 1, Math.floor(resumes.length * part))] ?? 0
-for (const failure of verdict.failures) console.log(`FAILED ${failure}`)
-console.log(`failures/points  ${verdict.failures.length}/${verdict.points} over ${verdict.jobs} jobs, seed ${seed}`)
-console.log(
+for (const failure of verdict.failures) say(`FAILED ${failure}`)
+say(`failures/points  ${verdict.failures.length}/${verdict.points} over ${verdict.jobs} jobs, seed ${seed}`)
+say(
   `kills            ${Object.entries(kills)
     .map(([target, count]) => `${target} ${count}`)
     .join(', ')}`,
 )
-console.log(`lost             ${verdict.lost}`)
-console.log(`repeated         once ${repeated['pay']}, idempotent ${repeated['put']}, undeclared ${repeated['note']}`)
-console.log(`asked            ${verdict.asked} questions about outcomes`)
-console.log(
-  `resumed after    p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, max ${at(1)} ms from the start of ${kills.server} servers`,
-)
+say(`lost             ${verdict.lost}`)
+say(`repeated         once ${repeated['pay']}, idempotent ${repeated['put']}, undeclared ${repeated['note']}`)
+say(`asked            ${verdict.asked} questions about outcomes`)
+say(`given up         ${verdict.exhausted} jobs after five machines in a row that got nowhere`)
+say(`resumed after    p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, max ${at(1)} ms from the start of ${kills.server} servers`)
 process.exit(verdict.failures.length === 0 ? 0 : 1)

@@ -49,8 +49,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a covered call is made without asking',
     file: 'runner/run/happened.ts',
-    find: 'if (rule === undefined) return { part, path, approval: null, once, elicited: [], edited: null, result: null }',
-    replace: 'if (rule !== null) return { part, path, approval: null, once, elicited: [], edited: null, result: null }',
+    find: 'if (rule === undefined) return { part, path, approval: null, granted: null, ...rest }',
+    replace: 'if (rule !== null) return { part, path, approval: null, granted: null, ...rest }',
     tests,
   },
   {
@@ -77,7 +77,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'a question may say other than its call (A3)',
     file: 'src/pool/admission.ts',
-    find: 'if (owed !== undefined && canonical(owed) === canonical(question)) return undefined',
+    find: 'if (own !== undefined && canonical(own) === canonical(question)) return undefined',
     replace: 'if (owed !== undefined && owed.id === question.id) return undefined',
     tests,
   },

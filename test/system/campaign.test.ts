@@ -1,0 +1,12 @@
+/** A sample of the crash campaign (`npm run campaign -- crash`): real processes killed at random, effects counted outside. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, it } from 'vitest'
+import { crashCampaign } from '../campaign/crash.ts'
+
+it('jobs whose processes are killed at random lose nothing and repeat nothing that may happen once', async () => {
+  const verdict = await crashCampaign({ points: 15, seed: 1, jobsAtOnce: 6, sleep: (ms) => sleep(ms), say: () => {} })
+  expect(verdict.failures).toEqual([])
+  expect(verdict.points).toBeGreaterThanOrEqual(15)
+  expect(verdict.lost).toBe(0)
+  expect(verdict.repeated['pay']).toBe(0)
+}, 600_000)
