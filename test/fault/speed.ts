@@ -30,7 +30,7 @@ export const faults: readonly Fault[] = [
     file: 'schema/control-line.ts',
     find: "return Number.isFinite(value) ? undefined : 'infinite'",
     replace: 'return undefined',
-    tests: ['test/schema/control-line.test.ts'],
+    tests,
   },
   {
     name: 'a name of a line that every step says may have any length',

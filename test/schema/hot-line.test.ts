@@ -110,6 +110,17 @@ describe('a line of a start or a step', () => {
       }
   })
 
+  it('holds no number that is not finite, wherever it stands', () => {
+    for (const { parse, lines } of doors)
+      for (const line of lines) {
+        const said = JSON.parse(printLine(line)) as Json
+        for (const path of pathsOf(said).slice(1)) {
+          const text = JSON.stringify(changed(said, path, () => 'HERE')).replace('"HERE"', '1e400')
+          expect(parse(text)).toMatchObject({ fault: 'invalid', message: expect.stringContaining('number') })
+        }
+      }
+  })
+
   for (const { name, isHot, parse, lines } of doors)
     it(`to a ${name}'s door goes the quick way only where the shapes let it pass unchanged`, () => {
       const cases = lines.flatMap((line) => {
