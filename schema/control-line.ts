@@ -4,7 +4,7 @@
  * what the control plane says is checked as far as its envelope, since it is the one that is trusted.
  */
 import { z } from 'zod'
-import { LINE_BYTES_MAX, PROTOCOL_VERSION } from './control.ts'
+import { LINE_BYTES_MAX, PROGRESS_CHARS_MAX, PROTOCOL_VERSION } from './control.ts'
 import type { HostLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
 import { OUTCOMES, QUESTION_PURPOSES, type JobEvent, type Question, type RunFact } from './event.ts'
 import { isHotHostLine, isHotMachineLine, isHotRunnerLine, isHotSupervisorLine } from './hot-line.ts'
@@ -231,6 +231,12 @@ const blob = z.object({ type: z.literal('blob'), hash, offset: count, last: z.bo
 const workspace = z.object({ type: z.literal('workspace'), treeHash: hash })
 const log = z.object({ type: z.literal('log'), source: name, text })
 const alive = z.object({ type: z.literal('alive') })
+const progress = z.object({
+  type: z.literal('progress'),
+  runId,
+  callId: name,
+  text: z.string().max(PROGRESS_CHARS_MAX),
+})
 /** A prompt as a machine sends it and the content store keeps it. */
 export const prompt = z.object({ instruction: text, tools: z.array(tool) })
 const generate = z.object({
@@ -330,6 +336,7 @@ const machineLine: z.ZodType<MachineLine> = z.discriminatedUnion('type', [
   done,
   log,
   alive,
+  progress,
   open,
   close,
   runnerFrame,
@@ -353,5 +360,6 @@ const runnerLine: z.ZodType<RunnerLine> = z.discriminatedUnion('type', [
   runnerFrame,
   log,
   alive,
+  progress,
 ])
 const supervisorLine: z.ZodType<SupervisorLine> = hostLine

@@ -177,6 +177,16 @@ export interface AliveLine {
 /** A runner says that it lives as often. */
 export const ALIVE_MS = 15_000
 
+export const PROGRESS_CHARS_MAX = 500
+
+/** How far a call has come, in its tool's words: for whoever watches now, never for the log. */
+export interface ProgressLine {
+  readonly type: 'progress'
+  readonly runId: RunId
+  readonly callId: string
+  readonly text: string
+}
+
 export type MachineLine =
   | ReadyLine
   | EventLine
@@ -186,6 +196,7 @@ export type MachineLine =
   | DoneLine
   | LogLine
   | AliveLine
+  | ProgressLine
   // of skills on the network
   | OpenLine
   | CloseLine
@@ -242,4 +253,5 @@ export type RunnerLine =
   | FrameLine
   | LogLine
   | AliveLine
+  | ProgressLine
 export type SupervisorLine = HostLine

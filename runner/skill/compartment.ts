@@ -26,6 +26,7 @@ import { driftOf } from '../../schema/tool-pin.ts'
 import type { SkillFault, SkillQuestion } from '../run/perform.ts'
 import { FrameTransport } from './frame-transport.ts'
 import { definitionsOf, faultInListing } from './definition.ts'
+import type { Progress } from './progress.ts'
 import { resultOfList, resultOfRead } from './resource.ts'
 import { toolResultOf } from './result.ts'
 import { onlyTurn, Turn } from './turn.ts'
@@ -109,11 +110,12 @@ export class Compartment {
     call: ToolCallPart,
     callKey: string | null,
     elicited: readonly Elicited[] | null,
+    hear: (progress: Progress) => void,
     signal: AbortSignal,
   ): Promise<ToolResultPart | SkillFault | SkillQuestion> {
     const answer = await this.#guarded(signal, async (live) => {
       const args = isJsonObject(call.args) ? call.args : {}
-      const made = await this.#callTool(live, tool, args, callKey, new Turn(elicited), signal)
+      const made = await this.#callTool(live, tool, args, callKey, new Turn(elicited), hear, signal)
       return 'asks' in made ? made : toolResultOf(call, made.result)
     })
     // What it had begun must not go on beside the call that is made again with the answer.
@@ -231,16 +233,21 @@ export class Compartment {
     args: JsonObject,
     callKey: string | null,
     turn: Turn,
+    hear: (progress: Progress) => void,
     signal: AbortSignal,
   ): Promise<{ readonly result: CallToolResult } | SkillQuestion> {
     const { callMs } = this.#ports.deadlines
     const hung = () => new Fallen('skill_hung', `Tool ${tool} of ${this.#name.skill} said nothing for ${callMs} ms.`)
     this.#turns.add(turn)
     try {
-      const result = await this.#within(callMs, hung, signal, (stop, progress) => {
+      const result = await this.#within(callMs, hung, signal, (stop, live) => {
+        const onprogress = (progress: Progress): void => {
+          live()
+          hear(progress)
+        }
         // The key lets a tool that keeps books recognise a call whose result was lost in a crash.
         const meta = callKey === null ? {} : { _meta: { [CALL_KEY]: callKey } }
-        const options = { timeout: NEVER_MS, signal: stop, onprogress: progress }
+        const options = { timeout: NEVER_MS, signal: stop, onprogress }
         const isRead = tools.find(({ name }) => name === tool) === resourceTool
         const made = isRead
           ? readResource(client, args, meta, options)

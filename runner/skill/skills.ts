@@ -9,6 +9,7 @@ import type { ToolDefinition } from '../../schema/message.ts'
 import { onOffer, servedSkill } from '../../schema/tool-pin.ts'
 import type { Skills } from '../run/perform.ts'
 import { Compartment, type Deadlines } from './compartment.ts'
+import { noticesOf } from './progress.ts'
 
 export interface SkillsPorts {
   readonly jobId: JobId
@@ -53,7 +54,9 @@ export function openSkills(ports: SkillsPorts): OpenSkills {
       const callKey = effect === 'pure' ? null : callKeyOf(ports.jobId, call.runId, call.callId)
       // A call that may be made once cannot be given up and made again: its skill may ask nobody.
       const known = effect === 'once' ? null : elicited
-      return of(expertKey, skill).call(tool, call, callKey, known, signal)
+      const { runId, callId } = call
+      const hear = noticesOf(ports.clock, (text) => ports.send({ type: 'progress', runId, callId, text }))
+      return of(expertKey, skill).call(tool, call, callKey, known, hear, signal)
     },
     receive(line) {
       const compartment = compartments.get(JSON.stringify([line.expertKey, line.skill]))

@@ -209,6 +209,8 @@ class Supervisor {
         return this.#say({ ...line, id: this.#requests.relay(line.id) })
       case 'done':
         return this.#sayDone(line)
+      case 'progress':
+        return this.#say(line)
       case 'log':
         return this.#log('runner', line.text)
       case 'open':

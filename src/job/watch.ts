@@ -16,14 +16,14 @@ const PAGE_EVENTS = 100
 /** Deltas that wait for a slow reader; further ones are dropped, since the event brings the whole text. */
 const DELTAS_MAX = 64
 
-/** A fragment of streamed output: shown to whoever watches, never stored. */
+/** A fragment of streamed output, or a tool's word of its progress: shown to whoever watches, never stored. */
 export interface Delta {
   readonly type: 'delta'
   readonly jobId: JobId
   readonly runId: string
   readonly expertKey: string
   readonly stepNumber: number
-  readonly kind: 'text' | 'reasoning'
+  readonly kind: 'text' | 'reasoning' | 'progress'
   readonly text: string
 }
 

@@ -182,6 +182,17 @@ export class Admission {
     return `no open call of ${toolName} by ${expertKey} with these arguments may be made`
   }
 
+  /** Where an open call stands, and what it calls; undefined when there is none. */
+  openCall(
+    runId: RunId,
+    callId: string,
+  ): { readonly expertKey: string; readonly stepNumber: number; readonly name: string } | undefined {
+    const run = this.#runs.get(runId)
+    const call = run?.turn === 'calls' && run.finished === null ? run.calls.get(callId) : undefined
+    if (run === undefined || call === undefined) return undefined
+    return { expertKey: run.expertKey, stepNumber: run.stepNumber, name: call.part.name }
+  }
+
   /** The arguments that a call may be made with; undefined while it may not be made. */
   #approvedArgs(expert: LockedExpert, { part, questionId }: OpenCall): Json | undefined {
     const approval = approvalOf(expert, part)

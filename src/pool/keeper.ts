@@ -9,7 +9,14 @@
  * K6 What a skill on the network is sent, and whether it is called at all, is judged here by the log.
  */
 import type { Clock } from '../../schema/clock.ts'
-import type { CompartmentName, GenerateParams, MachineLine, PermitParams, RequestLine } from '../../schema/control.ts'
+import type {
+  CompartmentName,
+  GenerateParams,
+  MachineLine,
+  PermitParams,
+  ProgressLine,
+  RequestLine,
+} from '../../schema/control.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
 import { isErrorCode, PlatformError } from '../../schema/error.ts'
@@ -24,6 +31,7 @@ import {
   type RunFact,
 } from '../../schema/event.ts'
 import type { Networks } from '../../schema/network.ts'
+import { Rate } from '../../schema/rate.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import { wantsNextRun } from '../job/job.ts'
 import type { Attempt, Jobs } from '../job/jobs.ts'
@@ -68,6 +76,8 @@ export interface KeeperDependencies {
 
 /** Events that may wait for one append. */
 const WAITING_MAX = 256
+/** Words of progress that a machine's watchers are shown. */
+const NOTICES_PER_SECOND = 50
 const NOWHERE: Place = { runId: null, expertKey: null, stepNumber: null }
 
 const GENERATION_ENDS: ReadonlySet<string> = new Set<GenerationEnd['type']>([
@@ -126,6 +136,7 @@ class Keeper {
   readonly #stopped = Promise.withResolvers<Stop>()
   readonly #remote: RemoteSkills
   readonly #abort = new AbortController()
+  readonly #notices: Rate
   #breaches = 0
   #logLines = 0
   #canceling = false
@@ -158,6 +169,7 @@ class Keeper {
       (event) => this.#see(event),
       (error) => this.#fail(error),
     )
+    this.#notices = new Rate(NOTICES_PER_SECOND, NOTICES_PER_SECOND, dependencies.clock.now())
     this.#remote = new RemoteSkills({
       lock: attempt.lock,
       clock: dependencies.clock,
@@ -295,6 +307,8 @@ class Keeper {
         return
       case 'alive':
         return
+      case 'progress':
+        return this.#notice(line)
       case 'log':
         return this.#tell(line.source, line.text)
       case 'open':
@@ -453,6 +467,16 @@ class Keeper {
     this.#breaches += 1
     log.warn('A machine proposed what cannot be.', { jobId: this.#attempt.jobId, message })
     if (this.#breaches >= limits.breachesMax) this.#stopped.resolve({ why: 'ended', reason: 'protocol_breach' })
+  }
+
+  /** Shown to whoever watches when it is of a call that is open; too much of it is left out. */
+  #notice({ runId, callId, text }: ProgressLine): void {
+    const { jobs, clock } = this.#dependencies
+    const call = this.#admission.openCall(runId, callId)
+    if (call === undefined || !this.#notices.take(clock.now())) return
+    const { expertKey, stepNumber, name } = call
+    const { jobId } = this.#attempt
+    jobs.show({ type: 'delta', jobId, runId, expertKey, stepNumber, kind: 'progress', text: `${name} ${text}` })
   }
 
   #tell(source: string, text: string): void {

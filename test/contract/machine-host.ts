@@ -5,6 +5,7 @@ import type { MachineHost } from '../../src/pool/machine-host.ts'
 import { CALL_KEY } from '../../schema/effect.ts'
 import { hashOf, sha256 } from '../../schema/hash.ts'
 import type { JsonObject } from '../../schema/json.ts'
+import { rootRunId } from '../../schema/question.ts'
 import { Content, JOB_ID, lockOf, MachineDrive, TESTER } from '../support/machine-drive.ts'
 import type { OpenHost } from '../support/sandbox.ts'
 
@@ -306,6 +307,13 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
         drive.send({ type: 'closed', ...name, code: 'canceled_by_user', message: 'closed' })
         expect(await drive.closed('far')).toMatchObject({ code: 'canceled_by_user' })
         expect(drive.said.filter((line) => line.type === 'request')).toEqual([])
+      })
+
+      it('passes on how far a call has come (P7.14)', async () => {
+        const drive = await started()
+        const line = { type: 'progress', runId: rootRunId(JOB_ID, 0), callId: 'call_1_0', text: '3/10' } as const
+        drive.say(line)
+        expect(await drive.untilSaid('progress')).toEqual(line)
       })
 
       it('says nothing of a skill to the control plane that runs in the machine (P7.12)', async () => {

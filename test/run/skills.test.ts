@@ -205,16 +205,19 @@ describe('a skill', () => {
         },
       })(speak, close, boot)
     }
-    const { call, clock } = begin(start)
+    const { call, clock, sent } = begin(start)
     let answered = false
     const calling = call('read').finally(() => {
       answered = true
     })
     await settle()
     await clock.advance(100_000)
-    const params = { progressToken: say.token ?? null, progress: 1 }
-    say.now?.({ jsonrpc: '2.0', method: 'notifications/progress', params })
+    const params = { progressToken: say.token ?? null, progress: 1, total: 10, message: 'of\nall' }
+    for (let i = 0; i < 20; i++) say.now?.({ jsonrpc: '2.0', method: 'notifications/progress', params })
     await settle()
+    // Watchers are told, in one line, and not of every word.
+    const told = { type: 'progress', runId: root, callId: 'call_1_0', text: '1/10 of all' }
+    expect(sent.filter((line) => line.type === 'progress')).toEqual([told])
     await clock.advance(100_000)
     await settle()
     expect(answered).toBe(false)

@@ -71,6 +71,10 @@ describe('a line', () => {
       { type: 'request', id: 3, method: 'secrets', params: compartment },
       { type: 'done', reason: 'rested' },
       { type: 'log', source: 'supervisor', text: 'hello' },
+      { type: 'progress', runId, callId: 'call_1_0', text: '3/10 files' },
+      { type: 'open', ...compartment },
+      { type: 'close', ...compartment },
+      { type: 'frame', ...compartment, frame: { jsonrpc: '2.0' } },
     ]
     const head = { v: 1, jobId, seq: 1, at: 0, prevHash: genesisHash(jobId), hash: sha256('') } as const
     const whole = { runId: null, expertKey: null, stepNumber: null }
@@ -103,6 +107,7 @@ describe('a line', () => {
       { type: 'close', ...compartment },
       { type: 'frame', ...compartment, frame: { jsonrpc: '2.0' } },
       { type: 'log', source: 'runner', text: '' },
+      { type: 'progress', runId, callId: 'call_1_0', text: '' },
     ]
     const supervisor: SupervisorLine[] = [
       ...host,
