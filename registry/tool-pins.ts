@@ -78,7 +78,8 @@ const notAsked = (): Listing => ({ unlisted: 'the platform failed to ask it' })
 
 function pinTo(subject: string, skill: ServedSkill, listing: Listing): ServedSkill | Refusal {
   if ('unlisted' in listing) {
-    const without = skill.requiredEnv.length === 0 ? '' : `; it was asked without ${skill.requiredEnv.join(', ')}`
+    const isAsked = skill.type === 'mcpStdioSkill' && skill.requiredEnv.length > 0
+    const without = isAsked ? `; it was asked without ${skill.requiredEnv.join(', ')}` : ''
     return { ...skill, unpinned: `${listing.unlisted}${without}` }
   }
   const names = new Set(listing.map((tool) => tool.name))

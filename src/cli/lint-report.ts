@@ -13,6 +13,8 @@ export interface PublishedReach {
   readonly requiredEnv: readonly string[]
   readonly allowedDomains: readonly string[]
   readonly commands: readonly string[]
+  /** Of skills on the network. */
+  readonly endpoints: readonly string[]
   /** Sentences about skills whose tools its lock does not pin. */
   readonly unpinned: readonly string[]
 }
@@ -32,6 +34,8 @@ export interface ExpertReport {
   readonly requiredEnv: readonly string[]
   readonly allowedDomains: readonly string[]
   readonly commands: readonly string[]
+  /** Of skills on the network. */
+  readonly endpoints: readonly string[]
   /** The most that one run may take, its delegates included; null for no limit. */
   readonly worstCase: { readonly steps: number | null }
 }
@@ -110,7 +114,7 @@ function uselessSkills(expert: Expert): readonly string[] {
 
 function unpinnedSkills(expert: Expert): readonly string[] {
   return Object.entries(expert.skills).flatMap(([name, skill]) =>
-    skill.type === 'mcpStdioSkill' && !skill.pin
+    skill.type !== 'interactiveSkill' && !skill.pin
       ? [`The skill "${name}" of "${expert.name}" is unpinned, because its pin is false: ${LISTED}.`]
       : [],
   )
@@ -162,6 +166,7 @@ function reportOnExpert(file: ExpertFile, packageName: string, published: Publis
   const found = foreign.flatMap((key) => published.get(key) ?? [])
   const skills = here.flatMap((one) => [...Object.values(one.skills), ...Object.values(implicitSkills(one))])
   const stdio = skills.flatMap((skill) => (skill.type === 'mcpStdioSkill' ? [skill] : []))
+  const served = skills.flatMap((skill) => (skill.type === 'interactiveSkill' ? [] : [skill]))
   return {
     name: expert.name,
     key: wholeName(packageName, expert.name) ?? expert.name,
@@ -171,7 +176,7 @@ function reportOnExpert(file: ExpertFile, packageName: string, published: Publis
       ...found.flatMap(({ keys }) => keys),
     ]),
     unchecked: sorted(foreign.filter((key) => !published.has(key))),
-    requiredEnv: sorted([...stdio.flatMap((skill) => skill.requiredEnv), ...found.flatMap((one) => one.requiredEnv)]),
+    requiredEnv: sorted([...served.flatMap((skill) => skill.requiredEnv), ...found.flatMap((one) => one.requiredEnv)]),
     allowedDomains: sorted([
       ...stdio.flatMap((skill) => skill.allowedDomains),
       ...found.flatMap((one) => one.allowedDomains),
@@ -179,6 +184,10 @@ function reportOnExpert(file: ExpertFile, packageName: string, published: Publis
     commands: sorted([
       ...stdio.map(({ packageName: name, spec, args }) => [`${name}@${spec}`, ...args].join(' ')),
       ...found.flatMap((one) => one.commands),
+    ]),
+    endpoints: sorted([
+      ...served.flatMap((skill) => ('endpoint' in skill ? [skill.endpoint] : [])),
+      ...found.flatMap((one) => one.endpoints),
     ]),
     worstCase: worstCase(expert),
   }

@@ -63,7 +63,7 @@ async function examine(
 }
 
 const REACH = `query ($key: String!) { expert(key: $key) { key lock { experts { key skills {
-  name unpinned requiredEnv allowedDomains command } } } } }`
+  name unpinned requiredEnv allowedDomains command endpoint } } } } }`
 
 /** What the server's registry has of the delegates; nothing when no server answers or no key is there. */
 async function lookUp(call: Call, keys: readonly string[]): Promise<ReadonlyMap<string, PublishedReach | null>> {
@@ -100,6 +100,7 @@ async function reachOf(api: Api, key: string): Promise<PublishedReach | null> {
           : [],
       ),
     ),
+    endpoints: skills.flatMap((skill) => (typeof skill['endpoint'] === 'string' ? [skill['endpoint']] : [])),
     commands: skills.flatMap((skill) => (typeof skill['command'] === 'string' ? [skill['command']] : [])),
   }
 }
@@ -131,6 +132,7 @@ function show(
       ['environment', expert.requiredEnv.join(', ')],
       ['domains', expert.allowedDomains.join(', ')],
       ['commands', expert.commands.join(', ')],
+      ['endpoints', expert.endpoints.join(', ')],
       ['worst case', steps === null ? 'no limit of steps' : `${steps} steps`],
     ]
     terminal.write(`\n${styled(terminal, 'bold', shown(expert.key))}\n`)

@@ -167,6 +167,7 @@ function reasonOf(text: string): string {
   const line = text
     .replaceAll(`Skill ${SKILL} of ${KEY}`, 'it')
     .replaceAll(`Skill ${SKILL}`, 'it')
+    .replace(/^it: Its /, 'its ')
     .replace(/[\s\u0000-\u001f\u007f-\u009f]+/g, ' ')
     .trim()
     .replace(/\.$/, '')

@@ -24,7 +24,9 @@ describe('the report on a file', () => {
       expert('team', ['reader', '@other/x@^2'], 'model = "x/y"\nmaxSteps = 9') +
       skill('team', 'requiredEnv = ["A"]\nallowedDomains = ["a.example.com"]') +
       expert('reader', []) +
-      skill('reader', 'requiredEnv = ["B", "A"]\nargs = ["--read-only"]')
+      skill('reader', 'requiredEnv = ["B", "A"]\nargs = ["--read-only"]') +
+      '[experts."team".skills."far"]\ntype = "mcpHttpSkill"\nendpoint = "https://a.example.com/mcp"\n' +
+      'requiredEnv = ["D"]\nheaders = { Authorization = "Bearer ${D}" }\n'
     const published = new Map([
       [
         '@other/x@^2',
@@ -33,6 +35,7 @@ describe('the report on a file', () => {
           requiredEnv: ['C'],
           allowedDomains: ['*.c.example.com'],
           commands: ['c@1.0.0'],
+          endpoints: ['https://c.example.com/mcp'],
           unpinned: [],
         },
       ],
@@ -47,7 +50,7 @@ describe('the report on a file', () => {
           model: 'x/y',
           reaches: ['@acme/team/reader', '@other/x@2.1.0'],
           unchecked: [],
-          requiredEnv: ['A', 'B', 'C'],
+          requiredEnv: ['A', 'B', 'C', 'D'],
           allowedDomains: ['*.c.example.com', 'a.example.com'],
           commands: [
             '@senmon/files@^1',
@@ -56,6 +59,7 @@ describe('the report on a file', () => {
             '@senmon/shell@latest',
             'c@1.0.0',
           ],
+          endpoints: ['https://a.example.com/mcp', 'https://c.example.com/mcp'],
           worstCase: { steps: null },
         },
         expect.objectContaining({ key: '@acme/team/reader', reaches: [], requiredEnv: ['A', 'B'] }),
@@ -81,7 +85,14 @@ describe('the report on a file', () => {
   })
 
   it('warns of skills that are unpinned, here and in what it delegates to', () => {
-    const far = { keys: [], requiredEnv: [], allowedDomains: [], commands: [], unpinned: ['far is unpinned'] }
+    const far = {
+      keys: [],
+      requiredEnv: [],
+      allowedDomains: [],
+      commands: [],
+      endpoints: [],
+      unpinned: ['far is unpinned'],
+    }
     const text = expert('team', ['far']) + skill('team', 'pin = false')
     expect(report(text, new Map([['far', far]])).warnings).toEqual([
       'The skill "s" of "team" is unpinned, because its pin is false: its tools are listed at a job\'s start.',
