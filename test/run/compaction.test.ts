@@ -131,6 +131,22 @@ describe('a conversation that fills its window', () => {
     expect(replay(jobRuns(JOB, team()), before).runs[root]?.messageCount).toBe(conversations.of(root).messages.length)
   })
 
+  it('is generated for anew when a query and a compaction leave as many messages as before', () => {
+    let interrupted = 0
+    for (let seed = 0; seed < 80; seed++) {
+      let at = 0
+      const choose = (below: number): number => (below === 0 ? 0 : drawn(below, seed, at++ % (1 + (seed % 13))))
+      const room: Room = { window: 1000, tokensOf: (count) => count * 50, messagesMax: 4, summaryOf: () => 'short' }
+      const script: Script = { lock: team(), maxSteps: null, turnOf: chatty(seed), room }
+      const steers = [{ at: 5 + (seed % 17), mode: 'queue' as const }]
+      const { state, log, differing } = simulate(script, { choose, killAt: null, steers })
+      expect(differing).toEqual([])
+      expect(standing(state), `seed ${seed}`).toBe('finished')
+      interrupted += log.filter(({ type }) => type === 'generationInterrupted').length
+    }
+    expect(interrupted).toBeGreaterThan(5)
+  })
+
   it('that its model refuses is compacted once, and fails with the reason when that does not help', () => {
     const room: Room = { window: 1e9, tokensOf: () => 1, messagesMax: 6, summaryOf: () => 'short' }
     const script: Script = { lock: team(), maxSteps: null, turnOf: chatty(7), room }
