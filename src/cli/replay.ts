@@ -127,7 +127,8 @@ function printReport({ jobId, events, steps, mismatches, model }: Report): reado
     )
   if (model === null) return lines
   const { generations, toolResults, divergence } = model
-  const played = `played ${generations} generations and ${toolResults} tool results from the log, at no cost`
+  const counted = (count: number, one: string): string => `${count} ${one}${count === 1 ? '' : 's'}`
+  const played = `played ${counted(generations, 'generation')} and ${counted(toolResults, 'tool result')} from the log, at no cost`
   if (divergence === null) return [...lines, `${played}: no divergence`]
   const { seq, expertKey, stepNumber, kind, recorded, now } = divergence
   const what = kind === 'prompt' ? 'another prompt would be sent' : 'something else would happen'

@@ -147,8 +147,10 @@ function openApproval({ questions, runs }: Job, events: readonly JobEvent[]): st
     events.flatMap((event) => (event.type === 'toolReturned' ? [`${event.runId} ${event.data.result.callId}`] : [])),
   )
   const isOpen = (runId: string): boolean => runs.some((run) => run.id === runId && run.status !== 'finished')
+  // A budget is raised for the whole job, and no call waits for it.
   const open = questions.find(
-    ({ answeredAt, runId, callId }) => answeredAt !== null && isOpen(runId) && !returned.has(`${runId} ${callId}`),
+    ({ answeredAt, runId, callId, purpose }) =>
+      answeredAt !== null && purpose !== 'budget' && isOpen(runId) && !returned.has(`${runId} ${callId}`),
   )
   return open?.toolName ?? false
 }
