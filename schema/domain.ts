@@ -22,3 +22,8 @@ export function domainFault(text: string): string | undefined {
   if (INWARD.has(labels.at(-1) ?? '')) return `must be a public name; ".${labels.at(-1)}" leads into a private network`
   return undefined
 }
+
+/** Whether a host is what a domain of a file names: itself, or, after `*.`, any name below it. */
+export function isWithin(domain: string, host: string): boolean {
+  return domain.startsWith('*.') ? host.endsWith(domain.slice(1)) : host === domain
+}

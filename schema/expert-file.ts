@@ -7,7 +7,7 @@ import { matchesGlob } from './approval.ts'
 import { baseSchema, checkChoice, printChoice } from './base-choice.ts'
 import { BASE } from './base-tool.ts'
 import { isUnlimited, LIMITS, MEASURES, type Budget, type Measure } from './budget.ts'
-import { DOMAIN, domainFault } from './domain.ts'
+import { DOMAIN, domainFault, isWithin } from './domain.ts'
 import { CALL_EFFECTS } from './effect.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
@@ -97,6 +97,8 @@ const remoteParts = {
   ...skillParts,
   ...toolParts,
   endpoint,
+  // As the origin writes it; a remote skill reaches its endpoint and nothing else.
+  allowedDomains: z.array(domain).max(64).optional(),
   headers: z.record(z.string().max(128), z.string().max(4096)).optional(),
   requiredEnv: z.array(envName).max(32).optional(),
   lazyInit: z.boolean().optional(),
@@ -398,7 +400,11 @@ function checkRemoteSkill(skill: RemoteText, path: readonly string[]): readonly 
   const complaints = faults.map(({ header, words }): Complaint => {
     return { path: header === null ? [...path, 'requiredEnv'] : [...path, 'headers', header], words }
   })
-  return [...complaints, ...checkPick(skill, path)]
+  const { hostname } = new URL(skill.endpoint)
+  const isNamed = skill.allowedDomains?.some((allowed) => isWithin(allowed, hostname)) ?? true
+  const words = `leaves out the host of the endpoint, ${brief(hostname)}; add it, or remove the key`
+  const domains = isNamed ? [] : [{ path: [...path, 'allowedDomains'], words }]
+  return [...complaints, ...domains, ...checkPick(skill, path)]
 }
 
 function checkPick(skill: StdioText | RemoteText, path: readonly string[]): readonly Complaint[] {

@@ -606,6 +606,14 @@ describe('an expert file', () => {
       ['[provider]\nproviderName = "openai"\nsetting = { organization = "x" }', 'providers are set up on the server'],
     ] as const)
       expect(refused(`${line}\n${head}`), line).toEqual([expect.stringContaining(reason)])
+    const remote = (domains: string) =>
+      `${head}[experts."a".skills."r"]\ntype = "mcpSseSkill"\nendpoint = "https://mcp.example.com/sse"\nallowedDomains = ${domains}\n`
+    for (const domains of ['["mcp.example.com"]', '["x.org", "*.example.com"]'])
+      expect(refused(remote(domains)), domains).toEqual([])
+    for (const domains of ['["example.com"]', '[]', '["*.mcp.example.com"]'])
+      expect(refused(remote(domains)), domains).toEqual([
+        expect.stringContaining('host of the endpoint, "mcp.example.com"'),
+      ])
     const python = files.replace('packageName = "@senmon/files"', 'command = "uvx"\npackageName = "x"')
     expect(refused(python)).toEqual([expect.stringContaining('a skill is an npm package')])
   })
