@@ -170,4 +170,11 @@ export const faults: readonly Fault[] = [
     replace: 'if (open !== undefined && result.isError && !this.interrupts)',
     tests: elicitation,
   },
+  {
+    name: 'what an expert says of its model never reaches the gateway',
+    file: 'registry/lock.ts',
+    find: '...(expert.modelSettings === null ? {} : { modelSettings: expert.modelSettings }),',
+    replace: '',
+    tests: ['test/schema/model-settings.test.ts'],
+  },
 ]
