@@ -1,6 +1,7 @@
 /** The generic crash test: a scenario runs once, then once for every append, with the process dying at that append. */
 import { expect } from 'vitest'
 import { firstBroken, type JobEvent } from '../../schema/event.ts'
+import type { JobId } from '../../schema/id.ts'
 import { answersOf } from '../run/simulation.ts'
 import { poolWorld, type Process, type Scenario } from './pool-world.ts'
 
@@ -10,6 +11,8 @@ export interface CrashScenario extends Omit<Scenario, 'call'> {
   readonly tool: (tool: string, args: string) => string
   /** Tools that are made once: their calls may repeat only as often as `people` say `retry`. */
   readonly once?: ReadonlySet<string>
+  /** Makes the job; a plain one by default. What is called meanwhile is not judged. */
+  readonly begin?: (world: ReturnType<typeof poolWorld>, maker: Process) => Promise<JobId>
   /** What must be the same after every death: each run's messages, hashes and end, unless moments decide them. */
   readonly answersOf?: (events: readonly JobEvent[]) => unknown
 }
@@ -52,7 +55,8 @@ async function runOnce(scenario: CrashScenario, killAt: { append: number; writte
   // The job is made by a process that lives on, as its application sees it; the one that drives it dies.
   const maker = world.start(null)
   await maker.attempts.close()
-  const jobId = await world.create(maker)
+  const jobId = await (scenario.begin?.(world, maker) ?? world.create(maker))
+  calls.length = 0
   const first = world.start(killAt)
   let process = first
   const watch = async (): Promise<void> => {
