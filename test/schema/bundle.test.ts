@@ -141,6 +141,26 @@ describe('a bundle', () => {
     )
   })
 
+  it('shows any changed byte when its end was made to fit, too (B1)', async () => {
+    const lines = linesOf(text).slice(0, -1)
+    const place = fc
+      .nat(lines.length - 1)
+      .chain((line) => fc.tuple(fc.constant(line), fc.nat((lines[line]?.length ?? 1) - 1)))
+    await fc.assert(
+      fc.asyncProperty(place, fc.integer({ min: 1, max: 127 }), async ([line, at], change) => {
+        const old = lines[line] ?? ''
+        const code = old.charCodeAt(at)
+        const changed = `${old.slice(0, at)}${String.fromCharCode(code ^ change)}${old.slice(at + 1)}`
+        expect(await faultIn(ended(joined(lines.with(line, changed)), 5))).toMatch(/^bundle_invalid/)
+      }),
+      { numRuns: 1000 },
+    )
+    // Two spellings of one byte: the last has bits that mean nothing.
+    const one = made({ a: new TextEncoder().encode('a') })
+    const resealed = linesOf(one.replace('"YQ=="', '"YR=="')).slice(0, -1)
+    expect(await faultIn(ended(joined(resealed), 3))).toMatch(/Content [0-9a-f]{64} is not base64/)
+  })
+
   it('shows members that changed places, which no hash of a value would (B1)', async () => {
     const swapped = text.replace('"zone":"z","change":"c"', '"change":"c","zone":"z"')
     expect(swapped).not.toBe(text)
