@@ -1,6 +1,7 @@
 /** What an expert file comes to, over all that it reaches: delegates, environment, domains, commands, worst case. Pure. */
 import { matchesGlob } from '../../schema/approval.ts'
 import { implicitSkills } from '../../schema/base-skill.ts'
+import { MEASURES, type Budget, type Measure } from '../../schema/budget.ts'
 import { parseExpertKey } from '../../schema/expert-key.ts'
 import { findCycle, localDelegate, wholeName } from '../../schema/expert-package.ts'
 import type { Expert, ExpertFile } from '../../schema/expert.ts'
@@ -37,7 +38,7 @@ export interface ExpertReport {
   /** Of skills on the network. */
   readonly endpoints: readonly string[]
   /** The most that one run may take, its delegates included; null for no limit. */
-  readonly worstCase: { readonly steps: number | null }
+  readonly worstCase: Readonly<Record<Measure, number | null>>
 }
 
 export interface LintReport {
@@ -63,6 +64,7 @@ export function reportOn(
     warnings: [
       ...unreachable(file, own.name),
       ...experts.flatMap((expert) => waysAround(expert)),
+      ...experts.flatMap((expert) => vainBudgets(file, own.name, expert)),
       ...experts.flatMap((expert) => unpinnedSkills(expert)),
       ...new Set([...published.values()].flatMap((reach) => reach?.unpinned ?? [])),
       ...experts.flatMap((expert) => [...uselessSkills(expert), ...(expert.model === null ? [modelless(expert)] : [])]),
@@ -139,6 +141,20 @@ function waysAround(expert: Expert): readonly string[] {
 const SHELL = 'shell/exec'
 const WRITING = ['write_file', 'edit_file', 'append_file', 'move', 'delete'].map((tool) => `files/${tool}`)
 
+/** A delegate's budget above its caller's: the caller's is used up first. */
+function vainBudgets(file: ExpertFile, packageName: string, expert: Expert): readonly string[] {
+  return localReach(file, packageName, expert)
+    .filter((one) => one !== expert)
+    .flatMap((one) =>
+      MEASURES.flatMap((measure) => {
+        const [own, callers] = [one.budget?.[measure], expert.budget?.[measure]]
+        return own === undefined || callers === undefined || own <= callers
+          ? []
+          : [`The budget of "${one.name}" has ${measure} ${own}, but "${expert.name}", which it works for, ${callers}.`]
+      }),
+    )
+}
+
 function modelless(expert: Expert): string {
   return `"${expert.name}" names no model: every job of it must.`
 }
@@ -193,9 +209,17 @@ function reportOnExpert(file: ExpertFile, packageName: string, published: Publis
   }
 }
 
-/** A run that may delegate starts as many runs as its model asks for: its own limit of steps bounds itself alone. */
+/**
+ * A budget bounds a run with all that it delegates. A limit of steps bounds the run alone, which may start as many others
+ * as its model asks for.
+ */
 function worstCase(expert: Expert): ExpertReport['worstCase'] {
-  return { steps: expert.delegates.length === 0 ? expert.maxSteps : null }
+  const { budget = {}, maxSteps, delegates } = expert
+  const own = delegates.length === 0 ? (maxSteps ?? Infinity) : Infinity
+  const steps = Math.min(budget.steps ?? Infinity, own)
+  const limits: Budget = steps === Infinity ? budget : { ...budget, steps }
+  const all = MEASURES.map((measure) => [measure, limits[measure] ?? null] as const)
+  return Object.fromEntries(all) as ExpertReport['worstCase'] // one for each measure
 }
 
 function sorted(texts: readonly string[]): readonly string[] {

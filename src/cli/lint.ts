@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
 import { parse } from 'smol-toml'
+import { MEASURES } from '../../schema/budget.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { EXPERT_FILE_NAMES, LEFT_ASIDE, parseExpertFile } from '../../schema/expert-file.ts'
 import { checkAgainstPackage, foreignDelegates } from '../../schema/expert-package.ts'
@@ -124,7 +125,6 @@ function show(
   for (const warning of warnings) terminal.write(`${styled(terminal, 'yellow', shown(`warning: ${warning}`))}\n`)
   if (faults.length > 0) return
   for (const expert of experts) {
-    const { steps } = expert.worstCase
     const rows: readonly (readonly [string, string])[] = [
       ['model', expert.model ?? "the job's"],
       ['delegates', expert.reaches.join(', ')],
@@ -133,12 +133,25 @@ function show(
       ['domains', expert.allowedDomains.join(', ')],
       ['commands', expert.commands.join(', ')],
       ['endpoints', expert.endpoints.join(', ')],
-      ['worst case', steps === null ? 'no limit of steps' : `${steps} steps`],
+      ['worst case', printWorstCase(expert.worstCase)],
     ]
     terminal.write(`\n${styled(terminal, 'bold', shown(expert.key))}\n`)
     for (const [name, value] of rows) if (value !== '') terminal.write(`  ${name.padEnd(11)}  ${shown(value)}\n`)
   }
   terminal.write(`\n${path}: no faults\n`)
+}
+
+/** What is bounded, and that steps or dollars are not. */
+function printWorstCase(worstCase: LintReport['experts'][number]['worstCase']): string {
+  const bounded = MEASURES.flatMap((measure) => {
+    const limit = worstCase[measure]
+    return limit === null ? [] : [measure === 'costUsd' ? `$${limit}` : `${limit} ${measure}`]
+  })
+  const unbounded = [
+    ...(worstCase.steps === null ? ['no limit of steps'] : []),
+    ...(worstCase.costUsd === null ? ['unbounded in dollars'] : []),
+  ]
+  return [...bounded, ...unbounded].join(', ')
 }
 
 /** Keys that have no effect here, each with what has. */

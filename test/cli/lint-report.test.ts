@@ -18,6 +18,16 @@ const expert = (name: string, delegates: readonly string[], lines = 'model = "x/
 const skill = (of: string, lines: string) =>
   `[experts."${of}".skills."s"]\ntype = "mcpStdioSkill"\npackageName = "@senmon/files@^1"\n${lines}\n`
 
+const unbounded = {
+  costUsd: null,
+  inputTokens: null,
+  cachedInputTokens: null,
+  outputTokens: null,
+  steps: null,
+  toolCalls: null,
+  wallSeconds: null,
+}
+
 describe('the report on a file', () => {
   it('gathers what an expert and all its delegates need, those of the registry included', () => {
     const text =
@@ -60,11 +70,28 @@ describe('the report on a file', () => {
             'c@1.0.0',
           ],
           endpoints: ['https://a.example.com/mcp', 'https://c.example.com/mcp'],
-          worstCase: { steps: null },
+          worstCase: { ...unbounded, steps: null },
         },
         expect.objectContaining({ key: '@acme/team/reader', reaches: [], requiredEnv: ['A', 'B'] }),
       ],
     })
+  })
+
+  it('says the worst case of a budget over all that is delegated, and which delegate has more than its caller', () => {
+    const budget = (name: string, lines: string) => `[experts."${name}".budget]\n${lines}\n`
+    const text = [
+      `${expert('team', ['reader'])}maxSteps = 3\n`,
+      budget('team', 'costUsd = 2\nsteps = 50'),
+      `${expert('reader', [])}maxSteps = 5\n`,
+      budget('reader', 'costUsd = 3\noutputTokens = 1000\nsteps = 9'),
+    ].join('')
+    const { experts, warnings } = report(text)
+    expect(experts.map(({ worstCase }) => worstCase)).toEqual([
+      { ...unbounded, costUsd: 2, steps: 50 },
+      { ...unbounded, costUsd: 3, outputTokens: 1000, steps: 5 },
+    ])
+    expect(warnings).toContain('The budget of "reader" has costUsd 3, but "team", which it works for, 2.')
+    expect(warnings.join()).not.toContain('has steps')
   })
 
   it('names a cycle, a delegate that is nowhere, and one of another version', () => {
