@@ -424,6 +424,7 @@ describe('the ledger of a job', () => {
     books.settle(runOf('0'), 1)
     books.take(jobFact({ type: 'jobRested', data: { questionIds: [] } }))
     books.now += 30 * 24 * 3_600_000
+    expect(timeOf(books.ledger, books.now)).toBe(4_000)
     books.lease()
     expect(books.ask(runOf('0'), estimate)).toMatchObject({ is: 'granted', timeMs: 6_000 })
     books.settle(runOf('0'), 1)
