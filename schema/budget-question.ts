@@ -88,14 +88,18 @@ function titleOf(
     const more =
       need === null || need === 0
         ? ''
-        : `; ${of === 'calls' ? 'the next calls want' : 'the next generation may take'} ${print(measure, need)} more`
-    return `${whose} has used ${print(measure, used[measure] ?? 0)} of ${print(measure, limits[measure] ?? 0)}${more}.`
+        : `; ${of === 'calls' ? 'the next calls need room for' : 'the next generation needs room for'} ${print(measure, need)}`
+    return `${whose} has used ${bare(measure, used[measure] ?? 0)} of ${print(measure, limits[measure] ?? 0)}${more}.`
   })
   return [...lines, 'Raise the limit, or stop?'].join('\n')
 }
 
+function bare(measure: Measure, value: number): string {
+  return measure === 'costUsd' ? `$${exactUsd(value)}` : String(value)
+}
+
 function print(measure: Measure, value: number): string {
-  return measure === 'costUsd' ? `$${exactUsd(value)}` : `${value} ${WORDS[measure]}`
+  return measure === 'costUsd' ? bare(measure, value) : `${value} ${WORDS[measure]}`
 }
 
 /** "stop", or new totals: at least what they are now, above what is used, and for all that is lacking. */

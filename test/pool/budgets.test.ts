@@ -151,7 +151,7 @@ describe('a team with a budget', () => {
     const events = await world.until(jobId, waits)
     const [asked] = ofType(events, 'questionAsked')
     expect(asked?.expertKey).toBe(middle.key)
-    expect(asked?.data.question.title).toContain('This run of middle@1.0.0 has used 2 steps of 2 steps')
+    expect(asked?.data.question.title).toContain('This run of middle@1.0.0 has used 2 of 2 steps')
     await goOn(process, jobId, { budget: { steps: 3 } })
     const all = await world.until(jobId, ends)
     expect(ofType(all, 'jobFinished').at(-1)?.data).toMatchObject({ result: 'lead is done' })
@@ -192,7 +192,7 @@ describe('a team with a budget', () => {
     await world.until(jobId, () => process.model.requests.length === 1)
     await world.clock.advance(10_000)
     const events = await world.until(jobId, waits)
-    expect(ofType(events, 'questionAsked')[0]?.data.question.title).toContain('The job has used 10 seconds of 10')
+    expect(ofType(events, 'questionAsked')[0]?.data.question.title).toContain('The job has used 10 of 10 seconds')
     const job = (await world.store.find(jobId))?.job
     expect(job === undefined ? null : budgetOf(job)?.used).toMatchObject({ outputTokens: 32_000, wallSeconds: 10 })
     isStuck = false

@@ -95,7 +95,7 @@ describe.skipIf(missing !== undefined)('a job with a budget', () => {
     const id = await create({ budget: { costUsd: 2.5, steps: 20 } })
     const first = await when(id, 'waiting')
     expect(first?.questions).toHaveLength(1)
-    expect(first?.questions[0]?.title).toContain('This run of spender/clerk@1.0.0 has used 1 steps of 1 steps')
+    expect(first?.questions[0]?.title).toContain('This run of spender/clerk@1.0.0 has used 1 of 1 steps')
     expect(first?.budget).toEqual({
       limits: { costUsd: 2.5, steps: 20 },
       used: { costUsd: 2.002, steps: 2 },
