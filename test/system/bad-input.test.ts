@@ -250,7 +250,7 @@ describe.skipIf(missing !== undefined)('the platform', () => {
     for (const value of ['true', 1, [], { yes: true }])
       expect(await answer(first?.id ?? '', value)).toMatchObject({ code: 'answer_invalid' })
     expect(await answer(first?.id ?? '', true, '0'.repeat(64))).toMatchObject({ code: 'args_hash_mismatch' })
-    expect(await mutate(platform, 'continueJob', { jobId: id, query: 'More.' })).toMatchObject({ code: 'job_waiting' })
+    expect(await mutate(platform, 'continueJob', { jobId: id, maxSteps: 100 })).toMatchObject({ code: 'job_waiting' })
     expect(await mutate(platform, 'continueJob', { jobId: id })).toMatchObject({ code: 'nothing_to_continue' })
     expect(await revision()).toBe(before)
     expect(await answer(first?.id ?? '', true, first?.argsHash)).toMatchObject({ id })
