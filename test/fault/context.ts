@@ -38,7 +38,7 @@ export const faults: readonly Fault[] = [
     name: 'texts of one answer are measured one by one',
     file: 'runner/skill/long-answer.ts',
     find: 'Buffer.byteLength(text) > INLINE_BYTES_MAX ? text',
-    replace: "text.split('\n').some((one) => Buffer.byteLength(one) > INLINE_BYTES_MAX) ? text",
+    replace: "text.split('\\n').some((one) => Buffer.byteLength(one) > INLINE_BYTES_MAX) ? text",
     tests: long,
   },
   {

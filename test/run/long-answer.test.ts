@@ -24,10 +24,12 @@ const longTexts = fc
     unit: fc.constantFrom('word ', 'é', '😀', 'line\n', 'a\nb', '\n'),
     line: fc.integer({ min: 1, max: 40_000 }),
     extra: fc.integer({ min: 1, max: 60_000 }),
+    // Shifts where characters begin against where a cut would fall.
+    shift: fc.integer({ min: 0, max: 3 }),
   })
-  .map(({ unit, line, extra }) => {
+  .map(({ unit, line, extra, shift }) => {
     const text = unit.repeat(Math.ceil((INLINE_BYTES_MAX + extra) / Buffer.byteLength(unit)))
-    return `${Array.from(text).slice(0, line).join('')}\n${text}`
+    return `${'x'.repeat(shift)}${Array.from(text).slice(0, line).join('')}\n${text}`
   })
 
 describe('an excerpt', () => {
