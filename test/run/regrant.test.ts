@@ -80,6 +80,12 @@ describe('an approval', () => {
           ),
         )
         met += open.length
+        // A question that was answered takes no second answer, so it must be another one.
+        const before = new Set(
+          from.flatMap((event) => (event.type === 'questionAsked' ? [event.data.question.id] : [])),
+        )
+        for (const event of after)
+          if (event.type === 'questionAsked') expect(before).not.toContain(event.data.question.id)
         for (const { runId, callId } of open) expect(askedAgain).toContain(`${runId} ${callId}`)
         // What the fork's own human denied was not made.
         for (const event of after) {
