@@ -25,8 +25,8 @@ const TABLE = [
   ['answers late', saying('skill_hung', 'said nothing for 2500 ms'), fine],
   ['changes its tools', saying('skill_died', 'I fall'), changed],
   ['leaves a daemon', saying('skill_died', 'I fall'), fine],
-  ['eats memory', saying('limit_exceeded', 'uses more than 402653184 bytes of memory'), fine],
-  ['forks a bomb', saying('limit_exceeded', 'runs more than 24 processes'), fine],
+  ['eats memory', saying('limit_exceeded', 'uses more than 671088640 bytes of memory'), fine],
+  ['forks a bomb', saying('limit_exceeded', 'runs more than 8 processes'), fine],
 ] as const
 
 const lock = lockOf({
@@ -38,7 +38,7 @@ describe.skipIf(missing !== undefined)(`a skill that misbehaves${missing === und
   let opened: OpenHost
   const drives: MachineDrive[] = []
   beforeAll(async () => {
-    const skillLimits = { memoryBytes: 384 * 1024 * 1024, processes: 24 }
+    const skillLimits = { memoryBytes: 640 * 1024 * 1024, processes: 8 }
     opened = await openHost(openLocalMachineHost, { skillLimits })
   })
   afterEach(async () => {
