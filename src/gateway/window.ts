@@ -1,7 +1,8 @@
 /**
  * How many tokens models read at most. From the catalogue of models.dev (github.com/anomalyco/models.dev, the member
- * `limit` of each model: `input` where it is given, else `context`), copies of July to October 2026. A model without a row
- * has no known window: nobody guesses one.
+ * `limit` of each model: `input` where it is given, else `context`), copies of July to October 2026; but for
+ * claude-opus-5-5 and claude-sonnet-5-5, which are from secondary sources. A model without a row has no known window:
+ * nobody guesses one.
  */
 
 const SMALL = 200_000
