@@ -414,7 +414,7 @@ class BundleReader {
   }
 
   #bad(why: string): PlatformError {
-    return invalid(`Line ${this.#lines} of the bundle is bad: ${why}.`)
+    return invalid(`Line ${this.#lines} of the bundle is bad: ${why.replace(/\.$/, '')}.`)
   }
 }
 

@@ -46,7 +46,11 @@ export interface Command {
 
 export const everyOption: Readonly<Record<string, Option>> = {
   json: { type: 'boolean', help: 'Print JSON instead of text.' },
-  url: { type: 'string', value: 'url', help: 'The server (SENMON_URL; default http://127.0.0.1:4000).' },
+  url: {
+    type: 'string',
+    value: 'url',
+    help: 'The server (SENMON_URL; default http://127.0.0.1 at SENMON_PORT, 4000).',
+  },
   'key-file': {
     type: 'string',
     value: 'path',

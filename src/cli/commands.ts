@@ -43,7 +43,10 @@ export const COMMANDS: readonly Command[] = [
   secret,
 ]
 
-const DEFAULT_URL = 'http://127.0.0.1:4000'
+/** Where a server that was started with the same environment listens. */
+function defaultUrl(environment: World['environment']): string {
+  return `http://127.0.0.1:${nonEmpty(environment['SENMON_PORT']) ?? '4000'}`
+}
 
 export interface World {
   readonly terminal: Terminal
@@ -96,7 +99,9 @@ function makeCall({ positionals, values }: ParsedArguments, world: World) {
     environment: world.environment,
     makeIdempotencyKey: () => world.makeIdempotencyKey(),
     async api(): Promise<Api> {
-      const url = (text('url') ?? nonEmpty(world.environment['SENMON_URL']) ?? DEFAULT_URL).replace(/\/+$/, '')
+      const { environment } = world
+      const named = text('url') ?? nonEmpty(environment['SENMON_URL']) ?? defaultUrl(environment)
+      const url = named.replace(/\/+$/, '')
       if (!URL.canParse(url)) throw new PlatformError('input_invalid', `"${url}" is not the URL of a server.`)
       return openApi(url, await readKey(text('key-file'), world), world.clock, world.fetchFn)
     },

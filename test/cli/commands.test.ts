@@ -103,6 +103,27 @@ describe('every command', () => {
     expect(terminal.noted).toContain('senmon start')
   })
 
+  it.each([
+    [{}, 'http://127.0.0.1:4000/'],
+    [{ SENMON_PORT: '4555' }, 'http://127.0.0.1:4555/'],
+    [{ SENMON_PORT: '4555', SENMON_URL: 'https://senmon.example' }, 'https://senmon.example/'],
+  ])('asks, with %o around it, the server at %s', async (environment, url) => {
+    const asked: string[] = []
+    const fetchFn: typeof fetch = (input) => {
+      asked.push(input instanceof Request ? input.url : String(input))
+      return Promise.reject(new TypeError('refused'))
+    }
+    await performCommand(['jobs'], {
+      terminal: fakeTerminal(),
+      clock: { now: () => 0, sleep: () => Promise.resolve() },
+      directory: tmpdir(),
+      environment: { SENMON_KEY: 'sen_test', ...environment },
+      fetchFn,
+      makeIdempotencyKey: () => '',
+    })
+    expect(asked[0]).toContain(url)
+  })
+
   it('says where it looked for a key', async () => {
     const terminal = fakeTerminal()
     const directory = await scratch()
