@@ -15,10 +15,13 @@ import { benchStep } from './step.ts'
 
 const words = process.argv.slice(2)
 const asked = words.filter((word) => word !== '--peer' && word !== '--short')
+const environment = Object.fromEntries(
+  Object.entries(process.env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+)
 const benches = {
   create: benchCreate,
   start: benchStart,
-  step: () => benchStep({ peer: words.includes('--peer'), short: words.includes('--short') }),
+  step: () => benchStep({ peer: words.includes('--peer'), short: words.includes('--short'), environment }),
 }
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name))
 if (unknown.length > 0) {

@@ -20,10 +20,14 @@ export interface Peer {
   close(): Promise<void>
 }
 
-/** Starts LangGraph with its checkpointer on the database of `url`; the first time, npm installs it. */
-export async function openLangGraph(url: string): Promise<Peer> {
+/**
+ * Starts LangGraph with its checkpointer on the database of `url`; the first time, npm installs it, with the proxy, the
+ * certificates and the settings of `environment`.
+ */
+export async function openLangGraph(url: string, environment: Readonly<Record<string, string>>): Promise<Peer> {
   if (!existsSync(join(home, 'node_modules'))) {
-    const { code, stderr } = await runProgram('npm', ['ci', '--no-audit', '--no-fund'], { cwd: home })
+    const options = { cwd: home, env: environment }
+    const { code, stderr } = await runProgram('npm', ['ci', '--no-audit', '--no-fund'], options)
     if (code !== 0) throw new Error(stderr)
   }
   const child = spawn(process.execPath, ['langgraph.mjs'], {

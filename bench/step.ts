@@ -206,13 +206,19 @@ async function delayCommits(pool: Pool, microseconds: number): Promise<void> {
   await sleep(100)
 }
 
-export async function* benchStep(options: { readonly peer: boolean; readonly short: boolean }): AsyncGenerator<string> {
+interface StepOptions {
+  readonly peer: boolean
+  readonly short: boolean
+  readonly environment: Readonly<Record<string, string>>
+}
+
+export async function* benchStep(options: StepOptions): AsyncGenerator<string> {
   const lengths = options.short ? [GOAL_LENGTH] : LENGTHS
   const delays = options.short ? ['0'] : ['0', '1 ms']
   const database = await openBenchDatabase(2)
   const platform = await startPlatform({ env: { DATABASE_URL: database.url } })
   const beside = options.peer ? await database.another('peer') : undefined
-  const peer = beside === undefined ? undefined : await openLangGraph(beside.url)
+  const peer = beside === undefined ? undefined : await openLangGraph(beside.url, options.environment)
   try {
     for (const steps of lengths) await publishRehearsed(platform, `bench-${steps}`, steps)
     await runRehearsed(platform, `bench-${GOAL_LENGTH}`, RESULTS.tiny())
