@@ -80,7 +80,7 @@ export class CostMeter {
 function roleOf(pid: number): Role | undefined {
   const command = readText(`/proc/${pid}/cmdline`).split('\0')
   if (command[0]?.endsWith('bwrap') === true) return undefined
-  if (command.some((word) => /supervisor[^/]*\.m?js$/.test(word))) return 'supervisor'
+  if (command.some((word) => /supervisor[^/]*(?:\/main)?\.m?js$/.test(word))) return 'supervisor'
   if (command.some((word) => word === '/runner/main.mjs')) return 'runner'
   return command.some((word) => word.startsWith('/skill/')) ? 'skill' : undefined
 }

@@ -23,8 +23,25 @@ export function tokensUsually(bytes: number): number {
   return Math.ceil(bytes / BYTES_USUAL)
 }
 
-/** The size of what a model reads or writes, images by number and not by size. */
-export function bytesOf(value: Message | readonly GeneratedPart[] | object | string): number {
+/** What was measured before: a prompt is the same for all steps of a run, and so is every message but the last ones. */
+const measured = new WeakMap<object, number>()
+
+/** The size of what a model reads or writes, images by number and not by size. What is given never changes afterwards. */
+export function bytesOf(value: Message | readonly (Message | GeneratedPart | string)[] | object | string): number {
+  if (typeof value === 'string') return textBytes(value)
+  const known = measured.get(value)
+  if (known !== undefined) return known
+  const bytes = Array.isArray(value) ? listBytes(value as readonly (object | string)[]) : textBytes(value)
+  measured.set(value, bytes)
+  return bytes
+}
+
+/** As its JSON, bracket and comma included. */
+function listBytes(items: readonly (object | string)[]): number {
+  return items.reduce((sum, item) => sum + bytesOf(item), 2 + Math.max(0, items.length - 1))
+}
+
+function textBytes(value: object | string): number {
   let images = 0
   const text = JSON.stringify(value, (_key, member: unknown) => {
     const isImage = typeof member === 'object' && member !== null && 'base64' in member && 'mediaType' in member
