@@ -47,7 +47,6 @@ export const CATALOGUE = {
   // jobs
   job_not_found: { kind: 'not_found', hint: 'Check the id; a job is seen only by its own application.' },
   job_finished: { kind: 'failed_precondition', hint: 'Continue it with a query, or create a new job.' },
-  job_not_finished: { kind: 'failed_precondition', hint: 'Wait until the job has finished, or cancel it.' },
   job_imported: { kind: 'failed_precondition', hint: 'Fork it from one of its checkpoints; the fork goes on here.' },
   lock_unpublished: {
     kind: 'failed_precondition',
