@@ -126,9 +126,18 @@ async function removeOrphans(log: Log): Promise<void> {
       const directory = await readFile(join(home, OWNER), 'utf8').catch(() => '')
       if (!directory.startsWith('/tmp/') || (await stat(directory).catch(() => undefined)) !== undefined) continue
       log.info(`Removing ${home}: it was the embedded database of ${directory}, which is gone.`)
-      for (const pid of (await pidsIn(join(home, 'cluster'), SERVER.uid)) ?? []) process.kill(pid, 'SIGQUIT')
+      for (const pid of (await pidsIn(join(home, 'cluster'), SERVER.uid)) ?? []) quit(pid)
       await rm(home, { recursive: true, force: true })
     }
+  }
+}
+
+/** One that has ended by itself meanwhile is as good. */
+function quit(pid: number): void {
+  try {
+    process.kill(pid, 'SIGQUIT')
+  } catch (cause) {
+    if (!(cause instanceof Error && 'code' in cause && cause.code === 'ESRCH')) throw cause
   }
 }
 

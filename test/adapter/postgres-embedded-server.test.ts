@@ -113,6 +113,7 @@ describe('the embedded server', () => {
     await ask(said.address, 'create table kept as select 42 as answer')
     child.kill('SIGKILL')
     process.kill(said.pid, 'SIGKILL')
+    await exited(child)
     const server = await open()
     expect(server.adopted).toBe(false)
     expect(await ask(server.address, 'select answer from kept')).toEqual([{ answer: 42 }])
