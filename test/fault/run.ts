@@ -77,8 +77,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a second answer replaces the first',
     file: 'runner/run/happened.ts',
-    find: "path.to === 'human' && path.answer === null ?",
-    replace: "path.to === 'human' ?",
+    find: "const waits = path.to === 'human' && path.answer === null && !path.isExpired",
+    replace: "const waits = path.to === 'human' && !path.isExpired",
     tests,
   },
 ]
