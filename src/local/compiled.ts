@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { SANDBOX_UID, type Mount } from './sandbox.ts'
+import { SANDBOX_UID, type Mount } from '../sandbox/sandbox.ts'
 
 const MAIN = 'main.mjs'
 const CACHE = 'cache'

@@ -12,9 +12,9 @@ import type { Machine, MachineHost, ProbeResult } from '../pool/machine-host.ts'
 import { explainBubblewrap, judgeProbe, probeScript } from './probe.ts'
 import type { Runtime } from './runtime.ts'
 import { compiledInside, RUNNER_OPTIONS } from './compiled.ts'
-import { sandboxLaunch, type Mount, type SandboxSpec } from './sandbox.ts'
-import { assemble, denyProgram } from './seccomp.ts'
-import { isSystemPath, SYSTEM_PATH, systemOptions } from './system-programs.ts'
+import { sandboxLaunch, type Mount, type SandboxSpec } from '../sandbox/sandbox.ts'
+import { assemble, denyProgram } from '../sandbox/seccomp.ts'
+import { isSystemPath, SYSTEM_PATH, systemOptions } from '../sandbox/system-programs.ts'
 import { openSupervisedHost, type Launches, type LocalHostOptions, type SupervisedHost } from './supervised-host.ts'
 
 const BWRAP_PATHS = ['/usr/bin/bwrap', '/usr/local/bin/bwrap', '/bin/bwrap']

@@ -13,8 +13,8 @@ import {
   SUPERVISOR_OPTIONS,
 } from '../../src/local/compiled.ts'
 import { openRuntime, type Runtime } from '../../src/local/runtime.ts'
-import { sandboxLaunch } from '../../src/local/sandbox.ts'
-import { assemble, denyProgram } from '../../src/local/seccomp.ts'
+import { sandboxLaunch } from '../../src/sandbox/sandbox.ts'
+import { assemble, denyProgram } from '../../src/sandbox/seccomp.ts'
 import { realClock, sandboxMissing } from '../support/sandbox.ts'
 
 const missing = await sandboxMissing()

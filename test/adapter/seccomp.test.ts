@@ -11,7 +11,7 @@ import {
   failWith,
   KILL,
   type Arch,
-} from '../../src/local/seccomp.ts'
+} from '../../src/sandbox/seccomp.ts'
 
 const AUDIT = { x64: 0xc000003e, arm64: 0xc00000b7 } as const
 

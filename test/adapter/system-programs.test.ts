@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { isSystemPath, systemOptions } from '../../src/local/system-programs.ts'
+import { isSystemPath, systemOptions } from '../../src/sandbox/system-programs.ts'
 
 /** The paths that options of this kind name. */
 const named = (options: readonly string[], option: string): readonly string[] =>

@@ -1,7 +1,12 @@
 /** Faults of approvals: which calls wait, what an answer lets through, and who is asked for leave. */
 import type { Fault } from './fault.ts'
 
-const tests = ['test/schema/approval.test.ts', 'test/pool/approvals.test.ts', 'test/pool/admission.test.ts', 'test/run']
+const tests = [
+  'test/schema/approval.test.ts',
+  'test/attempt/approvals.test.ts',
+  'test/attempt/admission.test.ts',
+  'test/run',
+]
 
 export const faults: readonly Fault[] = [
   {
@@ -55,35 +60,35 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'the control plane permits a call that nobody approved (A7)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'return answer === undefined ? undefined : approvedArgs(approval, part.args, answer)',
     replace: 'return answer === undefined ? part.args : approvedArgs(approval, part.args, answer)',
     tests,
   },
   {
     name: 'the control plane permits a call twice (A7)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'this.#permitted.add(key)\n',
     replace: '\n',
     tests,
   },
   {
     name: 'the control plane permits other arguments than were approved (A7)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'if (args === undefined || hashOf(args) !== argsHash) continue',
     replace: 'if (args === undefined) continue',
     tests,
   },
   {
     name: 'a question may say other than its call (A3)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'if (own !== undefined && canonical(own) === canonical(question)) return undefined',
     replace: 'if (owed !== undefined && owed.id === question.id) return undefined',
     tests,
   },
   {
     name: 'an answer can be forged (A3)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'const isIt = canonical(answer) === canonical(result.structured ?? null) && !result.isError',
     replace: 'const isIt = !result.isError',
     tests,

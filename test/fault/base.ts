@@ -130,16 +130,16 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a machine may say what a base tool answers',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'canonical(baseResult(call.part, base)) === canonical(result)',
     replace: 'base.isError === result.isError',
-    tests: ['test/pool/admission.test.ts'],
+    tests: ['test/attempt/admission.test.ts'],
   },
   {
     name: 'a machine may end a run with text beside the attempted completion',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'run.text = run.base?.completion ?? textOf(fact.data.parts)',
     replace: 'run.text = textOf(fact.data.parts)',
-    tests: ['test/pool/admission.test.ts'],
+    tests: ['test/attempt/admission.test.ts'],
   },
 ]

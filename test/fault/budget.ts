@@ -2,9 +2,9 @@
 import type { Fault } from './fault.ts'
 
 const ledger = ['test/schema/ledger.test.ts']
-const pool = ['test/pool/budgets.test.ts']
+const pool = ['test/attempt/budgets.test.ts']
 const gateway = ['test/gateway/price.test.ts', 'test/gateway/output-cap.test.ts']
-const size = ['test/pool/prompt-size.test.ts']
+const size = ['test/attempt/prompt-size.test.ts']
 
 export const faults: readonly Fault[] = [
   {
@@ -79,35 +79,35 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'every run that lacks room asks a question of its own',
-    file: 'src/pool/budgets.ts',
+    file: 'src/attempt/budgets.ts',
     find: 'let questionId = asking?.id',
     replace: 'let questionId = [asking?.id].at(1)',
     tests: pool,
   },
   {
     name: 'a machine makes calls that nobody has counted',
-    file: 'src/pool/budgets.ts',
+    file: 'src/attempt/budgets.ts',
     find: 'if (!counts || this.#ledger.counted[runId] === this.#steps.get(runId)) return undefined',
     replace: 'if (counts || this.#ledger.counted[runId] === this.#steps.get(runId)) return undefined',
     tests: pool,
   },
   {
     name: 'a run that is held may ask again and again',
-    file: 'src/pool/budgets.ts',
+    file: 'src/attempt/budgets.ts',
     find: 'return questionId === undefined ? undefined : `run ${runId} is held by question ${questionId}`',
     replace: 'return questionId === undefined ? undefined : undefined',
     tests: pool,
   },
   {
     name: 'a machine ends its run as one that was stopped',
-    file: 'src/pool/budgets.ts',
+    file: 'src/attempt/budgets.ts',
     find: "fact.data.reason !== 'budget_exhausted' || isIt ?",
     replace: "fact.data.reason !== 'budget_exhausted' || !isIt ?",
     tests: pool,
   },
   {
     name: 'a generation goes on when its time is over',
-    file: 'src/pool/keeper.ts',
+    file: 'src/attempt/keeper.ts',
     find: 'const fact = await within(timeMs, clock, (cut) =>',
     replace: 'const fact = await within(timeMs === null ? null : null, clock, (cut) =>',
     tests: pool,
@@ -156,7 +156,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a compaction leaves the prompt as long as it was',
-    file: 'src/pool/prompt-size.ts',
+    file: 'src/attempt/prompt-size.ts',
     find: 'return { tokens: 0, bytes: messages.reduce((sum, { bytes }) => sum + bytes, 0), messages }',
     replace: 'return { ...size, messages }',
     tests: size,

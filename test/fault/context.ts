@@ -3,7 +3,7 @@ import type { Fault } from './fault.ts'
 
 const long = ['test/run/long-answer.test.ts']
 const loop = ['test/run/compaction.test.ts']
-const pool = ['test/pool/compaction.test.ts']
+const pool = ['test/attempt/compaction.test.ts']
 
 export const faults: readonly Fault[] = [
   {
@@ -43,7 +43,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a compaction leaves a call without its result',
-    file: 'src/pool/compaction.ts',
+    file: 'src/attempt/compaction.ts',
     find: "findLastIndex(({ role }) => role === 'expert')",
     replace: "findLastIndex(({ role }) => role === 'tool')",
     tests: [...loop, ...pool],
@@ -99,21 +99,21 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a machine has a compaction whenever it asks',
-    file: 'src/pool/generations.ts',
+    file: 'src/attempt/generations.ts',
     find: "if (purpose === 'compaction' && !wantsCompaction(context, settled(conversation)))",
     replace: "if (purpose === 'compaction' && settled(conversation) < 0)",
     tests: pool,
   },
   {
     name: 'a summary is shown as if the run said it',
-    file: 'src/pool/generations.ts',
+    file: 'src/attempt/generations.ts',
     find: 'if (!isCompaction) jobs.show(',
     replace: 'if (kind !== undefined) jobs.show(',
     tests: pool,
   },
   {
     name: 'an empty summary replaces the conversation',
-    file: 'src/pool/generations.ts',
+    file: 'src/attempt/generations.ts',
     find: "if (summary === '') return",
     replace: "if (summary === '-') return",
     tests: pool,
@@ -127,7 +127,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'what was refused as too long is sent again for its summary',
-    file: 'src/pool/generations.ts',
+    file: 'src/attempt/generations.ts',
     find: 'compactionMessages(messages, context.exceeded !== null)',
     replace: 'compactionMessages(messages, false)',
     tests: pool,

@@ -1,7 +1,7 @@
 /** Faults of delegation: what a delegate sees, how deep it goes, and what its caller learns. */
 import type { Fault } from './fault.ts'
 
-const tests = ['test/run/run.test.ts', 'test/run/loop.test.ts', 'test/pool/admission.test.ts']
+const tests = ['test/run/run.test.ts', 'test/run/loop.test.ts', 'test/attempt/admission.test.ts']
 
 export const faults: readonly Fault[] = [
   {
@@ -13,7 +13,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'the control plane lets delegations nest without a limit (A5)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'data.depth <= DEPTH_MAX',
     replace: 'data.depth <= DEPTH_MAX * 100',
     tests,
@@ -27,28 +27,28 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a delegate may be asked something else than its caller wrote (A5)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: "args['query'] === data.query &&",
     replace: "typeof args['query'] === 'string' &&",
     tests,
   },
   {
     name: 'a call may start the run of another expert (A5)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'key !== undefined &&\n      expertKey === key &&',
     replace: 'key !== undefined &&',
     tests,
   },
   {
     name: 'a call of a delegate returns before the delegate has completed',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: "if (delegate?.finished !== 'completed') return",
     replace: "if (delegate?.finished === 'failed') return",
     tests,
   },
   {
     name: 'a run completes with any text (A4)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: "const isEnd = run.turn === 'end' && reason === 'completed' && result === run.text",
     replace: "const isEnd = run.turn === 'end' && reason === 'completed'",
     tests,

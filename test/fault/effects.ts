@@ -1,7 +1,7 @@
 /** Faults of effect classes: what is made again, what is recorded before it is made, and who says what came of it. */
 import type { Fault } from './fault.ts'
 
-const tests = ['test/schema/effect.test.ts', 'test/run/once.test.ts', 'test/pool/once.test.ts']
+const tests = ['test/schema/effect.test.ts', 'test/run/once.test.ts', 'test/attempt/once.test.ts']
 
 export const faults: readonly Fault[] = [
   {
@@ -41,49 +41,49 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'the start of a call is not recorded before the call is permitted',
-    file: 'src/pool/keeper.ts',
+    file: 'src/attempt/keeper.ts',
     find: 'await Promise.all(started.map(',
     replace: 'void Promise.all(started.map(',
     tests,
   },
   {
     name: 'the machine does not hear that its call was started',
-    file: 'src/pool/keeper.ts',
+    file: 'src/attempt/keeper.ts',
     find: "} else if (event.type === 'callStarted') this.#machine.send({ type: 'recorded', event })",
     replace: "} else if (event.type === 'callStarted') return",
     tests,
   },
   {
     name: 'a call is permitted twice because its start is forgotten (A10)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'if (callKey === undefined || call.isStarted === true) continue',
     replace: 'if (callKey === undefined) continue',
     tests,
   },
   {
     name: 'a call is permitted without saying which it is (A10)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'if (callKey === undefined || call.isStarted === true) continue',
     replace: 'if (call.isStarted === true) continue',
     tests,
   },
   {
     name: 'a machine makes up the result of a call that another machine started (A10)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: '(call.isStarted === true ? { ...call, isLost: true } : call)',
     replace: 'call',
     tests,
   },
   {
     name: 'a machine makes up what its human said of a call (A10)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'if (said !== undefined && canonical(said) === canonical(result)) return undefined',
     replace: 'if (said !== undefined) return undefined',
     tests,
   },
   {
     name: 'a call that was not started succeeds (A10)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'return result.isError ? undefined : `call ${result.callId} was not started`',
     replace: 'return undefined',
     tests,
@@ -97,7 +97,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'the control plane lets a fork make a call on the approval of its parent',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'if (query === null) return this.#revokeApprovals()',
     replace: 'if (query === null) return',
     tests: ['test/run/regrant.test.ts'],
@@ -128,34 +128,34 @@ export const faults: readonly Fault[] = [
     file: 'src/job/attempt.ts',
     find: 'if (canceledAt === undefined) return undefined',
     replace: 'if (canceledAt !== 0) return undefined',
-    tests: ['test/pool/cancel.test.ts'],
+    tests: ['test/attempt/cancel.test.ts'],
   },
   {
     name: 'a job that waits ends without a receipt',
     file: 'src/job/jobs.ts',
     find: 'cancellation: isUnheld ? await receipt(stored, now) : undefined',
     replace: 'cancellation: isUnheld ? undefined : await receipt(stored, now)',
-    tests: ['test/pool/cancel.test.ts'],
+    tests: ['test/attempt/cancel.test.ts'],
   },
   {
     name: 'a machine that says nothing for ever keeps its job',
-    file: 'src/pool/silence.ts',
+    file: 'src/attempt/silence.ts',
     find: 'if (left <= 0) return tooLong()',
     replace: 'if (left <= 0) return',
-    tests: ['test/pool/silence.test.ts'],
+    tests: ['test/attempt/silence.test.ts'],
   },
   {
     name: 'a runner that waits does not say that it lives',
     file: 'runner/run/runner.ts',
     find: "    send({ type: 'alive' })\n",
     replace: '',
-    tests: ['test/pool/silence.test.ts'],
+    tests: ['test/attempt/silence.test.ts'],
   },
   {
     name: 'a prompt is known only once it is stored',
-    file: 'src/pool/generations.ts',
+    file: 'src/attempt/generations.ts',
     find: '      prompts.set(promptHash, stored)\n',
     replace: '      await stored\n      prompts.set(promptHash, stored)\n',
-    tests: ['test/pool/generations.test.ts'],
+    tests: ['test/attempt/generations.test.ts'],
   },
 ]

@@ -3,28 +3,28 @@ import type { Fault } from './fault.ts'
 
 const output = ['test/run/output.test.ts', 'test/schema/output.test.ts']
 
-const expiry = ['test/job/expire-questions.test.ts', 'test/pool/expiry.test.ts', 'test/run/run.test.ts']
+const expiry = ['test/job/expire-questions.test.ts', 'test/attempt/expiry.test.ts', 'test/run/run.test.ts']
 
-const elicitation = ['test/pool/elicitation.test.ts', 'test/run/skills.test.ts', 'test/run/run.test.ts']
+const elicitation = ['test/attempt/elicitation.test.ts', 'test/run/skills.test.ts', 'test/run/run.test.ts']
 
 export const faults: readonly Fault[] = [
   {
     name: 'a machine may complete a run with what its expert does not owe',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: "  if ('fault' in output) return",
     replace: "  if ('fault' in output && structured === null) return",
     tests: output,
   },
   {
     name: 'a machine may say other data than the text of its result',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: "return isSame(output.value, structured) ? undefined : 'a run completes",
     replace: "return structured !== undefined ? undefined : 'a run completes",
     tests: output,
   },
   {
     name: 'a machine may put its own words into a rejection',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'message !== undefined && message === proposal.data.message',
     replace: 'message !== undefined',
     tests: output,
@@ -81,7 +81,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a machine may say that a question has expired',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'answer === undefined && this.#expired.has(call.questionId) && result.isError',
     replace: 'answer === undefined && result.isError',
     tests: expiry,
@@ -95,7 +95,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a machine that works on does not hear that a question expired',
-    file: 'src/pool/keeper.ts',
+    file: 'src/attempt/keeper.ts',
     find: "event.type === 'answered' || event.type === 'questionExpired'",
     replace: "event.type === 'answered'",
     tests: expiry,
@@ -109,7 +109,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'the control plane takes a covered call with arguments that do not fit for one that could be made',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'tool !== undefined && argumentFault(tool.inputSchema, args) === undefined',
     replace: 'tool !== undefined',
     tests: ['test/run/arguments.test.ts'],
@@ -144,28 +144,28 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a covered call is permitted again before its human has answered the skill',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: '          this.#elicited.set(id, `${fact.runId} ${callId}`)',
     replace: '          this.#permitted.delete(`${fact.runId} ${callId}`)',
     tests: elicitation,
   },
   {
     name: 'one answer permits a covered call as often as it comes',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'if (call !== undefined && !this.#isClosed(questionId)) this.#permitted.delete(call)',
     replace: 'if (call !== undefined) this.#permitted.delete(call)',
     tests: elicitation,
   },
   {
     name: 'a machine words the question of a skill',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'const owed = elicitationQuestionOf(this.#jobId, runId, part, asked, nth)',
     replace: 'const owed = { ...question, id: elicitationQuestionOf(this.#jobId, runId, part, asked, nth).id }',
     tests: elicitation,
   },
   {
     name: 'a call returns while the question of its skill is open',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'if (open !== undefined && !(this.interrupts && run === this.#lastRoot()))',
     replace: 'if (open !== undefined && result.isError && !this.interrupts)',
     tests: elicitation,

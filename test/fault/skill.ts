@@ -44,7 +44,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a machine may list other tools than the lock pins',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: 'locked.tools === undefined ? undefined : driftOf(locked.tools, tools)',
     replace: 'undefined',
     tests: pins,

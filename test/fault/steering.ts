@@ -2,7 +2,7 @@
 import type { Fault } from './fault.ts'
 
 const runs = ['test/run/steering.test.ts']
-const pool = ['test/pool/steering.test.ts']
+const pool = ['test/attempt/steering.test.ts']
 const job = ['test/job/job.test.ts', 'test/job/continue-job.test.ts']
 
 export const faults: readonly Fault[] = [
@@ -60,46 +60,46 @@ export const faults: readonly Fault[] = [
     file: 'schema/steering.ts',
     find: 'queries.every((query, i) => query === queued[i]?.query)',
     replace: 'queries.every((query, i) => query !== queued[i]?.mode)',
-    tests: ['test/pool/admission.test.ts', ...pool],
+    tests: ['test/attempt/admission.test.ts', ...pool],
   },
   {
     name: 'a machine may read queries in the run of a delegate (A11)',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: "if (run !== this.#lastRoot() || runId === null) return `run ${runId} is not the coordinator's`",
     replace: 'if (runId === null) return `it is of no run`',
-    tests: ['test/pool/admission.test.ts'],
+    tests: ['test/attempt/admission.test.ts'],
   },
   {
     name: 'a machine may end a delegate as interrupted when no query interrupts',
-    file: 'src/pool/admission.ts',
+    file: 'src/attempt/admission.ts',
     find: "if (run.depth > 0 && this.interrupts && proposal.data.reason === 'interrupted') return undefined",
     replace: "if (run.depth > 0 && proposal.data.reason === 'interrupted') return undefined",
-    tests: ['test/pool/admission.test.ts'],
+    tests: ['test/attempt/admission.test.ts'],
   },
   {
     name: 'a generation begins though a query was put before it',
-    file: 'src/pool/keeper.ts',
+    file: 'src/attempt/keeper.ts',
     find: '=> this.#admission.readsFirst(params.runId)',
     replace: '=> false && params !== null',
     tests: pool,
   },
   {
     name: 'a query that interrupts does not end the generation under way',
-    file: 'src/pool/keeper.ts',
+    file: 'src/attempt/keeper.ts',
     find: 'if (this.#admission.interrupts) this.#generations.interrupt()',
     replace: '',
     tests: pool,
   },
   {
     name: 'the machine does not hear of a query',
-    file: 'src/pool/keeper.ts',
+    file: 'src/attempt/keeper.ts',
     find: "event.type === 'questionExpired' || event.type === 'jobContinued'",
     replace: "event.type === 'questionExpired'",
     tests: pool,
   },
   {
     name: 'a job whose run ended with a query unread is given up as a breach',
-    file: 'src/pool/keeper.ts',
+    file: 'src/attempt/keeper.ts',
     find: "const goesOn = stop.why === 'done' && stop.reason === 'finished' && wantsNextRun(attempt.job)",
     replace: 'const goesOn = wantsNextRun(attempt.job) && attempt.job.cancelRequested',
     tests: pool,

@@ -4,7 +4,7 @@ import type { ExpertKey } from '../../schema/expert-key.ts'
 import { SentPrompts } from '../../schema/sent-prompt.ts'
 import { openPrompts } from '../../src/job/prompts.ts'
 import { listCheckpoints } from '../../src/job/checkpoint.ts'
-import type { Process } from '../pool/pool-world.ts'
+import type { Process } from '../attempt/attempt-world.ts'
 import { runBundledJob } from '../support/bundled-job.ts'
 
 const open: Process[] = []

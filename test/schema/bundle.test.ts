@@ -15,7 +15,7 @@ import { canonical, sha256, type Sha256 } from '../../schema/hash.ts'
 import type { JobId } from '../../schema/id.ts'
 import { printTree, type TreeEntry } from '../../schema/tree.ts'
 import { jobIdOf } from '../job/given.ts'
-import type { Process } from '../pool/pool-world.ts'
+import type { Process } from '../attempt/attempt-world.ts'
 import { chunksOf, LOCK, runBundledJob, type BundledJob } from '../support/bundled-job.ts'
 
 const open: Process[] = []

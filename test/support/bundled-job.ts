@@ -7,7 +7,7 @@ import { sayWorkspace } from '../fake/fake-machine-host.ts'
 import type { MemoryContentStore } from '../fake/memory-content-store.ts'
 import type { MemoryJobLog } from '../fake/memory-job-log.ts'
 import { anApplication } from '../job/given.ts'
-import { poolWorld, type Process, type Scenario } from '../pool/pool-world.ts'
+import { attemptWorld, type Process, type Scenario } from '../attempt/attempt-world.ts'
 import { team } from '../run/team.ts'
 
 export const LOCK = team()
@@ -33,14 +33,14 @@ export interface BundledJob {
   readonly content: MemoryContentStore
   readonly bundles: Bundles
   readonly process: Process
-  readonly world: ReturnType<typeof poolWorld>
+  readonly world: ReturnType<typeof attemptWorld>
   /** The bundle's text. */
   readonly text: (options?: { readonly files: boolean }) => Promise<string>
 }
 
 /** The answer to its question is yes; `keep` is called with what started, to be closed. */
 export async function runBundledJob(keep: (process: Process) => void): Promise<BundledJob> {
-  const world = poolWorld({
+  const world = attemptWorld({
     lock: LOCK,
     turnOf: ({ expert, stepNumber }) => script[`${expert.name} ${stepNumber}`] ?? { text: `${expert.name} is done` },
     async call(tool, args, callId, say) {

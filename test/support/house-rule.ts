@@ -22,8 +22,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   test: PARTS,
   bench: PARTS,
 }
-const NOUNS = ['application', 'expert', 'workspace', 'job', 'pool']
-const SIDE_NOUNS = ['secret', 'gateway', 'skill']
+const NOUNS = ['application', 'expert', 'workspace', 'job', 'pool', 'attempt']
+const SIDE_NOUNS = ['secret', 'gateway', 'skill', 'sandbox']
 const ADAPTERS = ['postgres', 'fly', 'local', 'docker', 'npm', 's3', 'disk']
 const DOORS = ['graphql', 'http', 'cli', 'console']
 

@@ -3,7 +3,7 @@ import { expect } from 'vitest'
 import { firstBroken, type JobEvent } from '../../schema/event.ts'
 import type { JobId } from '../../schema/id.ts'
 import { answersOf } from '../run/simulation.ts'
-import { poolWorld, type Process, type Scenario } from './pool-world.ts'
+import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
 
 export interface CrashScenario extends Omit<Scenario, 'call'> {
   /** What people do when they see these events; called until the job has finished. */
@@ -12,7 +12,7 @@ export interface CrashScenario extends Omit<Scenario, 'call'> {
   /** Tools that are made once: their calls may repeat only as often as `people` say `retry`. */
   readonly once?: ReadonlySet<string>
   /** Makes the job; a plain one by default. What is called meanwhile is not judged. */
-  readonly begin?: (world: ReturnType<typeof poolWorld>, maker: Process) => Promise<JobId>
+  readonly begin?: (world: ReturnType<typeof attemptWorld>, maker: Process) => Promise<JobId>
   /** What must be the same after every death: each run's messages, hashes and end, unless moments decide them. */
   readonly answersOf?: (events: readonly JobEvent[]) => unknown
 }
@@ -45,7 +45,7 @@ function retriesOf(events: readonly JobEvent[], call: string): number {
 async function runOnce(scenario: CrashScenario, killAt: { append: number; written: boolean } | null) {
   const calls: { readonly call: string; readonly tool: string; readonly recorded: boolean }[] = []
   const recorded = new Set<string>()
-  const world = poolWorld({
+  const world = attemptWorld({
     ...scenario,
     call: async (tool, args, call) => {
       calls.push({ call, tool, recorded: recorded.has(call) })

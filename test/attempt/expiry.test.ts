@@ -7,11 +7,11 @@ import { questionOf, rootRunId } from '../../schema/question.ts'
 import { noUsage } from '../../schema/usage.ts'
 import { openDeadlines } from '../../src/job/deadlines.ts'
 import { openLog } from '../../src/log.ts'
-import { Admission } from '../../src/pool/admission.ts'
+import { Admission } from '../../src/attempt/admission.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { partsOf, type ScriptedCall } from '../fake/scripted-model.ts'
 import { files, human, JOB, LEAD, team } from '../run/team.ts'
-import { poolWorld, type Process } from './pool-world.ts'
+import { attemptWorld, type Process } from './attempt-world.ts'
 
 const DAY_MS = 24 * 3600 * 1000
 const rule = { tool: 'files/write', args: {}, edits: false, timeoutSeconds: DAY_MS / 1000 }
@@ -28,7 +28,7 @@ const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type
 
 function worldOf(lock: Lock, calls: readonly ScriptedCall[], held: Promise<void> = Promise.resolve()) {
   const made: string[] = []
-  const world = poolWorld({
+  const world = attemptWorld({
     lock,
     turnOf: ({ stepNumber }) => (stepNumber === 1 ? { text: 'on', calls } : { text: 'done' }),
     call: async (tool) => {

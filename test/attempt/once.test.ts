@@ -9,12 +9,12 @@ import type { ToolCallPart } from '../../schema/message.ts'
 import { outcomeQuestionOf, outcomeResult } from '../../schema/outcome.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { noUsage } from '../../schema/usage.ts'
-import { Admission } from '../../src/pool/admission.ts'
+import { Admission } from '../../src/attempt/admission.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { partsOf } from '../fake/scripted-model.ts'
 import { anApplication } from '../job/given.ts'
 import { files, human, JOB, LEAD, team, TOOLS } from '../run/team.ts'
-import { poolWorld, type Process, type Scenario } from './pool-world.ts'
+import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 const skills = { files: { ...files, effects: { write: 'once' } }, human } as const
@@ -32,7 +32,7 @@ const turnOf: Scenario['turnOf'] = ({ stepNumber }) =>
   stepNumber === 1 ? { text: 'on', calls: [write, { name: 'files/read', args: {} }] } : { text: 'done' }
 
 function begin(given: Partial<Scenario> = {}) {
-  const world = poolWorld({ lock: lockOf(lockedExpert('top', { skills })), turnOf, ...given })
+  const world = attemptWorld({ lock: lockOf(lockedExpert('top', { skills })), turnOf, ...given })
   const process = world.start()
   open.push(process)
   return { world, process }

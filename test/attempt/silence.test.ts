@@ -1,11 +1,11 @@
 /** Machines that live and say nothing: they are stuck, and their jobs go on elsewhere. */
 import { describe, expect, it } from 'vitest'
 import { ALIVE_MS } from '../../schema/control.ts'
-import { attemptLimits } from '../../src/pool/attempts.ts'
-import { watchSilence } from '../../src/pool/silence.ts'
+import { attemptLimits } from '../../src/attempt/attempts.ts'
+import { watchSilence } from '../../src/attempt/silence.ts'
 import { fakeClock } from '../fake/fake-clock.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
-import { poolWorld } from './pool-world.ts'
+import { attemptWorld } from './attempt-world.ts'
 
 const lock = lockOf(lockedExpert('top'))
 const settle = () => new Promise((next) => setImmediate(next))
@@ -13,7 +13,7 @@ const settle = () => new Promise((next) => setImmediate(next))
 describe('a machine that lives and says nothing', () => {
   it('is ended with its own reason, and another machine goes on', async () => {
     let machines = 0
-    const world = poolWorld({
+    const world = attemptWorld({
       lock,
       turnOf: () => ({ text: 'done' }),
       run: async (lines) => {
@@ -34,7 +34,7 @@ describe('a machine that lives and says nothing', () => {
   })
 
   it('is not one whose runner waits for a model: that says that it lives, for hours', async () => {
-    const world = poolWorld({
+    const world = attemptWorld({
       lock,
       turnOf: () => ({ text: 'done at last' }),
       pause: async (_request, signal) => world.clock.sleep(3_600_000, signal),

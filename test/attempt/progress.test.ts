@@ -5,13 +5,13 @@ import { rootRunId } from '../../schema/question.ts'
 import type { Delta } from '../../src/job/watch.ts'
 import { anApplication } from '../job/given.ts'
 import { team } from '../run/team.ts'
-import { poolWorld } from './pool-world.ts'
+import { attemptWorld } from './attempt-world.ts'
 
 describe('progress', () => {
   it('of an open call is shown, of any other is not, and too much of it is left out', async () => {
     const shown: Delta[] = []
     const seen = Promise.withResolvers<void>()
-    const world = poolWorld({
+    const world = attemptWorld({
       lock: team(),
       turnOf: ({ stepNumber }) =>
         stepNumber === 1 ? { text: 'on', calls: [{ name: 'files/read', args: {} }] } : { text: 'the end' },

@@ -9,7 +9,7 @@ import type { ToolCallPart } from '../../schema/message.ts'
 import { approvalQuestionOf, rootRunId } from '../../schema/question.ts'
 import { noUsage } from '../../schema/usage.ts'
 import { refuseAnswer } from '../../src/job/answer.ts'
-import { Admission } from '../../src/pool/admission.ts'
+import { Admission } from '../../src/attempt/admission.ts'
 import { partsOf } from '../fake/scripted-model.ts'
 import { files, human, JOB, LEAD, team, TOOLS } from '../run/team.ts'
 

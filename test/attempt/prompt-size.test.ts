@@ -4,7 +4,7 @@ import type { PlacedFact } from '../../schema/conversation.ts'
 import { sha256 } from '../../schema/hash.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { noUsage } from '../../schema/usage.ts'
-import { inputTokensAtMost, measure, noPrompt } from '../../src/pool/prompt-size.ts'
+import { inputTokensAtMost, measure, noPrompt } from '../../src/attempt/prompt-size.ts'
 import { JOB, LEAD } from '../run/team.ts'
 
 const place = { runId: rootRunId(JOB, 0), expertKey: LEAD, stepNumber: 1 }

@@ -6,7 +6,7 @@ import { hashOf } from '../../schema/hash.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { ToolCallPart } from '../../schema/message.ts'
-import { Admission } from '../../src/pool/admission.ts'
+import { Admission } from '../../src/attempt/admission.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { partsOf, type Turn } from '../fake/scripted-model.ts'
 import { anApplication } from '../job/given.ts'
@@ -14,7 +14,7 @@ import { JOB, LEAD, TOOLS, files, human, team } from '../run/team.ts'
 import { rootRunId, delegateRunId, approvalQuestionOf } from '../../schema/question.ts'
 import { noUsage } from '../../schema/usage.ts'
 import { sha256 } from '../../schema/hash.ts'
-import { poolWorld, type Process, type Scenario } from './pool-world.ts'
+import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 const MONTH_MS = 30 * 24 * 3600 * 1000
@@ -67,7 +67,7 @@ async function answer({ jobs }: Process, events: readonly JobEvent[], value: Jso
 
 function begin(given: Partial<Scenario> = {}) {
   const calls: string[] = []
-  const world = poolWorld({
+  const world = attemptWorld({
     lock: threeLevels(),
     turnOf,
     call: async (tool, args) => {

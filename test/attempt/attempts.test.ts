@@ -10,7 +10,7 @@ import { anApplication } from '../job/given.ts'
 import type { Turn } from '../fake/scripted-model.ts'
 import { sayWorkspace } from '../fake/fake-machine-host.ts'
 import { JOB, LEAD, team } from '../run/team.ts'
-import { poolWorld, type Process, type Scenario } from './pool-world.ts'
+import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 const turns =
@@ -24,7 +24,7 @@ afterEach(async () => {
 })
 
 function begin(scenario: Scenario) {
-  const world = poolWorld(scenario)
+  const world = attemptWorld(scenario)
   const process = world.start()
   open.push(process)
   return { world, process }

@@ -8,7 +8,7 @@ import type { GenerateRequest } from '../../src/gateway/gateway.ts'
 import { anApplication } from '../job/given.ts'
 import type { Turn } from '../fake/scripted-model.ts'
 import { team } from '../run/team.ts'
-import { poolWorld, type Process, type Scenario } from './pool-world.ts'
+import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 const open: Process[] = []
@@ -17,7 +17,7 @@ afterEach(async () => {
 })
 
 function begin(scenario: Scenario) {
-  const world = poolWorld(scenario)
+  const world = attemptWorld(scenario)
   const process = world.start()
   open.push(process)
   return { world, process }

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { chain, genesisHash, type JobEvent, type NewEvent } from '../../schema/event.ts'
 import { sha256 } from '../../schema/hash.ts'
-import { openRecorder } from '../../src/pool/recorder.ts'
+import { openRecorder } from '../../src/attempt/recorder.ts'
 import { JOB } from '../run/team.ts'
 
 const changed = (text: string): NewEvent => ({

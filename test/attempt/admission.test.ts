@@ -9,7 +9,7 @@ import { deriveId } from '../../schema/id.ts'
 import { sha256 } from '../../schema/hash.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { delegateRunId } from '../../schema/question.ts'
-import { Admission } from '../../src/pool/admission.ts'
+import { Admission } from '../../src/attempt/admission.ts'
 import { jobFact, simulate } from '../run/simulation.ts'
 import { JOB, LEAD, team } from '../run/team.ts'
 

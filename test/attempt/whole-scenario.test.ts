@@ -8,7 +8,7 @@ import { fakeChance } from '../fake/fake-clock.ts'
 import { anApplication } from '../job/given.ts'
 import { LIMITS } from '../job/jobs-world.ts'
 import { files, human } from '../run/team.ts'
-import { poolWorld, type Process, type Scenario } from './pool-world.ts'
+import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 const skills = { files: { ...files, effects: { write: 'once' } }, human } as const
@@ -113,7 +113,7 @@ it('of three parallel delegates and three parallel calls, those that have finish
     const hang = new Promise<string>(() => {})
     let isDead = false
     const three = [1, 2, 3].map((n) => ({ name, args: { query: `${n}`, path: `${n}` } }))
-    const world = poolWorld({
+    const world = attemptWorld({
       lock: lock(),
       turnOf: ({ expert, stepNumber, messages }) => {
         if (expert.name === 'top') return stepNumber === 1 ? { text: 'on', calls: three } : { text: 'done' }
@@ -147,7 +147,7 @@ it('of three parallel delegates and three parallel calls, those that have finish
 })
 
 it('a job that is killed in its first step resumes, and nobody needs to ask for it', async () => {
-  const world = poolWorld({ lock: lock(), turnOf: () => ({ text: 'done' }) })
+  const world = attemptWorld({ lock: lock(), turnOf: () => ({ text: 'done' }) })
   const first = world.start({ append: 3, written: true })
   const jobId = await world.create(first)
   await world.until(jobId, () => first.isDead())

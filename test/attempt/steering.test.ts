@@ -10,7 +10,7 @@ import type { JobSummary } from '../../src/job/job-summary.ts'
 import { anApplication } from '../job/given.ts'
 import type { Turn } from '../fake/scripted-model.ts'
 import { team } from '../run/team.ts'
-import { poolWorld, type Process, type Scenario } from './pool-world.ts'
+import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 const turns =
@@ -24,7 +24,7 @@ afterEach(async () => {
 })
 
 function begin(scenario: Scenario) {
-  const world = poolWorld(scenario)
+  const world = attemptWorld(scenario)
   const process = world.start()
   open.push(process)
   return { world, process }
@@ -194,7 +194,7 @@ describe('a query that comes just before an append', () => {
       let appends = Number.POSITIVE_INFINITY
       let rested = 0
       for (let at = 2; at <= appends; at++) {
-        const world = poolWorld(teamwork)
+        const world = attemptWorld(teamwork)
         const maker = world.start()
         await maker.attempts.close()
         const jobId = await world.create(maker)

@@ -10,7 +10,7 @@ import { Secret } from '../../schema/secret.ts'
 import type { JobLog } from '../../src/job/job-log.ts'
 import type { JobSummary } from '../../src/job/job-summary.ts'
 import { openJobs, type Jobs } from '../../src/job/jobs.ts'
-import { attemptLimits, openAttempts, type Attempts, type AttemptsDependencies } from '../../src/pool/attempts.ts'
+import { attemptLimits, openAttempts, type Attempts, type AttemptsDependencies } from '../../src/attempt/attempts.ts'
 import { openLog } from '../../src/log.ts'
 import type { Secrets } from '../../src/secret/secrets.ts'
 import { fakeChance, fakeClock } from '../fake/fake-clock.ts'
@@ -52,7 +52,7 @@ export interface Process {
   appends(): number
 }
 
-export function poolWorld(scenario: Scenario) {
+export function attemptWorld(scenario: Scenario) {
   const store = memoryJobLog()
   const content = memoryContentStore()
   const clock = fakeClock()

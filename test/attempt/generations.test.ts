@@ -1,14 +1,14 @@
 /** Generations that a machine asks for at once: the prompt is sent with the first, and the others only name it. */
 import { describe, expect, it } from 'vitest'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
-import { poolWorld, type Process } from './pool-world.ts'
+import { attemptWorld, type Process } from './attempt-world.ts'
 
 describe('generations of several delegates of one expert', () => {
   it('begin all, however long the prompt that they share takes to be stored', async () => {
     const aide = lockedExpert('aide')
     const top = lockedExpert('top', { delegates: { aide: aide.key } })
     const work = { name: 'delegate/aide', args: { query: 'work' } }
-    const world = poolWorld({
+    const world = attemptWorld({
       lock: lockOf(top, aide),
       turnOf: ({ expert, stepNumber }) =>
         expert.name === 'top' && stepNumber === 1 ? { text: 'on', calls: [work, work, work] } : { text: 'done' },

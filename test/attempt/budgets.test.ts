@@ -9,8 +9,8 @@ import { sha256 } from '../../schema/hash.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { noUsage } from '../../schema/usage.ts'
 import { budgetOf } from '../../src/job/job-budget.ts'
-import { Admission } from '../../src/pool/admission.ts'
-import { Budgets } from '../../src/pool/budgets.ts'
+import { Admission } from '../../src/attempt/admission.ts'
+import { Budgets } from '../../src/attempt/budgets.ts'
 import type { Price } from '../../src/gateway/price.ts'
 import { fakeClock } from '../fake/fake-clock.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
@@ -18,7 +18,7 @@ import { partsOf } from '../fake/scripted-model.ts'
 import { anApplication } from '../job/given.ts'
 import { jobFact } from '../run/simulation.ts'
 import { files, JOB } from '../run/team.ts'
-import { poolWorld, type Process, type Scenario } from './pool-world.ts'
+import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 const open: Process[] = []
@@ -43,7 +43,7 @@ const threeReads: Scenario['turnOf'] = ({ stepNumber }) =>
   stepNumber > 3 ? { text: 'the end' } : { text: 'on', calls: [read] }
 
 async function begin(given: Partial<Scenario> = {}) {
-  const world = poolWorld({ lock: lone, turnOf: threeReads, price, usageOf, ...given })
+  const world = attemptWorld({ lock: lone, turnOf: threeReads, price, usageOf, ...given })
   const process = world.start()
   open.push(process)
   const jobId = await world.create(process)

@@ -5,7 +5,7 @@ import type { EventOf, JobEvent } from '../../schema/event.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { anApplication } from '../job/given.ts'
 import { files, human } from '../run/team.ts'
-import { poolWorld, type Process, type Scenario } from './pool-world.ts'
+import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
 
 const skills = { files: { ...files, effects: { write: 'once' } }, human } as const
 const never = new Promise<string>(() => {})
@@ -20,7 +20,7 @@ const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type
 
 function begin(given: Pick<Scenario, 'turnOf'> & Partial<Scenario>) {
   const aide = lockedExpert('aide', { skills })
-  const world = poolWorld({
+  const world = attemptWorld({
     lock: lockOf(lockedExpert('top', { skills, delegates: { aide: aide.key } }), aide),
     ...given,
   })

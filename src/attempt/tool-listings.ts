@@ -13,7 +13,7 @@ import type { Networks } from '../../schema/network.ts'
 import type { ServedSkill } from '../../schema/tool-pin.ts'
 import type { Log } from '../log.ts'
 import { RemoteSkills } from '../skill/remote-skills.ts'
-import type { Machine, MachineHost } from './machine-host.ts'
+import type { Machine, MachineHost } from '../pool/machine-host.ts'
 
 export type Listing = readonly ToolDefinition[] | { readonly unlisted: string }
 
