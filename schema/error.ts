@@ -126,6 +126,10 @@ export const CATALOGUE = {
     hint: 'Install bubblewrap (`apt-get install bubblewrap`), then start again.',
   },
   machine_failed: { kind: 'unavailable', hint: 'The job goes on with another machine.' },
+  machine_provider_failed: {
+    kind: 'unavailable',
+    hint: 'Jobs wait and go on by themselves; `senmon pool` says what is wrong with the machines.',
+  },
   machine_silent: {
     kind: 'deadline_exceeded',
     hint: 'The machine was stuck and was ended; the job goes on with another.',

@@ -8,7 +8,7 @@
 import type { Amount, Budget } from './budget.ts'
 import type { Cancellation } from './cancellation.ts'
 import { canonical, sha256, type Sha256 } from './hash.ts'
-import type { JobId, QuestionId, RunId } from './id.ts'
+import type { JobId, MachineId, QuestionId, RunId } from './id.ts'
 import type { Json, JsonObject } from './json.ts'
 import type { GeneratedPart, ToolDefinition, ToolResultPart } from './message.ts'
 import type { Usage } from './usage.ts'
@@ -32,6 +32,10 @@ export interface MachineFacts {
   readonly dispatchMs: number
   /** Proof of which boot answered. */
   readonly bootId: string
+  /** The pool's name for it; left out where no pool kept it. */
+  readonly machineId?: MachineId
+  /** How long each part of it took, in ms: to have a machine, to have it started, until it was there. */
+  readonly phases?: { readonly claim: number; readonly start: number; readonly wake: number }
 }
 
 export type QuestionKind = 'confirm' | 'ask' | 'choose' | 'schema'

@@ -16,7 +16,7 @@ import {
   type JobEvent,
   type RunFact,
 } from './event.ts'
-import { parseId, type JobId, type QuestionId, type RunId } from './id.ts'
+import { parseId, type JobId, type MachineId, type QuestionId, type RunId } from './id.ts'
 import { isJsonObject, type Json, type JsonObject } from './json.ts'
 import type { Sha256 } from './hash.ts'
 
@@ -30,6 +30,7 @@ const fence = z.int().min(1).max(1_000_000_000)
 const hash = z.custom<Sha256>((value) => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value), 'not a SHA-256')
 const jobId = z.custom<JobId>((value) => parseId('job', value) !== undefined, 'not a job id')
 const runId = z.custom<RunId>((value) => parseId('run', value) !== undefined, 'not a run id')
+const machineId = z.custom<MachineId>((value) => parseId('mch', value) !== undefined, 'not a machine id')
 const questionId = z.custom<QuestionId>((value) => parseId('que', value) !== undefined, 'not a question id')
 const json = z.custom<Json>((value) => value !== undefined, 'missing')
 const jsonObject = z.custom<JsonObject>((value) => isJsonObject(value), 'not an object')
@@ -124,6 +125,8 @@ const SHAPES: { readonly [Type in OurType]: z.ZodType<DataOf<Type>> } = {
     resume: z.enum(['resumed', 'cold', 'reserve', 'created']),
     dispatchMs: z.number().min(0),
     bootId: name,
+    machineId: machineId.exactOptional(),
+    phases: z.object({ claim: z.number().min(0), start: z.number().min(0), wake: z.number().min(0) }).exactOptional(),
   }),
   leaseExpired: z.object({ fence, reason: name }),
   answered: z.object({ questionId, value: json }),

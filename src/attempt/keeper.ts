@@ -106,7 +106,7 @@ export async function keep(
   const { jobId, fence } = attempt
   let machine: Machine | undefined
   try {
-    machine = await host.open(jobId, attempt.lock)
+    machine = await host.open({ jobId, fence }, attempt.lock)
     const keeper = new Keeper(dependencies, attempt, machine, grantedAt)
     const stop = await keeper.mind(closing)
     await keeper.settle(stop)
@@ -285,7 +285,9 @@ class Keeper {
     switch (line.type) {
       case 'ready': {
         const dispatchMs = Math.max(0, clock.now() - this.#grantedAt)
-        const data = { host: host.name, resume: this.#machine.resume, dispatchMs, bootId: line.bootId }
+        const { resume, machineId, phases } = this.#machine.obtained
+        const pooled = { ...(machineId === null ? {} : { machineId }), ...(phases === null ? {} : { phases }) }
+        const data = { host: host.name, resume, dispatchMs, bootId: line.bootId, ...pooled }
         return this.#record({ type: 'machineStarted', data })
       }
       case 'event':

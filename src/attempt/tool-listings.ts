@@ -79,7 +79,7 @@ async function listIn({ host, networks, clock, chance, limits }: ToolListingsDep
     return { unlisted: 'its server wants a secret, and a publication uses none' }
   const jobId = makeId('job', clock.now(), chance.bytes(16))
   const lock = lockFor(skill)
-  const machine = await host.open(jobId, lock)
+  const machine = await host.open({ jobId, fence: 1 }, lock)
   const remote = new RemoteSkills({
     lock,
     clock,

@@ -27,13 +27,24 @@ const SteerModeRef = builder.enumType('SteerMode', {
 })
 const ResumeRef = builder.enumType('Resume', { values: ['resumed', 'cold', 'reserve', 'created'] as const })
 
+const PhasesRef = builder.objectRef<NonNullable<MachineFacts['phases']>>('MachinePhases').implement({
+  description: 'How long each part of having a machine took, in ms.',
+  fields: (t) => ({
+    claim: t.exposeFloat('claim', { description: "Until a machine of the pool was this job's." }),
+    start: t.exposeFloat('start', { description: 'Until its provider had been asked to start it.' }),
+    wake: t.exposeFloat('wake', { description: 'Until the machine itself was there.' }),
+  }),
+})
+
 const MachineRef = builder.objectRef<MachineFacts>('Machine').implement({
   description: 'The machine that holds the job, or held it last.',
   fields: (t) => ({
     host: t.exposeString('host'),
     resume: t.expose('resume', { type: ResumeRef, description: 'How the machine came to hold the job.' }),
     dispatchMs: t.exposeFloat('dispatchMs', { description: "From the lease to the machine's first line." }),
-    bootId: t.exposeString('bootId'),
+    bootId: t.exposeString('bootId', { description: 'Which boot answered: the proof of `resume`.' }),
+    machineId: t.exposeID('machineId', { nullable: true, description: "The pool's name for it." }),
+    phases: t.expose('phases', { type: PhasesRef, nullable: true }),
   }),
 })
 

@@ -32,7 +32,7 @@ export async function openLocalMachineHost(options: LocalMachineHostOptions): Pr
   return {
     name: 'local',
     probe: async () => absent(bwrap) ?? (await probe(host, options.clock)),
-    open: async (_jobId, lock) => {
+    open: async (_owner, lock) => {
       const missing = absent(bwrap)
       if (missing?.ok === false) throw new PlatformError('machine_host_missing', missing.reason)
       return await host.open(lock)

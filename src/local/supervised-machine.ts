@@ -79,7 +79,7 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Machi
     return { reason: destroyed && ENDED_BY_US.has(reason) ? 'destroyed' : reason, stderrTail }
   })()
   return {
-    resume: 'cold',
+    obtained: { resume: 'cold', machineId: null, phases: null },
     processes: () =>
       child.pid === undefined ? 0 : descendants(child.pid, listProcesses()).filter(({ zombie }) => !zombie).length,
     send: (line: HostLine) => {

@@ -34,7 +34,7 @@ export async function openUnsafeProcessHost(options: LocalHostOptions): Promise<
     name: 'unsafe-process',
     // There is nothing to probe: it runs wherever Node runs, and protects nowhere.
     probe: () => Promise.resolve({ ok: true }),
-    open: (_jobId, lock) => host.open(lock),
+    open: (_owner, lock) => host.open(lock),
     close: () => host.close(),
   }
 }

@@ -1,14 +1,23 @@
 /** Port: what can start a machine for one job: a local sandbox, Docker, Fly Machines. */
 import type { HostLine, MachineLine } from '../../schema/control.ts'
-import type { JobId } from '../../schema/id.ts'
+import type { JobId, MachineId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { Resume } from '../../schema/event.ts'
 
 export type ProbeResult = { readonly ok: true } | { readonly ok: false; readonly reason: string; readonly fix: string }
 
+/** How a job came by its machine: what the log keeps of it beside the proof, the boot id. */
+export interface Obtained {
+  readonly resume: Resume
+  /** The pool's name for it; null for one that no pool keeps. */
+  readonly machineId: MachineId | null
+  /** How long each part took, in ms: `claim` to have a machine's row, `start` for the provider, `wake` until it was there. */
+  readonly phases: { readonly claim: number; readonly start: number; readonly wake: number } | null
+}
+
 /** One machine, for one job. What it says is untrusted until parsed; `lines` ends when the machine is gone. */
 export interface Machine {
-  readonly resume: Resume
+  readonly obtained: Obtained
   /** Its processes that live now, as far as the host can count. */
   processes(): number
   send(line: HostLine): void
@@ -27,6 +36,6 @@ export interface MachineHost {
   /** REALLY runs a sandbox and checks a denied read and a denied connect. */
   probe(): Promise<ProbeResult>
   /** A machine that has everything in the lock at hand and waits for its `start` line. Throws `machine_failed`. */
-  open(jobId: JobId, lock: Lock): Promise<Machine>
+  open(owner: { readonly jobId: JobId; readonly fence: number }, lock: Lock): Promise<Machine>
   close(): Promise<void>
 }

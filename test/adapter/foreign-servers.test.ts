@@ -70,7 +70,7 @@ describe.skipIf(missing !== undefined)(
     })
 
     async function start(deadlines: Partial<Deadlines> = {}): Promise<SkillDrive & { readonly drive: MachineDrive }> {
-      const drive = new MachineDrive(await opened.host.open(JOB_ID, lock))
+      const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock))
       drives.push(drive)
       drive.secrets['MEMORY_FILE_PATH'] = '/workspace/memory.jsonl'
       return { ...driveSkills(drive, lock, deadlines), drive }

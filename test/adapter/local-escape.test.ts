@@ -46,7 +46,7 @@ describe.skipIf(missing !== undefined).each(kinds)(title, ({ given }) => {
     const content = new Content()
     const inputTreeHash = content.tree({ 'spec.md': 'the spec', dir: { 'c.txt': 'c' } })
     const start = async () => {
-      const started = new MachineDrive(await opened.host.open(JOB_ID, lock), content)
+      const started = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)
       started.secrets['API_KEY'] = CANARY
       started.start(lock, { inputTreeHash })
       expect(await started.open('probe')).toMatchObject({ type: 'opened' })

@@ -40,7 +40,9 @@ describe('the probe of sandboxes', () => {
       fix: expect.stringContaining('apt-get install bubblewrap'),
     })
     const opened = await openHost((options) => openLocalMachineHost({ ...options, bwrap }))
-    await expect(opened.host.open(JOB_ID, lockOf({}))).rejects.toMatchObject({ code: 'machine_host_missing' })
+    await expect(opened.host.open({ jobId: JOB_ID, fence: 1 }, lockOf({}))).rejects.toMatchObject({
+      code: 'machine_host_missing',
+    })
     await opened.close()
   })
 

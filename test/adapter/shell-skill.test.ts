@@ -30,7 +30,7 @@ describe.skipIf(missing !== undefined)('the shell skill in its compartment', () 
     opened = await openHost(openLocalMachineHost, { install })
     content = new Content()
     const inputTreeHash = content.tree({ 'spec.md': 'the spec\n' })
-    drive = new MachineDrive(await opened.host.open(JOB_ID, lock), content)
+    drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)
     skills = driveSkills(drive, lock, {}, { inputTreeHash })
   })
   afterAll(async () => {
@@ -160,7 +160,7 @@ describe.skipIf(missing !== undefined)('the shell skill in its compartment', () 
   })
 
   it('says that it is still at work, so that a long line is not taken for one that hangs', async () => {
-    const patient = new MachineDrive(await opened.host.open(JOB_ID, lock), content)
+    const patient = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)
     const own = driveSkills(patient, lock, { callMs: 12_000 })
     const answer = await own.call('shell', 'exec', { command: 'sleep 14; echo woke' })
     expect('code' in answer ? answer : textOf(answer.content)).toBe('woke\n')

@@ -21,8 +21,8 @@ describe.skipIf(missing !== undefined)(`a listing${missing === undefined ? '' : 
   let opened: OpenHost
   let live = 0
   let most = 0
-  const counted: typeof opened.host.open = async (jobId, lock) => {
-    const machine = await opened.host.open(jobId, lock)
+  const counted: typeof opened.host.open = async (owner, lock) => {
+    const machine = await opened.host.open(owner, lock)
     live += 1
     most = Math.max(most, live)
     void machine.ended.then(() => (live -= 1))

@@ -50,7 +50,7 @@ describe.skipIf(missing !== undefined)(`a skill that misbehaves${missing === und
     'that %s ends in an error of its own, and the others go on (S1, S2, K7, P7.5, P7.6, P7.13)',
     async (...row) => {
       const [deed, first, next] = row
-      const drive = new MachineDrive(await opened.host.open(JOB_ID, lock))
+      const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock))
       drives.push(drive)
       const { call } = driveSkills(drive, lock, { initializeMs: 3000, callMs: 2500 })
       expect(await call('good', 'ok')).toMatchObject(fine)

@@ -39,7 +39,7 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
     })
 
     async function machine(content?: Content): Promise<MachineDrive> {
-      const drive = new MachineDrive(await opened.host.open(JOB_ID, lock), content)
+      const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)
       drives.push(drive)
       return drive
     }

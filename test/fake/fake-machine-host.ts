@@ -77,7 +77,7 @@ function fakeMachine(options: FakeHostOptions, boot: number, machines: Set<(reas
     (error: unknown) => end('exit code 1', String(error)),
   )
   return {
-    resume: 'created',
+    obtained: { resume: 'created', machineId: null, phases: null },
     processes: () => (live ? 1 : 0),
     send(line) {
       const parsed = parseHostLine(printLine(line))
