@@ -266,6 +266,7 @@ async function resolveSkills(
 async function resolveSkill(ground: PublishGround, subject: string, skill: Skill): Promise<LockedSkill | Refusal> {
   if ('endpoint' in skill) {
     const { type, endpoint, headers, pick, omit, rule, requiredEnv, lazyInit, required, effects } = skill
+    const { questionTimeoutSeconds: questionTimeout } = skill
     return {
       type,
       endpoint,
@@ -277,6 +278,7 @@ async function resolveSkill(ground: PublishGround, subject: string, skill: Skill
       lazyInit,
       ...(required ? { required } : {}),
       ...(Object.keys(effects).length === 0 ? {} : { effects }),
+      ...(questionTimeout === undefined ? {} : { questionTimeoutSeconds: questionTimeout }),
     }
   }
   if (skill.type === 'interactiveSkill' && skill.packageName === null)
@@ -347,6 +349,7 @@ async function lockStdio(
   const programs = programsOf(subject, manifest, isOwn)
   if ('refused' in programs) return programs
   const { args, pick, omit, rule, requiredEnv, allowedDomains, lazyInit, required, effects } = skill
+  const { questionTimeoutSeconds: questionTimeout } = skill
   return {
     type: 'mcpStdioSkill',
     installHash: hashInstallation(packages),
@@ -362,6 +365,7 @@ async function lockStdio(
     ...programs,
     ...(required ? { required } : {}),
     ...(Object.keys(effects).length === 0 ? {} : { effects }),
+    ...(questionTimeout === undefined ? {} : { questionTimeoutSeconds: questionTimeout }),
   }
 }
 

@@ -6,7 +6,8 @@
 import { z } from 'zod'
 import { LINE_BYTES_MAX, PROGRESS_CHARS_MAX, PROTOCOL_VERSION } from './control.ts'
 import type { HostLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
-import { OUTCOMES, QUESTION_PURPOSES, type JobEvent, type Question, type RunFact } from './event.ts'
+import { RESUMPTION_KEY_CHARS_MAX, RESUMPTION_STATE_CHARS_MAX } from './elicitation.ts'
+import { OUTCOMES, QUESTION_PURPOSES, type JobEvent, type Question, type Resumption, type RunFact } from './event.ts'
 import { isHotHostLine, isHotMachineLine, isHotRunnerLine, isHotSupervisorLine } from './hot-line.ts'
 import { parseId, type JobId, type QuestionId, type RunId } from './id.ts'
 import { isJsonObject, type Json, type JsonObject } from './json.ts'
@@ -175,6 +176,12 @@ const question = z.object({
   argsHash: hash,
   timeoutSeconds: z.int().min(1).exactOptional(),
 }) satisfies z.ZodType<Question>
+const resumption = z.object({
+  key: z.string().max(RESUMPTION_KEY_CHARS_MAX),
+  from: count,
+  of: count,
+  state: z.string().max(RESUMPTION_STATE_CHARS_MAX).nullable(),
+}) satisfies z.ZodType<Resumption>
 
 // ---- facts that a machine may propose
 
@@ -206,7 +213,11 @@ export const runFact = z.discriminatedUnion('type', [
     type: z.literal('toolReturned'),
     data: z.object({ result: toolResult, durationMs: z.number().min(0) }),
   }),
-  z.object({ ...place, type: z.literal('questionAsked'), data: z.object({ question }) }),
+  z.object({
+    ...place,
+    type: z.literal('questionAsked'),
+    data: z.object({ question, resumption: resumption.exactOptional() }),
+  }),
   z.object({ ...place, type: z.literal('outputRejected'), data: z.object({ message: z.string().max(65_536) }) }),
   z.object({ ...place, type: z.literal('steered'), data: z.object({ queries: z.array(text).min(1).max(256) }) }),
   z.object({ ...place, type: z.literal('stepFinished'), data: z.object({ stateHash: hash }) }),
@@ -277,7 +288,13 @@ const otherRequest = z.discriminatedUnion('method', [
     type: z.literal('request'),
     id: count,
     method: z.literal('permit'),
-    params: z.object({ expertKey: name, toolName: name, argsHash: hash, callKey: hash.exactOptional() }),
+    params: z.object({
+      expertKey: name,
+      toolName: name,
+      argsHash: hash,
+      callKey: hash.exactOptional(),
+      handedBack: hash.exactOptional(),
+    }),
   }),
 ])
 const request = z.discriminatedUnion('method', [runnerRequest, otherRequest])

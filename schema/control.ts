@@ -142,6 +142,8 @@ export interface PermitParams {
   readonly argsHash: Sha256
   /** Which of its calls it is (schema/effect.ts); a call that may be made once is not permitted without. */
   readonly callKey?: Sha256
+  /** What it hands back to a server that asked (schema/elicitation.ts); left out for nothing. */
+  readonly handedBack?: Sha256
 }
 
 export type RequestLine =

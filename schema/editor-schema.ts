@@ -55,6 +55,7 @@ const WORDS: Readonly<Record<string, string>> = {
   args: 'Arguments of the program.',
   requiredEnv: 'Secrets of the application that the skill gets, as variables or in its headers, and no others.',
   allowedDomains: 'Hosts that the skill may reach: "api.example.com", "*.example.com".',
+  questionTimeout: 'Seconds that the human may take to answer what the skill asks in a call.',
   effects: 'By tool or glob: "pure" changes nothing, "idempotent" may be made again, "once" never unasked.',
   lazyInit: 'Start on first use (the default), or when the run starts.',
   pin: 'Freeze the tools that it offers at publish (the default); false for one whose tools depend on its environment.',

@@ -65,6 +65,21 @@ export interface Question {
   readonly timeoutSeconds?: number
 }
 
+/**
+ * What a server of MCP's newer line needs to go on where it asked: it has answered the call with its questions, and
+ * remembers nothing. The call that is made again hands it back.
+ */
+export interface Resumption {
+  /** The server's name for the question. */
+  readonly key: string
+  /** How many questions the call had put before: those that came together have the same, and go back together. */
+  readonly from: number
+  /** How many come together. */
+  readonly of: number
+  /** The server's own words, given back as they are; null for none. */
+  readonly state: string | null
+}
+
 /** What happens to a job as a whole. */
 export type JobFact =
   | {
@@ -226,7 +241,11 @@ export type RunFact =
       readonly data: { readonly skill: string; readonly code: string; readonly message: string }
     }
   | { readonly type: 'toolReturned'; readonly data: { readonly result: ToolResultPart; readonly durationMs: number } }
-  | { readonly type: 'questionAsked'; readonly data: { readonly question: Question } }
+  | {
+      readonly type: 'questionAsked'
+      /** `resumption` is of a question that a server asked in place of a result; left out for every other. */
+      readonly data: { readonly question: Question; readonly resumption?: Resumption }
+    }
   /** The text that would have ended the run is not the result that its expert owes; its model reads `message`. */
   | { readonly type: 'outputRejected'; readonly data: { readonly message: string } }
   /** The coordinator's run reads queries that were put while it was open, before its next generation. */

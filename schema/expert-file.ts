@@ -10,7 +10,7 @@ import { isUnlimited, LIMITS, MEASURES, type Budget, type Measure } from './budg
 import { DOMAIN, domainFault, isWithin } from './domain.ts'
 import { CALL_EFFECTS } from './effect.ts'
 import { parseExpertKey } from './expert-key.ts'
-import type { Expert, ExpertFile, InteractiveTool, Skill } from './expert.ts'
+import type { Expert, ExpertFile, InteractiveTool, Skill, StdioSkill } from './expert.ts'
 import { checkOrigin, ORIGIN_PACKAGE, originChoice } from './origin-tools.ts'
 import { endpointFault, headerFaults } from './remote-skill.ts'
 import { isFaults, readToml, valueAt, type Complaint, type Fault } from './toml-file.ts'
@@ -87,6 +87,7 @@ const stdioSkill = z.strictObject({
   pin: z.boolean().optional(),
   required: z.boolean().optional(),
   effects: effects.optional(),
+  questionTimeout: timeoutSchema.optional(),
 })
 const endpoint = z
   .string()
@@ -105,6 +106,7 @@ const remoteParts = {
   pin: z.boolean().optional(),
   required: z.boolean().optional(),
   effects: effects.optional(),
+  questionTimeout: timeoutSchema.optional(),
 }
 const skillSchema = z.discriminatedUnion('type', [
   stdioSkill,
@@ -518,10 +520,16 @@ function printSkill(skill: SkillText): Skill {
   if (skill.type !== 'mcpStdioSkill') {
     const { type, endpoint, headers = {}, requiredEnv = [], lazyInit = true, pin = true, required = false } = skill
     const { effects = {} } = skill
-    return { type, endpoint, headers, ...tools, rule, requiredEnv, lazyInit, pin, required, effects }
+    const served = { lazyInit, pin, required, effects, ...questionTimeoutOf(skill) }
+    return { type, endpoint, headers, ...tools, rule, requiredEnv, ...served }
   }
   const command = commandOf(skill)
   if (typeof command === 'string') throw new TypeError(`a checked skill has no package: ${command}`)
   const { requiredEnv = [], allowedDomains = [], lazyInit = true, pin = true, required = false, effects = {} } = skill
-  return { type: skill.type, ...command, ...tools, rule, requiredEnv, allowedDomains, lazyInit, pin, required, effects }
+  const served = { lazyInit, pin, required, effects, ...questionTimeoutOf(skill) }
+  return { type: skill.type, ...command, ...tools, rule, requiredEnv, allowedDomains, ...served }
+}
+
+function questionTimeoutOf({ questionTimeout }: StdioText | RemoteText): Pick<StdioSkill, 'questionTimeoutSeconds'> {
+  return questionTimeout === undefined ? {} : { questionTimeoutSeconds: questionTimeout }
 }

@@ -40,6 +40,8 @@ export interface StdioSkill {
   readonly required: boolean
   /** What may happen when a call of each tool is made again; {} says nothing of any. */
   readonly effects: EffectTable
+  /** How long a human may take to answer what the skill asks in a call; left out for no limit. */
+  readonly questionTimeoutSeconds?: number
 }
 
 /** A skill on the network, which the control plane reaches for the machine. */
@@ -56,6 +58,7 @@ export interface RemoteSkill {
   readonly pin: boolean
   readonly required: boolean
   readonly effects: EffectTable
+  readonly questionTimeoutSeconds?: number
 }
 
 export interface InteractiveSkill {

@@ -55,6 +55,8 @@ export interface LockedStdioSkill {
   readonly required?: true
   /** What may happen when a call of each tool is made again; left out when the author says nothing. */
   readonly effects?: EffectTable
+  /** How long a human may take to answer what the skill asks in a call; left out for no limit. */
+  readonly questionTimeoutSeconds?: number
 }
 
 export interface LockedInteractiveSkill {
@@ -80,6 +82,7 @@ export interface LockedRemoteSkill {
   readonly tools?: readonly ToolDefinition[]
   readonly unpinned?: string
   readonly required?: true
+  readonly questionTimeoutSeconds?: number
 }
 
 export type LockedSkill = LockedStdioSkill | LockedRemoteSkill | LockedInteractiveSkill

@@ -8,15 +8,16 @@
  */
 import type { PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
-import { elicitationQuestionOf, readElicitation, sameWords } from '../../schema/elicitation.ts'
+import { elicitationQuestionOf, readElicitation, sameWords, type Elicited } from '../../schema/elicitation.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { originOf, RUN_FACT_TYPES, type JobEvent } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import { canonical, hashOf, type Sha256 } from '../../schema/hash.ts'
-import type { JobId } from '../../schema/id.ts'
+import type { JobId, RunId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
-import type { Prompt } from '../../schema/message.ts'
+import type { Prompt, ToolCallPart } from '../../schema/message.ts'
 import { noSteering } from '../../schema/steering.ts'
+import { servedSkill } from '../../schema/tool-pin.ts'
 import { doubtOf } from '../run/once.ts'
 import { makePrompt } from '../run/perform.ts'
 import { jobRuns, type Effect, type JobRuns } from '../run/run.ts'
@@ -82,7 +83,7 @@ function divergenceAt(
   const { seq, runId, expertKey, stepNumber } = event
   const place = { seq, runId, expertKey, stepNumber }
   const owed = owedAround(origin, lock, state)
-  if (owed.some((effect) => leadsTo(origin, state, effect, event)))
+  if (owed.some((effect) => leadsTo(origin, lock, state, effect, event)))
     return event.type === 'generated' || event.type === 'compacted'
       ? otherPrompt(lock, state, event, place, promptOf)
       : undefined
@@ -101,8 +102,25 @@ function owedAround(origin: JobId, lock: Lock, state: JobRuns): readonly Effect[
   return [open, unheard, { ...unheard, stepsMax: null }].flatMap((one) => core.pending(one))
 }
 
+type Asks = Extract<JobEvent, { type: 'questionAsked' }>
+
+function isElicitation(
+  origin: JobId,
+  lock: Lock,
+  { runId, expertKey }: { readonly runId: RunId; readonly expertKey: ExpertKey },
+  call: ToolCallPart,
+  elicited: readonly Elicited[],
+  { data: { question } }: Asks,
+): boolean {
+  const asked = readElicitation(question.args)
+  if (typeof asked === 'string') return false
+  const timeout = servedSkill(lock, expertKey, call.name.split('/')[0] ?? '')?.questionTimeoutSeconds
+  const nth = sameWords(elicited, asked).length
+  return canonical(elicitationQuestionOf(origin, runId, call, asked, nth, timeout)) === canonical(question)
+}
+
 /** True when performing an effect may bring this very fact. */
-function leadsTo(origin: JobId, state: JobRuns, effect: Effect, event: JobEvent): boolean {
+function leadsTo(origin: JobId, lock: Lock, state: JobRuns, effect: Effect, event: JobEvent): boolean {
   switch (effect.type) {
     case 'record':
       return isSame(effect.fact, event) || isBeginning(effect.fact, event)
@@ -120,14 +138,10 @@ function leadsTo(origin: JobId, state: JobRuns, effect: Effect, event: JobEvent)
       if (event.type === 'toolReturned') return event.data.result.callId === callId && event.data.result.name === name
       if (event.type !== 'questionAsked') return false
       // What a skill asks is its server's word, as a result is.
-      const asked = event.data.question.purpose === 'elicitation' ? readElicitation(event.data.question.args) : ''
-      if (typeof asked !== 'string') {
-        const nth = sameWords(effect.elicited, asked).length
-        const owed = elicitationQuestionOf(origin, effect.runId, effect.call, asked, nth)
-        return canonical(owed) === canonical(event.data.question)
-      }
-      // Whoever was to answer a call that may be made once is gone: the human is asked what came of it.
       const call = state.runs[effect.runId]?.calls.find(({ part }) => part.callId === callId)
+      if (event.data.question.purpose === 'elicitation')
+        return isElicitation(origin, lock, effect, effect.call, call?.elicited ?? [], event)
+      // Whoever was to answer a call that may be made once is gone: the human is asked what came of it.
       const question = call === undefined ? undefined : doubtOf(origin, effect.runId, call)
       return question !== undefined && canonical(question) === canonical(event.data.question)
     }

@@ -12,7 +12,6 @@ import {
 import { queryMessage, resultsMessage, summaryMessage, type PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
-import type { Question } from '../../schema/event.ts'
 import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Lock, LockedExpert } from '../../schema/lock.ts'
@@ -26,6 +25,8 @@ import { aimOf, skillsToList } from './catalog.ts'
 import { revokesApprovals } from './regrant.ts'
 import { DEPTH_MAX, isLast, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
 import { begins, hearsOutcome, isDoubted, losesMachine, onceOf } from './once.ts'
+
+type Asked = Extract<PlacedFact, { type: 'questionAsked' }>['data']
 
 /** Before a job's first event. */
 export const initial: JobRuns = {
@@ -104,7 +105,7 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
       // It belongs to no call; whoever waits for it is told so besides.
       if (question.purpose === 'budget') return state
       const asked = { ...state.asked, [question.id]: { runId: run.id, callId: question.callId } }
-      return changeCall({ ...state, asked }, run.id, question.callId, (call) => asks(call, question))
+      return changeCall({ ...state, asked }, run.id, question.callId, (call) => asks(call, fact.data))
     }
     case 'callStarted':
       return changeCall(state, run.id, fact.data.callId, begins)
@@ -204,9 +205,9 @@ function reads(state: JobRuns, run: Run, queries: readonly string[]): JobRuns {
   })
 }
 
-function asks(call: Call, question: Question): Call {
+function asks(call: Call, { question, resumption }: Asked): Call {
   if (question.purpose === 'outcome') return isDoubted(call, question)
-  if (question.purpose === 'elicitation') return putsQuestion(call, question)
+  if (question.purpose === 'elicitation') return putsQuestion(call, question, resumption ?? null)
   if (call.approval !== null) return { ...call, approval: { ...call.approval, asked: true } }
   return call.path.to === 'human' ? { ...call, path: { ...call.path, asked: true } } : call
 }

@@ -3,7 +3,7 @@ import { baseResult } from '../../schema/base-tool.ts'
 import { hashState, type PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
 import { isRefusal } from '../../schema/error.ts'
-import type { Elicited } from '../../schema/elicitation.ts'
+import { wholeRounds, type Elicited } from '../../schema/elicitation.ts'
 import type { Outcome, RunFact } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { JobId, RunId } from '../../schema/id.ts'
@@ -212,7 +212,7 @@ function owedForCall(state: JobRuns, run: Run, call: Call): readonly Effect[] {
     case 'skill': {
       if (waitsForHuman(call)) return []
       const { id: runId, expertKey, stepNumber } = run
-      const { elicited } = call
+      const elicited = wholeRounds(call.elicited)
       const { skill, tool } = path
       const args = call.edited ?? part.args
       const isEdited = call.edited !== null

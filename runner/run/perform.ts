@@ -4,6 +4,7 @@ import type { GenerateParams, ReserveParams } from '../../schema/control.ts'
 import type { Clock } from '../../schema/clock.ts'
 import { unreachable } from '../../schema/decider.ts'
 import { elicitationQuestionOf, sameWords, type Elicitation, type Elicited } from '../../schema/elicitation.ts'
+import type { Resumption } from '../../schema/event.ts'
 import { isRefusal, refusalError, PlatformError } from '../../schema/error.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import { hashOf, type Sha256 } from '../../schema/hash.ts'
@@ -24,9 +25,17 @@ export interface SkillFault {
   readonly isNews: boolean
 }
 
-/** What a skill must know from a human before it can go on; the call was given up for it. */
+/** What a skill must know from a human before it can go on; the call was given up for it. Never empty. */
 export interface SkillQuestion {
-  readonly asks: Elicitation
+  readonly asks: readonly Asked[]
+  /** The server waits in the middle of the call; else it has answered, and nothing is under way. */
+  readonly waits: boolean
+}
+
+export interface Asked {
+  readonly asked: Elicitation
+  /** What its server wants back with the answer; null for one that asks again. */
+  readonly handle: Pick<Resumption, 'key' | 'state'> | null
 }
 
 /** The port to the skills' compartments. Neither verb rejects unless aborted: what goes wrong is a fault. */
@@ -134,9 +143,20 @@ async function callTool(
   const answer = await skills.call(expertKey, skill, tool, { ...call, runId }, signal, elicited)
   const durationMs = Math.max(0, clock.now() - startedAt)
   if ('asks' in answer) {
-    const nth = sameWords(elicited, answer.asks).length
-    const question = elicitationQuestionOf(originJobId, runId, call, answer.asks, nth)
-    return { proposed: [{ type: 'questionAsked', data: { question }, ...place }], recorded: [] }
+    const timeout = servedSkill(lock, expertKey, skill)?.questionTimeoutSeconds
+    const put: Pick<Elicited, 'question'>[] = [...elicited]
+    const of = answer.asks.length
+    const facts = answer.asks.map(({ asked, handle }): PlacedRunFact => {
+      const nth = sameWords(put, asked).length
+      const question = elicitationQuestionOf(originJobId, runId, call, asked, nth, timeout)
+      put.push({ question })
+      const resumption = handle === null ? {} : { resumption: { ...handle, from: elicited.length, of } }
+      return { type: 'questionAsked', data: { question, ...resumption }, ...place }
+    })
+    // Some of those that come together may have been asked before a machine died.
+    const isNew = ({ asked }: JobRuns, fact: PlacedRunFact): boolean =>
+      fact.type !== 'questionAsked' || asked[fact.data.question.id] === undefined
+    return { proposed: (state) => facts.filter((fact) => isNew(state, fact)), recorded: [] }
   }
   if (!('code' in answer)) {
     const result = isEdited ? { ...answer, content: [editedNote(call), ...answer.content] } : answer

@@ -8,11 +8,11 @@
  * S4 A fault is news once, for whoever hears it first.
  */
 import {
-  Client,
   ProtocolError,
   SdkError,
   SdkErrorCode,
   type CallToolResult,
+  type Client,
   type RequestOptions,
 } from '@modelcontextprotocol/client'
 import type { Clock } from '../../schema/clock.ts'
@@ -26,10 +26,12 @@ import { driftOf } from '../../schema/tool-pin.ts'
 import type { SkillFault, SkillQuestion } from '../run/perform.ts'
 import { FrameTransport } from './frame-transport.ts'
 import { definitionsOf, faultInListing } from './definition.ts'
+import { greet, type MadeOf } from './greeting.ts'
+import { callNewer } from './newer-call.ts'
 import type { Progress } from './progress.ts'
 import { resultOfList, resultOfRead } from './resource.ts'
 import { toolResultOf } from './result.ts'
-import { onlyTurn, Turn } from './turn.ts'
+import { onlyTurn, Turn, visitsIn } from './turn.ts'
 
 /** More starts than this in a row are a skill that cannot be helped. */
 export const STARTS_MAX = 3
@@ -59,6 +61,7 @@ class Fallen extends Error {
 }
 
 export interface CompartmentPorts {
+  readonly type: MadeOf
   readonly send: (line: RunnerLine) => void
   readonly clock: Clock
   readonly deadlines: Deadlines
@@ -70,7 +73,6 @@ export interface CompartmentPorts {
 
 interface Live {
   readonly client: Client
-  readonly transport: FrameTransport
   readonly tools: readonly ToolDefinition[]
 }
 
@@ -119,7 +121,8 @@ export class Compartment {
       return 'asks' in made ? made : toolResultOf(call, made.result)
     })
     // What it had begun must not go on beside the call that is made again with the answer.
-    if ('asks' in answer) this.#end(new Fallen('canceled_by_user', 'The skill is ended while it waits for a human.'))
+    if ('asks' in answer && answer.waits)
+      this.#end(new Fallen('canceled_by_user', 'The skill is ended while it waits for a human.'))
     return answer
   }
 
@@ -176,37 +179,44 @@ export class Compartment {
   }
 
   async #connect(waitMs: number, signal: AbortSignal): Promise<Live> {
-    const transport = new FrameTransport((frame) => this.#ports.send({ type: 'frame', ...this.#name, frame }))
-    const client = new Client({ name: 'senmon', version: '1' }, { capabilities: { elicitation: { form: {} } } })
-    client.setRequestHandler(
-      'elicitation/create',
-      async ({ params }) => onlyTurn(this.#turns).answer(params as Json), // it came as JSON
-    )
     const boot = this.#fell
-    const begin = async (stop: AbortSignal): Promise<readonly ToolDefinition[]> => {
+    const begin = async (stop: AbortSignal): Promise<Live> => {
       if (waitMs > 0) await this.#ports.clock.sleep(waitMs, stop)
       await this.#closing?.promise
       stop.throwIfAborted()
-      this.#transport = transport
       this.#isOpen = true
       this.#ports.send({ type: 'open', ...this.#name })
       await Promise.race([this.#opened.promise, boot.promise])
-      await client.connect(transport, { timeout: NEVER_MS, signal: stop })
+      const client = await greet({
+        type: this.#ports.type,
+        clock: this.#ports.clock,
+        signal: stop,
+        transport: () => this.#speak(),
+        elicit: async (params) => onlyTurn(this.#turns).answer(params),
+      })
       const { tools, resources } = client.getServerCapabilities() ?? {}
       // Asked for tools that it does not have, the client would write to stdout, which is for lines alone.
       const listed =
         tools === undefined ? { tools: [] } : await client.listTools({}, { timeout: NEVER_MS, signal: stop })
       const definitions = definitionsOf(listed.tools)
       const isTaken = definitions.some(({ name }) => name === READ_RESOURCE)
-      return resources === undefined || isTaken ? definitions : [...definitions, resourceTool]
+      return { client, tools: resources === undefined || isTaken ? definitions : [...definitions, resourceTool] }
     }
     const { initializeMs } = this.#ports.deadlines
     const hung = () => new Fallen('skill_hung', `Skill ${this.#name.skill} did not start within ${initializeMs} ms.`)
-    const listed = await this.#within(initializeMs, hung, signal, begin).catch((error: unknown) => {
+    const { client, tools } = await this.#within(initializeMs, hung, signal, begin).catch((error: unknown) => {
       throw this.#end(fallenFrom(error, this.#name.skill), boot)
     })
     if (boot !== this.#fell) throw new Fallen('skill_died', `Skill ${this.#name.skill} fell while it started.`)
-    return { client, transport, tools: this.#admit(listed) }
+    return { client, tools: this.#admit(tools) }
+  }
+
+  /** A line to the server, in place of the one before. */
+  #speak(): FrameTransport {
+    const before = this.#transport
+    this.#transport = new FrameTransport((frame) => this.#ports.send({ type: 'frame', ...this.#name, frame }))
+    void before?.close()
+    return this.#transport
   }
 
   #admit(listed: readonly ToolDefinition[]): readonly ToolDefinition[] {
@@ -240,7 +250,7 @@ export class Compartment {
     const hung = () => new Fallen('skill_hung', `Tool ${tool} of ${this.#name.skill} said nothing for ${callMs} ms.`)
     this.#turns.add(turn)
     try {
-      const result = await this.#within(callMs, hung, signal, (stop, live) => {
+      const answer = await this.#within(callMs, hung, signal, (stop, live) => {
         const onprogress = (progress: Progress): void => {
           live()
           hear(progress)
@@ -248,22 +258,38 @@ export class Compartment {
         // The key lets a tool that keeps books recognise a call whose result was lost in a crash.
         const meta = callKey === null ? {} : { _meta: { [CALL_KEY]: callKey } }
         const options = { timeout: NEVER_MS, signal: stop, onprogress }
-        const isRead = tools.find(({ name }) => name === tool) === resourceTool
-        const made = isRead
-          ? readResource(client, args, meta, options)
-          : client.callTool({ name: tool, arguments: args, ...meta }, options)
-        return Promise.race([made.then((result) => ({ result })), turn.asks.then((asks) => ({ asks }))])
+        const definition = tools.find(({ name }) => name === tool)
+        const made = this.#make(client, definition, tool, args, meta, turn, options)
+        return Promise.race([made, turn.asks])
       })
       this.#starts = 0
-      return result
+      return answer
     } catch (error) {
       if (error instanceof Fallen && error.code === 'skill_hung') throw this.#end(error)
+      const visits = error instanceof ProtocolError ? visitsIn(error, turn) : undefined
+      if (visits !== undefined) return visits
       if (error instanceof ProtocolError || (error instanceof SdkError && error.code !== SdkErrorCode.ConnectionClosed))
         return { result: { isError: true, content: [{ type: 'text', text: error.message }] } }
       throw fallenFrom(error, this.#name.skill)
     } finally {
       this.#turns.delete(turn)
     }
+  }
+
+  /** In the words of the line that the server speaks. */
+  async #make(
+    client: Client,
+    definition: ToolDefinition | undefined,
+    tool: string,
+    args: JsonObject,
+    meta: { readonly _meta?: Record<string, unknown> },
+    { elicited }: Turn,
+    options: RequestOptions,
+  ): Promise<{ readonly result: CallToolResult } | SkillQuestion> {
+    if (definition === resourceTool) return { result: await readResource(client, args, meta, options) }
+    if (client.getProtocolEra() !== 'modern' || definition === undefined)
+      return { result: await client.callTool({ name: tool, arguments: args, ...meta }, options) }
+    return callNewer({ client, tool: definition, args, meta, elicited, options })
   }
 
   /** Runs `act` until it settles, or the clock says `ms` without progress, or the signal aborts. */

@@ -37,6 +37,8 @@ export function openSkills(ports: SkillsPorts): OpenSkills {
         { expertKey, skill },
         {
           ...ports,
+          // One that is in no lock is never opened.
+          type: locked?.type ?? 'mcpStdioSkill',
           recorded: () => locked?.tools ?? ports.recorded(expertKey as ExpertKey, skill), // unknown keys find nothing
           offered: (tools) => (locked === undefined ? [] : onOffer(locked, tools)),
         },

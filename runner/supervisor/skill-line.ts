@@ -2,6 +2,7 @@
 import { approvalFor, type ApprovalRule } from '../../schema/approval.ts'
 import { callKeyIn, effectOf, type EffectTable } from '../../schema/effect.ts'
 import type { CompartmentName, PermitParams } from '../../schema/control.ts'
+import { handedBackIn } from '../../schema/elicitation.ts'
 import { hashOf } from '../../schema/hash.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { servedCallIn } from '../../schema/served-call.ts'
@@ -38,7 +39,14 @@ export function leaveFor(
   if (!isOnce && approvalFor(rules, toolName, args) === undefined) return undefined
   const callKey = callKeyIn(frame['params'])
   if (idOf(frame['id']) === undefined || (isOnce && callKey === undefined)) return 'never'
-  return { expertKey, toolName, argsHash: hashOf(args), ...(callKey === undefined ? {} : { callKey }) }
+  const handedBack = handedBackIn(frame['params'])
+  return {
+    expertKey,
+    toolName,
+    argsHash: hashOf(args),
+    ...(callKey === undefined ? {} : { callKey }),
+    ...(handedBack === undefined ? {} : { handedBack }),
+  }
 }
 
 /** The id of the request that the frame answers; undefined when it answers none. */

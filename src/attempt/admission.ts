@@ -22,9 +22,9 @@ import { baseResult, baseTurn, isBaseCall, type BaseTurn, type Todo } from '../.
 import type { PlacedFact } from '../../schema/conversation.ts'
 import type { GenerateParams, PermitParams, ReserveParams } from '../../schema/control.ts'
 import { callKeyOf, effectOf } from '../../schema/effect.ts'
-import type { HostFact, Place, Question, RunFact } from '../../schema/event.ts'
+import type { HostFact, Place, Question, Resumption, RunFact } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
-import { canonical, hashOf } from '../../schema/hash.ts'
+import { canonical, hashOf, type Sha256 } from '../../schema/hash.ts'
 import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { argumentFault } from '../../schema/json-schema.ts'
@@ -33,7 +33,16 @@ import { readOutput, rejectionOwed } from '../../schema/output.ts'
 import { textOf, type ToolCallPart, type ToolDefinition, type ToolResultPart } from '../../schema/message.ts'
 import { outcomeQuestionOf, outcomeResult } from '../../schema/outcome.ts'
 import { interrupts, isNext, nextQuery, noSteering, steer, type Steering } from '../../schema/steering.ts'
-import { ELICITATIONS_MAX, elicitationQuestionOf, readElicitation } from '../../schema/elicitation.ts'
+import {
+  ELICITATIONS_MAX,
+  elicitationQuestionOf,
+  elicitationReply,
+  handedBackOf,
+  inputResponsesOf,
+  readElicitation,
+  sameWords,
+  wholeRounds,
+} from '../../schema/elicitation.ts'
 import { approvalQuestionOf, askedAgain, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
 import { driftOf, servedSkillOf, toolsBeforeStart } from '../../schema/tool-pin.ts'
 
@@ -49,9 +58,15 @@ interface OpenCall {
   readonly outcomeId?: QuestionId
   readonly retries?: number
   /** Questions that its skill put, in order. */
-  readonly elicited?: readonly { readonly id: QuestionId; readonly argsHash: string }[]
+  readonly elicited?: readonly Put[]
   /** The fork of the log in which its approval must be given anew. */
   readonly fork?: number
+}
+
+/** A question that a skill put in a call. */
+interface Put {
+  readonly question: Question
+  readonly resumption: Resumption | null
 }
 
 export type CallStarted = Extract<HostFact, { type: 'callStarted' }> & Place
@@ -153,7 +168,7 @@ export class Admission {
    * log before a call is made that may be made once.
    */
   refuseCall(
-    { expertKey, toolName, argsHash, callKey }: PermitParams,
+    { expertKey, toolName, argsHash, callKey, handedBack }: PermitParams,
     start: (fact: CallStarted) => void = () => {},
   ): string | undefined {
     for (const [runId, run] of this.#runs) {
@@ -166,6 +181,8 @@ export class Admission {
         const args = this.#approvedArgs(expert, call)
         if (args === undefined || hashOf(args) !== argsHash) continue
         if (callKey !== undefined && callKey !== callKeyOf(this.#ownJobId, runId, call.part.callId)) continue
+        if (handedBack !== undefined && handedBack !== this.#handsBack(call)) continue
+        if (this.#waitsFor(call) !== undefined) continue
         if (isOnce(expert, call.part)) {
           if (callKey === undefined || call.isStarted === true) continue
           const place = { runId, expertKey: run.expertKey, stepNumber: run.stepNumber }
@@ -199,6 +216,21 @@ export class Admission {
     if (approval === undefined) return part.args
     const answer = questionId === undefined ? undefined : this.#answers.get(questionId)
     return answer === undefined ? undefined : approvedArgs(approval, part.args, answer)
+  }
+
+  /** The open question that keeps a call from being made and from returning. */
+  #waitsFor({ elicited = [] }: OpenCall): Question | undefined {
+    return wholeRounds(elicited).find(({ question }) => !this.#isClosed(question.id))?.question
+  }
+
+  /** What the call may hand back to its server: what its humans said, and nothing else (A3). */
+  #handsBack({ elicited = [] }: OpenCall): Sha256 | undefined {
+    const replied = wholeRounds(elicited).map(({ question: { id }, resumption }) => {
+      const answer = this.#answers.get(id)
+      return { resumption, reply: answer === undefined ? ({ action: 'cancel' } as const) : elicitationReply(answer) }
+    })
+    const owed = inputResponsesOf(replied)
+    return owed === undefined ? undefined : handedBackOf(owed)
   }
 
   /** A call that was given up for a question is made again once that is closed. */
@@ -349,11 +381,12 @@ export class Admission {
         return
       }
       case 'questionAsked': {
-        const { callId, id, purpose, argsHash } = fact.data.question
+        const { question, resumption = null } = fact.data
+        const { callId, id, purpose } = question
         const call = run.calls.get(callId)
         if (call === undefined) return
         if (purpose === 'elicitation') {
-          run.calls.set(callId, { ...call, elicited: [...(call.elicited ?? []), { id, argsHash }] })
+          run.calls.set(callId, { ...call, elicited: [...(call.elicited ?? []), { question, resumption }] })
           this.#elicited.set(id, `${fact.runId} ${callId}`)
           return
         }
@@ -507,11 +540,13 @@ export class Admission {
     run: RunPlace,
     expert: LockedExpert,
   ): string | undefined {
-    const { question } = proposal.data
+    const { question, resumption = null } = proposal.data
     const call = run.calls.get(question.callId)
+    if (resumption !== null && question.purpose !== 'elicitation') return `question ${question.id} is of no server`
     if (call === undefined || proposal.runId === null) return `call ${question.callId} asks nobody`
     if (question.purpose === 'outcome') return this.#faultInDoubt(question, proposal.runId, expert, call)
-    if (question.purpose === 'elicitation') return this.#faultInElicitation(question, proposal.runId, run, expert, call)
+    if (question.purpose === 'elicitation')
+      return this.#faultInElicitation({ question, resumption }, proposal.runId, run, expert, call)
     const tool = interactiveTool(expert, call.part)
     const approval = approvalOf(expert, call.part)
     if (tool === undefined && approval === undefined) return `call ${question.callId} asks nobody`
@@ -536,7 +571,7 @@ export class Admission {
 
   /** What is asked is the server's word; who asks, for which call and how often is checked. */
   #faultInElicitation(
-    question: Question,
+    { question, resumption }: Put,
     runId: RunId,
     run: RunPlace,
     expert: LockedExpert,
@@ -546,11 +581,17 @@ export class Admission {
     const isMade = this.#aims(run, expert, part) && aliasOf(part) === undefined && !isOnce(expert, part)
     if (!isMade || this.#approvedArgs(expert, call) === undefined) return `no skill of call ${part.callId} may ask`
     if (elicited.length >= ELICITATIONS_MAX) return `call ${part.callId} has asked ${ELICITATIONS_MAX} times`
-    if (elicited.some(({ id }) => !this.#isClosed(id))) return `call ${part.callId} waits for an answer already`
+    if (this.#waitsFor(call) !== undefined) return `call ${part.callId} waits for an answer already`
+    const from = wholeRounds(elicited).length
+    const together = elicited.slice(from)
+    if (resumption === null ? together.length > 0 : !isNextOf(resumption, from, together))
+      return `call ${part.callId} has asked ${from} questions before these, and ${together.length} of these`
     const asked = readElicitation(question.args)
     if (typeof asked === 'string') return `call ${part.callId} asks what nobody can be asked: ${asked}`
-    const nth = elicited.filter(({ argsHash }) => argsHash === question.argsHash).length
-    const owed = elicitationQuestionOf(this.#jobId, runId, part, asked, nth)
+    const nth = sameWords(elicited, asked).length
+    const owner = part.name.slice(0, part.name.indexOf('/'))
+    const timeout = servedSkillOf(expert, owner)?.questionTimeoutSeconds
+    const owed = elicitationQuestionOf(this.#jobId, runId, part, asked, nth, timeout)
     return hashOf(owed) === hashOf(question)
       ? undefined
       : `question ${question.id} is not what call ${part.callId} asks`
@@ -581,7 +622,7 @@ export class Admission {
       const isIt = canonical(answer) === canonical(result.structured ?? null) && !result.isError
       return isIt ? undefined : `the result of ${result.callId} is not the answer to ${call.questionId}`
     }
-    const open = call.elicited?.find(({ id }) => !this.#isClosed(id))
+    const open = this.#waitsFor(call)
     if (open !== undefined && !(this.interrupts && run === this.#lastRoot()))
       return `call ${result.callId} waits for the answer to ${open.id}`
     const unsaid = isOnce(expert, call.part) ? this.#faultInOnce(result, call) : undefined
@@ -652,6 +693,12 @@ function faultInEnd(
   const output = expert.output === undefined ? { value: undefined } : readOutput(expert.output, run.text)
   if ('fault' in output) return `a run of ${expert.key} completes with what its expert owes: ${output.fault}`
   return isSame(output.value, structured) ? undefined : 'a run completes with what its text says, as data'
+}
+
+/** Whether a question is one of those that come together, `together` of which have been asked. */
+function isNextOf({ from, of, key }: Resumption, before: number, together: readonly Put[]): boolean {
+  const isNew = together.every(({ resumption }) => resumption?.of === of && resumption.key !== key)
+  return from === before && of > together.length && isNew
 }
 
 function isSame(one: Json | undefined, other: Json | undefined): boolean {

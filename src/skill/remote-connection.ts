@@ -47,13 +47,16 @@ export interface ConnectionOptions {
   ended(code: ErrorCode, message: string): void
 }
 
+/** What a request that is open is: one that greets the server, in one of MCP's two lines, or any other. */
+type Asked = 'initialize' | 'server/discover' | 'other'
+
 type RemoteTransport = StreamableHTTPClientTransport | SSEClientTransport
 
 export class RemoteConnection {
   readonly #options: ConnectionOptions
   readonly #frames: Rate
   readonly #bytes: Rate
-  readonly #open = new Map<string, 'initialize' | 'other'>()
+  readonly #open = new Map<string, Asked>()
   #transport: RemoteTransport | undefined
   #spoke = false
   #isOver = false
@@ -85,12 +88,15 @@ export class RemoteConnection {
     }
     const id = isJSONRPCRequest(message) ? JSON.stringify(message.id) : undefined
     if (id !== undefined && isJSONRPCRequest(message))
-      this.#open.set(id, message.method === 'initialize' ? 'initialize' : 'other')
+      this.#open.set(
+        id,
+        message.method === 'initialize' || message.method === 'server/discover' ? message.method : 'other',
+      )
     try {
       await this.#post(message, id)
     } catch (error) {
       if (this.#isOver) return
-      if (id !== undefined && this.#isRefusedAlone(error)) return this.#answerFor(id, frame, error)
+      if (id !== undefined && this.#isRefusedAlone(error, this.#open.get(id))) return this.#answerFor(id, frame, error)
       // A notification that a server does not want changes nothing.
       if (id === undefined && error instanceof SdkHttpError && this.#spoke) return
       this.#end(error)
@@ -189,9 +195,12 @@ export class RemoteConnection {
   }
 
   /** The server understood and refused one request; it was not carried out, and the next may do better. */
-  #isRefusedAlone(error: unknown): boolean {
-    if (!(error instanceof SdkHttpError) || !this.#spoke) return false
+  #isRefusedAlone(error: unknown, asked: Asked | undefined): boolean {
+    if (!(error instanceof SdkHttpError)) return false
     const status = error.data.status ?? 0
+    // Servers of the older line refuse the look of the newer in many ways; only a closed door is closed to both.
+    if (asked === 'server/discover') return ![401, 403, 407].includes(status)
+    if (!this.#spoke) return false
     return status >= 400 && status < 500 && ![401, 403, 404, 407].includes(status)
   }
 

@@ -21,6 +21,7 @@ import {
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError, type ErrorCode } from '../../schema/error.ts'
 import { callKeyIn } from '../../schema/effect.ts'
+import { handedBackIn } from '../../schema/elicitation.ts'
 import { hashOf } from '../../schema/hash.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { Lock, LockedRemoteSkill } from '../../schema/lock.ts'
@@ -200,8 +201,14 @@ export class RemoteSkills {
     if (!isOffered || (skill.tools !== undefined && !skill.tools.some((one) => one.name === tool)))
       return `the tool ${tool} is not on offer`
     const callKey = callKeyIn(frame['params'])
-    const call = { expertKey: name.expertKey, toolName: `${name.skill}/${tool}`, argsHash: hashOf(args) }
-    return this.#options.refuseCall(callKey === undefined ? call : { ...call, callKey })
+    const handedBack = handedBackIn(frame['params'])
+    return this.#options.refuseCall({
+      expertKey: name.expertKey,
+      toolName: `${name.skill}/${tool}`,
+      argsHash: hashOf(args),
+      ...(callKey === undefined ? {} : { callKey }),
+      ...(handedBack === undefined ? {} : { handedBack }),
+    })
   }
 
   #hear(remote: OpenRemote, frame: Json): void {
@@ -225,6 +232,7 @@ export class RemoteSkills {
 
 /** What a client may say to a server: never anything on its own account, such as the server's log level. */
 const PASSED: ReadonlySet<string> = new Set([
+  'server/discover',
   'initialize',
   'notifications/initialized',
   'notifications/cancelled',

@@ -115,13 +115,14 @@ describe.skipIf(missing !== undefined)(
       const { callAsking } = await start()
       const first = await callAsking('all', 'trigger-elicitation-request', [])
       if (!('asks' in first)) throw new Error(JSON.stringify(first))
-      expect(first.asks.message).toBe('Please provide inputs for the following fields:')
+      const [{ asked } = { asked: { message: '', url: '' } }] = first.asks
+      expect(asked.message).toBe('Please provide inputs for the following fields:')
       const part = { type: 'toolCall', callId: 'call_1_0', name: 'all/trigger-elicitation-request', args: {} } as const
-      const question = elicitationQuestionOf(JOB_ID, rootRunId(JOB_ID, 0), part, first.asks, 0)
+      const question = elicitationQuestionOf(JOB_ID, rootRunId(JOB_ID, 0), part, asked, 0)
       const reply = { action: 'accept', content: { name: 'Ann', check: true, integer: 7 } } as const
       expect(refuseAnswer(question, reply.content)).toBeUndefined()
       expect(refuseAnswer(question, { name: 'Ann', integer: 700 })).toBeDefined()
-      const known = [{ question, reply }]
+      const known = [{ question, reply, resumption: null }]
       expect(await callAsking('all', 'trigger-elicitation-request', known)).toMatchObject({
         isError: false,
         content: expect.arrayContaining([{ type: 'text', text: expect.stringContaining('Ann') }]),

@@ -1,9 +1,21 @@
 /** Skills on the network: real servers of both lines and both protocols, and servers that no one should trust. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
+import {
+  elicitationQuestionOf,
+  handedBackIn,
+  type Elicitation,
+  type ElicitationReply,
+  type Elicited,
+} from '../../schema/elicitation.ts'
+import type { Resumption } from '../../schema/event.ts'
+import { isJsonObject } from '../../schema/json.ts'
 import { Networks } from '../../schema/network.ts'
+import { rootRunId } from '../../schema/question.ts'
+import { JOB } from '../run/team.ts'
 import { driveRemote } from '../support/remote-drive.ts'
 import {
+  NAME_FORM,
   startEverything,
   startHttp,
   startNewer,
@@ -63,8 +75,81 @@ describe('a skill on the network', () => {
 
   it('of the newer line, with structured results', async () => {
     const far = drive({ endpoint: kept(await startNewer()).url })
-    expect(await far.list()).toMatchObject([{ name: 'add', outputSchema: { type: 'object' } }])
+    expect(await far.list()).toMatchObject([{ name: 'add', outputSchema: { type: 'object' } }, { name: 'greet' }])
     expect(await far.call('add', { a: 1, b: 2 })).toMatchObject({ structured: { sum: 3 }, isError: false })
+  })
+
+  const put = (asked: Elicitation, reply: ElicitationReply, resumption: Resumption | null = null): Elicited => {
+    const part = { type: 'toolCall', callId: 'call_1_0', name: 'far/greet', args: {} } as const
+    return { question: elicitationQuestionOf(JOB, rootRunId(JOB, 0), part, asked, 0), reply, resumption }
+  }
+  const asked = { message: 'Who?', requestedSchema: NAME_FORM }
+  const ann = { action: 'accept', content: { name: 'Ann' } } as const
+
+  it.each([
+    ['Streamable HTTP', 'mcpHttpSkill', startStreamable],
+    ['the older protocol', 'mcpSseSkill', startSse],
+  ] as const)(
+    'of the older line asks a human over %s, and is called again with the answer',
+    async (_over, type, start) => {
+      const greet: Tool = async (_args, _req, _signal, ask) => JSON.stringify(await ask('Who?'))
+      const far = drive({ type, endpoint: kept(await start({ greet })).url })
+      expect(await far.call('greet')).toEqual({ asks: [{ asked, handle: null }], waits: true })
+      expect(await far.call('greet', {}, undefined, [put(asked, ann)])).toMatchObject(text(JSON.stringify(ann)))
+      const late = { action: 'cancel' } as const
+      expect(await far.call('greet', {}, undefined, [put(asked, late)])).toMatchObject(text(JSON.stringify(late)))
+    },
+  )
+
+  it.each([{}, { legacy: 'reject' }] as const)(
+    'of the newer line (%o) asks in its answer, and goes on',
+    async (options) => {
+      const far = drive({ endpoint: kept(await startNewer(options)).url })
+      const handle = { key: 'name', state: 'as I was' }
+      expect(await far.call('greet')).toEqual({ asks: [{ asked, handle }], waits: false })
+      const known = [put(asked, ann, { ...handle, from: 0, of: 1 })]
+      expect(await far.call('greet', {}, undefined, known)).toMatchObject(text(JSON.stringify([ann, 'as I was'])))
+      expect(far.told.filter((line) => isJsonObject(line) && line['type'] === 'opened')).toHaveLength(1)
+    },
+  )
+
+  it('of the newer line gets back what the log says, or nothing', async () => {
+    const leaves: unknown[] = []
+    const refuseCall = async (leave: unknown) => void leaves.push(leave)
+    const far = drive({ endpoint: kept(await startNewer()).url }, { refuseCall })
+    const known = [put(asked, ann, { key: 'name', state: 'as I was', from: 0, of: 1 })]
+    await far.call('greet', {}, undefined, known)
+    const handedBack = handedBackIn({ inputResponses: { name: ann }, requestState: 'as I was' })
+    expect(leaves).toMatchObject([{ toolName: 'far/greet', handedBack }])
+  })
+
+  it('that says nothing to the look of the newer line is greeted in the older', async () => {
+    const server = kept(await startStreamable({ echo }))
+    const silent = kept(
+      await startHttp((req, res) => {
+        if (req.method === 'GET') {
+          res.writeHead(405).end()
+          return
+        }
+        const chunks: Buffer[] = []
+        req.on('data', (chunk: Buffer) => chunks.push(chunk))
+        req.on('end', () => {
+          const body = Buffer.concat(chunks)
+          if (body.includes('server/discover')) return
+          const headers = { ...req.headers, host: new URL(server.url).host } as object as Record<string, string>
+          void fetch(server.url, {
+            method: req.method ?? 'POST',
+            headers,
+            ...(body.length === 0 ? {} : { body }),
+          }).then(async (answer) => {
+            res.writeHead(answer.status, { ...Object.fromEntries(answer.headers), 'content-encoding': 'identity' })
+            res.end(Buffer.from(await answer.arrayBuffer()))
+          })
+        })
+      }),
+    )
+    const far = drive({ endpoint: silent.url })
+    expect(await far.call('echo', { text: 'hi' })).toMatchObject(text('heard hi'))
   })
 
   it.each(['streamableHttp', 'sse'] as const)('is server-everything in its mode %s', async (mode) => {
@@ -96,7 +181,7 @@ describe('a skill on the network', () => {
     const stop = new AbortController()
     const calling = far.call('wait', { name: 'first' }, stop.signal)
     const other = far.call('wait', { name: 'second' })
-    await posts(server, 5)
+    await posts(server, 7)
     stop.abort(new Error('enough'))
     await expect(calling).rejects.toThrow('enough')
     await until(() => stopped.includes('first'))
@@ -209,7 +294,7 @@ describe('a server that misbehaves', () => {
     const far = drive({ endpoint: server.url })
     expect(await far.call('go')).toMatchObject({ isError: true, content: [{ text: saying('HTTP 429') }] })
     expect(await far.call('go')).toMatchObject(text('second'))
-    expect(server.asked.filter(({ method }) => method === 'POST')).toHaveLength(5)
+    expect(server.asked.filter(({ method }) => method === 'POST')).toHaveLength(6)
   })
 
   it('and says too much in one answer, or too often, is ended (C3, G4)', async () => {

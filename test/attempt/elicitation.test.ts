@@ -1,6 +1,6 @@
 /** What a machine may say that a skill asked, judged by the log alone. */
 import { describe, expect, it } from 'vitest'
-import { ELICITATIONS_MAX, elicitationQuestionOf } from '../../schema/elicitation.ts'
+import { ELICITATIONS_MAX, elicitationQuestionOf, handedBackIn } from '../../schema/elicitation.ts'
 import type { Question } from '../../schema/event.ts'
 import { hashOf, sha256 } from '../../schema/hash.ts'
 import type { Json } from '../../schema/json.ts'
@@ -107,9 +107,76 @@ describe('the judge of a call whose skill asks', () => {
   })
 })
 
+describe('the judge of a call whose server goes on where it asked', () => {
+  const together = (i: number, of = 2, from = 0, words = `Number ${i}?`, nth = 0) => ({
+    type: 'questionAsked' as const,
+    data: { question: questionOf(0, words, nth), resumption: { key: `q${i}`, from, of, state: 'its own' } },
+    ...place,
+  })
+  const replies = (names: Readonly<Record<string, Json>>, state = 'its own') =>
+    handedBackIn({ inputResponses: names, requestState: state })
+  const said = (name: string) => ({ action: 'accept', content: { name } })
+
+  it('takes what came together, and the call again when all of it is answered (A3)', () => {
+    const admission = judge()
+    expect(admission.refuseCall(leave)).toBeUndefined()
+    expect(admission.admit(together(0))).toBeUndefined()
+    for (const lie of [together(0, 2, 0, 'Other?'), together(1, 3), together(1, 2, 1), asked(questionOf(0, 'Other?'))])
+      expect(admission.admit(lie)).toBeTypeOf('string')
+    expect(admission.admit(together(1))).toBeUndefined()
+    expect(admission.admit(together(2))).toContain('waits for an answer')
+    expect(admission.admit(returned(0))).toContain('waits for the answer')
+    admission.take(answered(questionOf(0, 'Number 0?')))
+    expect(admission.refuseCall(leave)).toBeTypeOf('string')
+    admission.take(answered(questionOf(0, 'Number 1?'), { name: 'Bob' }))
+    for (const forged of [
+      replies({ q0: said('Ann'), q1: said('Eve') }),
+      replies({ q0: said('Ann') }),
+      replies({ q0: said('Ann'), q1: said('Bob') }, 'of mine'),
+    ])
+      expect(admission.refuseCall({ ...leave, handedBack: forged as never })).toBeTypeOf('string')
+    const honest = replies({ q0: said('Ann'), q1: said('Bob') })
+    expect(admission.refuseCall({ ...leave, handedBack: honest as never })).toBeUndefined()
+    expect(admission.refuseCall({ ...leave, handedBack: honest as never })).toBeTypeOf('string')
+    expect(admission.admit(together(2, 1, 2))).toBeUndefined()
+  })
+
+  it('takes the rest of what a crash cut short, also when the first of it is answered by then (E2)', () => {
+    for (const isAnswered of [false, true]) {
+      const admission = judge()
+      admission.take(together(0))
+      if (isAnswered) admission.take(answered(questionOf(0, 'Number 0?')))
+      expect(admission.refuseCall({ ...leave, handedBack: replies({ q0: said('Ann') }) as never })).toBeTypeOf('string')
+      expect(admission.refuseCall(leave)).toBeUndefined()
+      expect(admission.admit(together(1))).toBeUndefined()
+      expect(admission.admit(returned(0))).toContain('waits for the answer')
+    }
+  })
+
+  it('hands back nothing where nothing was asked, and only a server has words of its own', () => {
+    const admission = judge()
+    expect(admission.refuseCall({ ...leave, handedBack: replies({}) as never })).toBeTypeOf('string')
+    const approval = approvalQuestionOf(JOB, root, partAt(0), { edits: false })
+    const lock = team({ approvals: [{ tool: 'files/write', args: {}, edits: false }] })
+    const data = { ...together(0).data, question: approval }
+    expect(judge(lock).admit({ ...together(0), data })).toContain('of no server')
+  })
+
+  it('takes the time that its human has from the lock, and from nowhere else', () => {
+    const lock = team({ skills: { files: { ...files, questionTimeoutSeconds: 60 }, human } })
+    const timed = { ...questionOf(0), timeoutSeconds: 60 }
+    expect(judge(lock).admit(asked(timed))).toBeUndefined()
+    expect(judge(lock).admit(asked(questionOf(0)))).toBeTypeOf('string')
+    expect(judge().admit(asked(timed))).toBeTypeOf('string')
+  })
+})
+
 describe('the answer to a skill', () => {
   it('is what its form asks for, or false', () => {
     for (const value of [{ name: 'Ann' }, false]) expect(refuseAnswer(questionOf(0), value)).toBeUndefined()
     for (const value of [{}, { name: 1 }, true, null, 'Ann']) expect(refuseAnswer(questionOf(0), value)).toBeDefined()
+    const visit = elicitationQuestionOf(JOB, root, partAt(0), { message: 'Go.', url: 'https://example.com/' }, 0)
+    for (const value of [true, false]) expect(refuseAnswer(visit, value)).toBeUndefined()
+    for (const value of [{}, 'true', null]) expect(refuseAnswer(visit, value)).toBeDefined()
   })
 })

@@ -138,8 +138,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a call that may be made once asks and is made again',
     file: 'runner/skill/turn.ts',
-    find: 'if (this.#elicited === null) throw',
-    replace: "if (this.#elicited === null && process.argv.includes('never')) throw",
+    find: 'if (this.elicited === null) throw',
+    replace: "if (this.elicited === null && process.argv.includes('never')) throw",
     tests: elicitation,
   },
   {
@@ -159,8 +159,9 @@ export const faults: readonly Fault[] = [
   {
     name: 'a machine words the question of a skill',
     file: 'src/attempt/admission.ts',
-    find: 'const owed = elicitationQuestionOf(this.#jobId, runId, part, asked, nth)',
-    replace: 'const owed = { ...question, id: elicitationQuestionOf(this.#jobId, runId, part, asked, nth).id }',
+    find: 'const owed = elicitationQuestionOf(this.#jobId, runId, part, asked, nth, timeout)',
+    replace:
+      'const owed = { ...question, id: elicitationQuestionOf(this.#jobId, runId, part, asked, nth, timeout).id }',
     tests: elicitation,
   },
   {
@@ -168,6 +169,41 @@ export const faults: readonly Fault[] = [
     file: 'src/attempt/admission.ts',
     find: 'if (open !== undefined && !(this.interrupts && run === this.#lastRoot()))',
     replace: 'if (open !== undefined && result.isError && !this.interrupts)',
+    tests: elicitation,
+  },
+  {
+    name: 'a machine hands an answer to a server that nobody gave',
+    file: 'src/attempt/admission.ts',
+    find: 'if (handedBack !== undefined && handedBack !== this.#handsBack(call)) continue',
+    replace: '',
+    tests: elicitation,
+  },
+  {
+    name: 'a call is made while one of several questions is open',
+    file: 'src/attempt/admission.ts',
+    find: 'if (this.#waitsFor(call) !== undefined) continue',
+    replace: '',
+    tests: elicitation,
+  },
+  {
+    name: 'half of what came together counts as all of it',
+    file: 'schema/elicitation.ts',
+    find: 'last !== null && elicited.length - last.from < last.of',
+    replace: 'last !== null && elicited.length < last.from',
+    tests: elicitation,
+  },
+  {
+    name: 'a server hears answers that it did not ask for in this round',
+    file: 'schema/elicitation.ts',
+    find: 'reply !== null && resumption?.from === last.from',
+    replace: 'reply !== null && resumption !== null',
+    tests: elicitation,
+  },
+  {
+    name: 'the page to visit may hide its host',
+    file: 'schema/elicitation.ts',
+    find: "if (url.hostname.split('.').some((label) => label.startsWith('xn--')))",
+    replace: "if (url.hostname.split('.').some((label) => label.startsWith('xn--x')))",
     tests: elicitation,
   },
   {

@@ -115,8 +115,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a call of a skill on the network is passed on that the log does not have',
     file: 'src/skill/remote-skills.ts',
-    find: 'return this.#options.refuseCall(callKey === undefined ? call : { ...call, callKey })',
-    replace: 'return undefined',
+    find: 'return this.#options.refuseCall({',
+    replace: 'return (async (_call: PermitParams) => undefined)({',
     ...network,
   },
   {

@@ -3,8 +3,8 @@ import { nothing } from '../../schema/budget.ts'
 import { wantsCompaction } from '../../schema/context.ts'
 import { Conversations, hashState, settled, type PlacedFact } from '../../schema/conversation.ts'
 import { replay } from '../../schema/decider.ts'
-import { elicitationQuestionOf, sameWords } from '../../schema/elicitation.ts'
-import type { JobFact, SteerMode, Question } from '../../schema/event.ts'
+import { elicitationQuestionOf, sameWords, type Elicited } from '../../schema/elicitation.ts'
+import type { JobFact, SteerMode } from '../../schema/event.ts'
 import type { QuestionId, RunId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import { callKeyOf } from '../../schema/effect.ts'
@@ -124,10 +124,12 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [], ste
     state = core.evolve(state, fact)
     if (log.length === killAt) die()
   }
-  const propose = (fact: PlacedFact): void => {
+  const propose = (fact: PlacedFact): boolean => {
     const fault = admission.admit(fact as never)
     if (fault !== undefined) refused.push(`${fact.type}: ${fault}`)
+    const lives = deaths
     take(fact)
+    return deaths === lives
   }
   const record = (fact: PlacedFact): void => {
     // The machine hears of what is recorded in the order of the log.
@@ -276,29 +278,35 @@ function perform(
   state: JobRuns,
   conversations: Conversations,
   effect: Exclude<Effect, { type: 'record' }>,
-  propose: (fact: PlacedFact) => void,
+  /** False when the machine died of it. */
+  propose: (fact: PlacedFact) => boolean,
   record: (fact: PlacedFact) => void,
 ): void {
   const { runId, expertKey } = effect
   const stepNumber = state.runs[runId]?.stepNumber ?? 0
   switch (effect.type) {
     case 'listTools':
-      return propose({
+      propose({
         type: 'toolsListed',
         data: { skill: effect.skill, tools: TOOLS },
         runId,
         expertKey,
         stepNumber,
       })
+      return
     case 'callTool': {
       const { callId, name, args } = effect.call
       const asks = askedBy(effect)
-      if (asks !== undefined)
-        return propose({ type: 'questionAsked', data: { question: asks }, runId, expertKey, stepNumber })
+      if (asks.length > 0) {
+        const facts = asks.map((data) => ({ type: 'questionAsked', data, runId, expertKey, stepNumber }) as const)
+        for (const fact of facts) if (state.asked[fact.data.question.id] === undefined && !propose(fact)) return
+        return
+      }
       const replies = effect.elicited.map(({ reply }) => reply)
       const content = [{ type: 'text', text: `${name} ${JSON.stringify([args, replies])}` }] as const
       const result = { type: 'toolResult', callId, name, content, isError: false } as const
-      return propose({ type: 'toolReturned', data: { result, durationMs: 1 }, runId, expertKey, stepNumber })
+      propose({ type: 'toolReturned', data: { result, durationMs: 1 }, runId, expertKey, stepNumber })
+      return
     }
     case 'reserve': {
       const calls = state.runs[runId]?.calls.length ?? 0
@@ -346,12 +354,27 @@ function perform(
   }
 }
 
-/** The tool `ask` asks its human up to three times, now in the same words and now in others. */
-function askedBy({ runId, call, elicited }: Extract<Effect, { type: 'callTool' }>): Question | undefined {
-  if (!call.name.endsWith('/ask') || elicited.length >= drawn(4, runId, call.callId)) return undefined
-  const requestedSchema = { type: 'object', properties: { ok: { type: 'boolean' } } }
-  const asked = { message: `Shall I? ${drawn(2, runId, call.callId, elicited.length)}`, requestedSchema }
-  return elicitationQuestionOf(JOB, runId, call, asked, sameWords(elicited, asked).length)
+/**
+ * The tool `ask` asks its human up to three times, now in the same words and now in others; that of some calls asks two
+ * questions together, as servers of MCP's newer line do.
+ */
+function askedBy({
+  runId,
+  call,
+  elicited,
+}: Extract<Effect, { type: 'callTool' }>): readonly Extract<PlacedFact, { type: 'questionAsked' }>['data'][] {
+  const { length } = elicited
+  if (!call.name.endsWith('/ask') || length >= drawn(4, runId, call.callId)) return []
+  const isNewer = drawn(2, runId, call.callId, 'newer') === 0
+  const put: Pick<Elicited, 'question'>[] = [...elicited]
+  return Array.from({ length: isNewer ? 2 : 1 }, (_, i) => {
+    const requestedSchema = { type: 'object', properties: { ok: { type: 'boolean' } } }
+    const asked = { message: `Shall I? ${drawn(2, runId, call.callId, length, i)}`, requestedSchema }
+    const question = elicitationQuestionOf(JOB, runId, call, asked, sameWords(put, asked).length)
+    put.push({ question })
+    if (!isNewer) return { question }
+    return { question, resumption: { key: `q${i}`, from: length, of: 2, state: `asked ${length}` } }
+  })
 }
 
 interface OpenQuestion {

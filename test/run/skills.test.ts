@@ -1,7 +1,12 @@
 /** Skills as the runner meets them: real MCP servers of both lines, and peers that hang, die, change or babble. */
 import { Server as OldServer } from '@modelcontextprotocol/sdk/server/index.js'
-import { CallToolRequestSchema, ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js'
-import { McpServer } from '@modelcontextprotocol/server'
+import {
+  CallToolRequestSchema,
+  ListToolsRequestSchema,
+  UrlElicitationRequiredError,
+} from '@modelcontextprotocol/sdk/types.js'
+import { inputRequired, McpServer } from '@modelcontextprotocol/server'
+import { serveStdio } from '@modelcontextprotocol/server/stdio'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import type { CompartmentName, RunnerLine } from '../../schema/control.ts'
@@ -18,6 +23,7 @@ import type { ToolCallPart, ToolDefinition } from '../../schema/message.ts'
 import { STARTS_MAX } from '../../runner/skill/compartment.ts'
 import { LISTING_BYTES_MAX, TOOLS_MAX } from '../../runner/skill/definition.ts'
 import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
+import { questionsIn } from '../../runner/skill/newer-call.ts'
 import { TEXT_BYTES_MAX } from '../../runner/skill/result.ts'
 import { fakeClock } from '../fake/fake-clock.ts'
 import { files, JOB, LEAD, team } from './team.ts'
@@ -540,6 +546,7 @@ describe('a skill that asks a human', () => {
   const asked = (message: string, reply: ElicitationReply, nth = 0): Elicited => ({
     question: elicitationQuestionOf(JOB, root, part, { message, requestedSchema: form }, nth),
     reply,
+    resumption: null,
   })
   const say = (answer: { readonly action: string; readonly content?: unknown }) =>
     `${answer.action} ${JSON.stringify(answer.content ?? null)}`
@@ -577,12 +584,16 @@ describe('a skill that asks a human', () => {
       }),
     ],
   ]
+  const asksFor = (message: string) => ({
+    asks: [{ asked: { message, requestedSchema: form }, handle: null }],
+    waits: true,
+  })
   const accept = (name: string) => ({ action: 'accept', content: { name } }) as const
 
   describe.each(servers)('in %s', (_name, start) => {
     it('is ended with its question, and hears the answer when the call is made again', async () => {
       const { call, sent, boots } = begin(start)
-      expect(await call('greet')).toEqual({ asks: { message: 'Who?', requestedSchema: form } })
+      expect(await call('greet')).toEqual(asksFor('Who?'))
       expect(sent.at(-1)).toMatchObject({ type: 'close' })
       expect(await call('greet', {}, [asked('Who?', accept('Ann'))])).toMatchObject({
         content: [{ text: 'accept {"name":"Ann"}' }],
@@ -602,7 +613,7 @@ describe('a skill that asks a human', () => {
       const { call } = begin(start)
       const words = { words: ['Who?', 'And?', 'Who?'] }
       const known = [asked('Who?', accept('Ann')), asked('And?', accept('Bob'))]
-      expect(await call('greet', words, known)).toEqual({ asks: { message: 'Who?', requestedSchema: form } })
+      expect(await call('greet', words, known)).toEqual(asksFor('Who?'))
       expect(await call('greet', words, [...known, asked('Who?', accept('Cleo'), 1)])).toMatchObject({
         content: [{ text: 'accept {"name":"Ann"}, accept {"name":"Bob"}, accept {"name":"Cleo"}' }],
       })
@@ -636,5 +647,185 @@ describe('a skill that asks a human', () => {
       const { call } = begin(start)
       expect(await call('greet', { words: [' '] })).toMatchObject({ isError: true })
     })
+  })
+
+  describe('for a page to be visited', () => {
+    const message = 'Sign in, please.'
+    const url = 'https://accounts.example.com/sign-in?state=1'
+    const visited = (reply: ElicitationReply): Elicited => ({
+      question: elicitationQuestionOf(JOB, root, part, { message, url }, 0),
+      reply,
+      resumption: null,
+    })
+    const older = (answer: (server: OldServer) => Promise<string>): Start =>
+      serve(async (transport) => {
+        const server = new OldServer({ name: 'old', version: '1' }, { capabilities: { tools: {} } })
+        server.setRequestHandler(ListToolsRequestSchema, async () => ({
+          tools: [{ name: 'greet', inputSchema: { type: 'object' as const } }],
+        }))
+        server.setRequestHandler(CallToolRequestSchema, async () => ({
+          content: [{ type: 'text', text: await answer(server) }],
+        }))
+        await server.connect(transport)
+      })
+    const asking = (page: string) =>
+      older(async (server) => say(await server.elicitInput({ mode: 'url', message, url: page, elicitationId: 'e1' })))
+    const refusing = older(async () => {
+      throw new UrlElicitationRequiredError([{ mode: 'url', message, url, elicitationId: 'e1' }])
+    })
+
+    it('shows its human the address, and hears that they have been there or would not', async () => {
+      const { call } = begin(asking(url))
+      expect(await call('greet')).toEqual({ asks: [{ asked: { message, url }, handle: null }], waits: true })
+      expect(visited({ action: 'accept' }).question).toMatchObject({
+        kind: 'confirm',
+        title: `files/greet asks you to visit ${url} and says: ${message}`,
+        args: { message, url },
+      })
+      for (const action of ['accept', 'decline', 'cancel'] as const)
+        expect(await call('greet', {}, [visited({ action })])).toMatchObject({ content: [{ text: `${action} null` }] })
+    })
+
+    it('is asked about as well when it refuses the call until then, once', async () => {
+      const { call, sent } = begin(refusing)
+      expect(await call('greet')).toEqual({ asks: [{ asked: { message, url }, handle: null }], waits: false })
+      expect(sent.at(-1)).not.toMatchObject({ type: 'close' })
+      expect(await call('greet', {}, [visited({ action: 'accept' })])).toMatchObject({ isError: true })
+      const once = begin(refusing, undefined, undefined, { greet: 'once' })
+      expect(await once.call('greet')).toMatchObject({ isError: true })
+    })
+
+    it.each([
+      'http://example.com/',
+      'https://user:secret@example.com/',
+      'javascript:alert(1)',
+      'https://xn--pple-43d.com/',
+      'https://\u0430pple.com/',
+      'https://EXAMPLE.com@evil.example/',
+      `https://example.com/${'x'.repeat(3000)}`,
+    ])('is refused when nobody can see where it leads: %s', async (page) => {
+      expect(await begin(asking(page)).call('greet')).toMatchObject({ isError: true })
+    })
+  })
+
+  describe('in the newer line of MCP alone', () => {
+    type Said = Record<string, { readonly action: string; readonly content?: unknown }>
+    const ask = (message: string) => inputRequired.elicit({ message, requestedSchema: form as never })
+    /** Asks what its arguments say, a list at a time, and counts in its own words how far it is. */
+    const newer: Start = (say_) => {
+      const transport = {
+        onmessage: undefined as ((message: Json) => void) | undefined,
+        start: async () => {},
+        close: async () => {},
+        send: async (message: object) => say_(JSON.parse(JSON.stringify(message)) as Json),
+      }
+      const factory = () => {
+        const server = new McpServer({ name: 'newer', version: '1' })
+        const inputSchema = z.object({ rounds: z.array(z.array(z.string())) })
+        const outputSchema = z.object({ done: z.number() })
+        server.registerTool('greet', { inputSchema, outputSchema }, async ({ rounds }, ctx) => {
+          const { done, said } = JSON.parse(ctx.mcpReq.requestState<string>() ?? '{"done":0,"said":[]}') as {
+            done: number
+            said: string[]
+          }
+          const replies = Object.entries((ctx.mcpReq.inputResponses ?? {}) as Said)
+          const heard = [...said, ...replies.map(([key, reply]) => `${key} ${say(reply)}`)]
+          const next = rounds[done]
+          if (next === undefined)
+            return { content: [{ type: 'text', text: heard.join(', ') }], structuredContent: { done } }
+          const inputRequests = Object.fromEntries(next.map((message, i) => [`q${done}${i}`, ask(message)]))
+          return inputRequired({ inputRequests, requestState: JSON.stringify({ done: done + 1, said: heard }) })
+        })
+        server.registerTool('sample', {}, async () =>
+          inputRequired({ inputRequests: { x: inputRequired.createMessage({ messages: [], maxTokens: 1 }) } }),
+        )
+        server.registerTool('again', {}, async () => inputRequired({ requestState: 'later' }))
+        return server
+      }
+      serveStdio(factory, { transport: transport as never, legacy: 'reject' })
+      return { take: (frame) => transport.onmessage?.(frame) }
+    }
+    const handle = (done: number, i: number, heard: readonly string[] = []) => ({
+      key: `q${done}${i}`,
+      state: JSON.stringify({ done: done + 1, said: heard }),
+    })
+    const resumed = (
+      message: string,
+      name: string,
+      [from, of]: readonly [number, number],
+      given: ReturnType<typeof handle>,
+    ): Elicited => ({
+      ...asked(message, accept(name)),
+      resumption: { ...given, from, of },
+    })
+
+    it('answers with its question, and goes on where it was when the call hands back what it said', async () => {
+      const { call, boots, sent } = begin(newer)
+      const rounds = [['Who?', 'Where?'], ['Sure?']]
+      const first = { asked: { message: 'Who?', requestedSchema: form }, handle: handle(0, 0) }
+      const second = { asked: { message: 'Where?', requestedSchema: form }, handle: handle(0, 1) }
+      expect(await call('greet', { rounds })).toEqual({ asks: [first, second], waits: false })
+      const known = [resumed('Who?', 'Ann', [0, 2], handle(0, 0)), resumed('Where?', 'Here', [0, 2], handle(0, 1))]
+      const heard = ['q00 accept {"name":"Ann"}', 'q01 accept {"name":"Here"}']
+      expect(await call('greet', { rounds }, known)).toMatchObject({ asks: [{ handle: handle(1, 0, heard) }] })
+      const answer = await call('greet', { rounds }, [...known, resumed('Sure?', 'Yes', [2, 1], handle(1, 0, heard))])
+      expect(answer).toMatchObject({
+        content: [{ text: [...heard, 'q10 accept {"name":"Yes"}'].join(', ') }],
+        structured: { done: 2 },
+      })
+      // It has answered each time: nothing is under way that had to be ended, and two calls may ask at once.
+      expect([boots(), sent.some(({ type }) => type === 'close')]).toEqual([1, false])
+      const both = await Promise.all([call('greet', { rounds: [['One?']] }), call('greet', { rounds: [['Two?']] })])
+      expect(both).toMatchObject([
+        { asks: [{ asked: { message: 'One?' } }] },
+        { asks: [{ asked: { message: 'Two?' } }] },
+      ])
+    })
+
+    it('is told that it may ask for no generation, and not for another call either', async () => {
+      const { call } = begin(newer)
+      for (const [tool, words] of [
+        ['sample', 'sampling'],
+        ['again', 'without asking anything'],
+      ] as const)
+        expect(await call(tool)).toMatchObject({ isError: true, content: [{ text: expect.stringContaining(words) }] })
+      // A server that does not look what its client can.
+      const wish = inputRequired.createMessage({ messages: [], maxTokens: 1 })
+      const result = { resultType: 'input_required' as const, inputRequests: { x: wish } }
+      expect(() => questionsIn(result, [])).toThrow('may not ask for generations')
+    })
+
+    it('is refused in a call that may be made only once, and when it asks more than a call may', async () => {
+      const once = begin(newer, undefined, undefined, { greet: 'once' })
+      const rounds = [Array.from({ length: ELICITATIONS_MAX + 1 }, (_, i) => `Number ${i}?`)]
+      expect(await once.call('greet', { rounds })).toMatchObject({ isError: true })
+      const answer = await begin(newer).call('greet', { rounds })
+      expect(answer).toMatchObject({ content: [{ text: expect.stringContaining(`${ELICITATIONS_MAX} times`) }] })
+      expect(await once.call('greet', { rounds: [['Who?']] })).toMatchObject({
+        content: [{ text: expect.stringContaining('only once') }],
+      })
+    })
+  })
+
+  it('is told in plain words that it may not ask for generations, since they cost money of the expert', async () => {
+    const { call } = begin(
+      serve(async (transport) => {
+        const server = new OldServer({ name: 'old', version: '1' }, { capabilities: { tools: {} } })
+        server.setRequestHandler(ListToolsRequestSchema, async () => ({
+          tools: [{ name: 'greet', inputSchema: { type: 'object' as const } }],
+        }))
+        server.setRequestHandler(CallToolRequestSchema, async (_request, { sendRequest }) => {
+          const params = { messages: [], maxTokens: 1 }
+          const error: unknown = await sendRequest({ method: 'sampling/createMessage', params }, z.any() as never).then(
+            () => 'answered',
+            (e: unknown) => e,
+          )
+          return { content: [{ type: 'text', text: JSON.stringify(error, ['code']) + String(error) }] }
+        })
+        await server.connect(transport)
+      }),
+    )
+    const answer = await call('greet')
+    expect(answer).toMatchObject({ content: [{ text: expect.stringMatching(/-32601.*may not ask for generations/) }] })
   })
 })

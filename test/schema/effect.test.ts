@@ -71,6 +71,20 @@ ${effects}
     })
   })
 
+  it('stands beside the time that a human has for what the skill asks, at skills on the network as well', () => {
+    const lines = 'questionTimeout = 60\n[experts."x".skills."far".effects]\npay = "once"\n'
+    const far = `[experts."x"]\ninstruction = "Do it."\n[experts."x".skills."far"]\nendpoint = "https://example.com/mcp"\n`
+    for (const type of ['mcpHttpSkill', 'mcpSseSkill'])
+      expect(read(`${far}type = "${type}"\n${lines}`)).toMatchObject({
+        experts: { x: { skills: { far: { type, questionTimeoutSeconds: 60, effects: { pay: 'once' } } } } },
+      })
+    expect(read(file('', 'questionTimeout = 1'))).toMatchObject({
+      experts: { x: { skills: { mail: { questionTimeoutSeconds: 1 } } } },
+    })
+    for (const wrong of ['0', '1.5', '"1h"', '31536001'])
+      expect(words(file('', `questionTimeout = ${wrong}`))).toContain('questionTimeout')
+  })
+
   it('refuses a class that is none, a name that is none, and a tool that is not on offer', () => {
     expect(words(file('send = "twice"'))).toContain('pure')
     expect(words(file('"mail/send" = "once"'))).toContain('must be a tool of the skill')

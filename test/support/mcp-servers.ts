@@ -10,7 +10,7 @@ import { Server as OldServer } from '@modelcontextprotocol/sdk/server/index.js'
 import { SSEServerTransport } from '@modelcontextprotocol/sdk/server/sse.js'
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js'
 import { CallToolRequestSchema, ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js'
-import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
+import { createMcpHandler, inputRequired, McpServer, type CreateMcpHandlerOptions } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 
 export interface AskedRequest {
@@ -52,10 +52,14 @@ export async function startHttp(
   }
 }
 
+export const NAME_FORM = { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] } as const
+
 export type Tool = (
   args: Record<string, unknown>,
   req: IncomingMessage | undefined,
   signal: AbortSignal,
+  /** Asks whoever is at the client for a name. */
+  ask: (message: string) => Promise<unknown>,
 ) => Promise<string>
 
 /** The tools of a test as a server of the older SDK. */
@@ -64,8 +68,11 @@ function oldServer(tools: Readonly<Record<string, Tool>>, req: IncomingMessage):
   server.setRequestHandler(ListToolsRequestSchema, async () => ({
     tools: Object.keys(tools).map((name) => ({ name, inputSchema: { type: 'object' as const } })),
   }))
-  server.setRequestHandler(CallToolRequestSchema, async ({ params }, { signal }) => {
-    const text = await tools[params.name]?.(params.arguments ?? {}, req, signal)
+  server.setRequestHandler(CallToolRequestSchema, async ({ params }, { signal, requestId }) => {
+    const requestedSchema = NAME_FORM as never // its type knows no readonly lists
+    const ask = (message: string) =>
+      server.elicitInput({ message, requestedSchema }, { relatedRequestId: requestId } as never)
+    const text = await tools[params.name]?.(params.arguments ?? {}, req, signal, ask)
     return { content: [{ type: 'text', text: text ?? 'no such tool' }] }
   })
   return server
@@ -111,7 +118,7 @@ export async function startSse(tools: Readonly<Record<string, Tool>>): Promise<H
 }
 
 /** The newer SDK, as its own handler serves HTTP. */
-export async function startNewer(): Promise<HttpServer> {
+export async function startNewer(options: CreateMcpHandlerOptions = {}): Promise<HttpServer> {
   const served = createMcpHandler(() => {
     const server = new McpServer({ name: 'new', version: '1.0.0' })
     const output = z.object({ sum: z.number() })
@@ -120,8 +127,15 @@ export async function startNewer(): Promise<HttpServer> {
       { description: 'Adds.', inputSchema: z.object({ a: z.number(), b: z.number() }), outputSchema: output },
       async ({ a, b }) => ({ content: [{ type: 'text', text: String(a + b) }], structuredContent: { sum: a + b } }),
     )
+    server.registerTool('greet', { description: 'Asks.', inputSchema: z.object({}) }, async (_args, ctx) => {
+      const { name } = ctx.mcpReq.inputResponses ?? {}
+      if (name !== undefined)
+        return { content: [{ type: 'text', text: JSON.stringify([name, ctx.mcpReq.requestState()]) }] }
+      const asked = inputRequired.elicit({ message: 'Who?', requestedSchema: NAME_FORM as never })
+      return inputRequired({ inputRequests: { name: asked }, requestState: 'as I was' })
+    })
     return server
-  })
+  }, options)
   const listener = getRequestListener((request) => served.fetch(request))
   return startHttp((req, res) => void listener(req, res))
 }

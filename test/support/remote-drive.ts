@@ -2,6 +2,7 @@
 import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
 import type { Deadlines } from '../../runner/skill/compartment.ts'
 import type { RunnerLine } from '../../schema/control.ts'
+import type { Elicited } from '../../schema/elicitation.ts'
 import type { Json } from '../../schema/json.ts'
 import type { LockedRemoteSkill } from '../../schema/lock.ts'
 import { Networks, parseNetwork } from '../../schema/network.ts'
@@ -70,9 +71,9 @@ export function driveRemote(
     say: (frame: Json) => remote.take({ type: 'frame', ...name, frame }),
     open: () => remote.take({ type: 'open', ...name }),
     list: () => client.list(expertKey, 'far', never),
-    call(tool: string, args: Json = {}, signal = never) {
+    call(tool: string, args: Json = {}, signal = never, elicited: readonly Elicited[] = []) {
       const part = { type: 'toolCall', callId: `call_1_${calls++}`, name: `far/${tool}`, args } as const
-      return client.call(expertKey, 'far', tool, { ...part, runId: rootRunId(JOB, 0) }, signal)
+      return client.call(expertKey, 'far', tool, { ...part, runId: rootRunId(JOB, 0) }, signal, elicited)
     },
   }
 }

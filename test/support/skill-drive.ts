@@ -57,7 +57,7 @@ export function driveSkills(
     list: (skill) => skills.list(expertKey, skill, never),
     async call(skill, tool, args = {}, signal = never) {
       const answer = await make(skill, tool, args, signal, [])
-      if ('asks' in answer) throw new Error(`${tool} asks: ${answer.asks.message}`)
+      if ('asks' in answer) throw new Error(`${tool} asks: ${answer.asks[0]?.asked.message}`)
       return answer
     },
     callAsking: (skill, tool, elicited) => make(skill, tool, {}, never, elicited),
