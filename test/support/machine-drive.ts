@@ -197,6 +197,13 @@ export class MachineDrive {
     return JSON.parse(result.content[0].text) as Json
   }
 
+  /** The same in the compartment of the puppet. */
+  async runInRunner(code: string): Promise<Json> {
+    this.#puppet({ run: code })
+    const { value } = await this.untilHeard((line) => line['type'] === 'ran')
+    return value ?? null
+  }
+
   async ended(): Promise<{ readonly reason: string; readonly stderrTail: string }> {
     const end = await this.#machine.ended
     await this.#reading
