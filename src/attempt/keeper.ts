@@ -7,6 +7,7 @@
  * K4 A canceled job's machine is gone within the grace, and the job has ended.
  * K5 A secret goes to the machine only for a skill whose requiredEnv names it.
  * K6 What a skill on the network is sent, and whether it is called at all, is judged here by the log.
+ * K7 No model is asked, and no call permitted, while it is in doubt whether the lease lives.
  */
 import type { Clock } from '../../schema/clock.ts'
 import type {
@@ -78,6 +79,9 @@ export interface KeeperDependencies {
 const WAITING_MAX = 256
 /** Words of progress that a machine's watchers are shown. */
 const NOTICES_PER_SECOND = 50
+/** Times of a renewal's that a lease certainly lives after one; it lasts three. */
+const DOUBT = 2
+const RETRY_MS = 500
 const NOWHERE: Place = { runId: null, expertKey: null, stepNumber: null }
 
 const GENERATION_ENDS: ReadonlySet<string> = new Set<GenerationEnd['type']>([
@@ -137,6 +141,8 @@ class Keeper {
   readonly #remote: RemoteSkills
   readonly #abort = new AbortController()
   readonly #notices: Rate
+  /** Epoch ms when the lease's last renewal was asked for: it lives for a while from then on. */
+  #renewedAt: number
   #breaches = 0
   #logLines = 0
   #canceling = false
@@ -159,6 +165,7 @@ class Keeper {
     this.#attempt = attempt
     this.#machine = machine
     this.#grantedAt = grantedAt
+    this.#renewedAt = grantedAt
     const origin = originOf(attempt.jobId, attempt.history)
     this.#admission = new Admission(origin, attempt.lock, attempt.jobId)
     this.#budgets = new Budgets(origin, attempt, (model) => dependencies.gateway.price(model), dependencies.clock)
@@ -246,17 +253,47 @@ class Keeper {
   }
 
   async #renewing(): Promise<void> {
-    const { jobs, clock, log, limits } = this.#dependencies
+    const { clock, limits } = this.#dependencies
     const { signal } = this.#abort
     for (;;) {
       try {
         await clock.sleep(limits.renewMs, signal)
-        if (!(await jobs.renew(this.#attempt))) return this.#stopped.resolve({ why: 'lost' })
-      } catch (error) {
-        if (signal.aborted) return
-        // The store may come back before the lease ends; when it does not, the next append finds a stale fence.
-        log.warn('A lease could not be renewed.', { jobId: this.#attempt.jobId, error })
+        if (!(await this.#renew())) return
+      } catch {
+        return
       }
+    }
+  }
+
+  /** False once the lease is lost; where the store does not answer, all stays as it was. */
+  async #renew(): Promise<boolean> {
+    const { jobs, clock, log } = this.#dependencies
+    const askedAt = clock.now()
+    try {
+      if (await jobs.renew(this.#attempt)) {
+        this.#renewedAt = Math.max(this.#renewedAt, askedAt)
+        return true
+      }
+      this.#stopped.resolve({ why: 'lost' })
+      return false
+    } catch (error) {
+      // The store may come back before the lease ends; when it does not, the next append finds a stale fence.
+      log.warn('A lease could not be renewed.', { jobId: this.#attempt.jobId, error })
+      return true
+    }
+  }
+
+  /**
+   * Waits while nobody can say whether the lease lives: this process may have stood still for longer than it lasts, and
+   * another may have the job. Throws `fence_stale`, or the reason of the attempt's end.
+   */
+  async #requireLease(): Promise<void> {
+    const { clock, limits } = this.#dependencies
+    const { signal } = this.#abort
+    while (clock.now() - this.#renewedAt >= DOUBT * limits.renewMs) {
+      const askedAt = clock.now()
+      if (!(await this.#renew())) throw new PlatformError('fence_stale', 'The lease of the attempt is lost.')
+      if (this.#renewedAt < askedAt) await clock.sleep(RETRY_MS, signal)
     }
   }
 
@@ -387,6 +424,7 @@ class Keeper {
     const started: CallStarted[] = []
     const fault = this.#admission.refuseCall(params, (fact) => started.push(fact))
     await Promise.all(started.map((fact) => this.#recorder.record(event(fact, placeOf(fact)))))
+    await this.#requireLease()
     if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
     if (fault !== undefined) this.#breach(`a call was refused: ${fault}`)
     return fault
@@ -409,6 +447,7 @@ class Keeper {
     const recorded = await this.#recordFacts(decision, params)
     if (decision.isHeld) return recorded.at(-1) ?? {}
     const { outputTokensMax, timeMs } = decision
+    await this.#requireLease()
     const fact = await within(timeMs, clock, (cut) =>
       this.#generations.generate(params, { isInterrupted: isInterrupted(), outputTokensMax, cut }),
     )
