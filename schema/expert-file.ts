@@ -61,12 +61,21 @@ const skillParts = {
   description: z.string().max(DESCRIPTION_CHARACTERS_MAX).optional(),
   rule: z.string().max(INSTRUCTION_BYTES_MAX).optional(),
 }
+const effect = z.enum(CALL_EFFECTS, { error: () => 'must be "pure", "idempotent" or "once"' })
 const effects = z.record(
   z
     .string()
     .regex(/^[\w.*?-]{1,64}$/, 'must be a tool of the skill or a glob over them, such as "send_mail" or "read_*"'),
-  z.enum(CALL_EFFECTS, { error: () => 'must be "pure", "idempotent" or "once"' }),
+  effect,
   { error: () => 'must be a table of tools, such as send_mail = "once"' },
+)
+const baseEffects = z.record(
+  z
+    .string()
+    .max(200)
+    .regex(/^[\w.*?/-]+$/, 'must be a base tool as the model reads it, such as "shell/exec" or "files/read_*"'),
+  effect,
+  { error: () => 'must be a table of base tools, such as "shell/exec" = "once"' },
 )
 const toolParts = { pick: z.array(toolName).max(256).optional(), omit: z.array(toolName).max(256).optional() }
 
@@ -185,6 +194,7 @@ const expertSchema = z.strictObject({
   skills: z.record(skillName, skillSchema).optional(),
   approvals: z.array(approvalSchema).max(64).optional(),
   base: baseSchema.optional(),
+  effects: baseEffects.optional(),
   budget: budgetSchema.optional(),
   /** JSON text: the schema of the expert's result. */
   outputJsonSchema: z.string().optional(),
@@ -280,6 +290,7 @@ function check(root: unknown): readonly Complaint[] {
     complaints.push(...checkDelegates(name, expert, path), ...checkSkills(expert, path))
     complaints.push(...checkApprovals(expert, path), ...checkOutput(expert, path))
     complaints.push(...checkChoice(expert.base, declared(expert), path), ...checkOrigins(expert, path))
+    complaints.push(...checkEffects(expert, path))
   }
   return complaints
 }
@@ -367,6 +378,21 @@ function checkApprovals(expert: ExpertText, at: readonly string[]): readonly Com
       [...delegates, ...base].some((name) => matchesGlob(tool, name)) || owners.some((owner) => mayCover(tool, owner))
     const words = `covers no tool of the skills and delegates of this expert: ${brief(tool)}; correct or remove it`
     return isMet ? [] : [{ path: [...at, 'approvals', index, 'tool'], words }]
+  })
+}
+
+/** The tools that skills of the file bring have their classes there, where `pick` and `omit` stand as well. */
+function checkEffects(expert: ExpertText, at: readonly string[]): readonly Complaint[] {
+  const { tools } = choiceOf(expert)
+  const served = tools.filter((name) => name.split('/')[0] !== BASE)
+  return Object.keys(expert.effects ?? {}).flatMap((tool): Complaint[] => {
+    if (served.some((name) => matchesGlob(tool, name))) return []
+    const owner = declared(expert).find((name) => tool.startsWith(`${name}/`))
+    const words =
+      owner === undefined
+        ? 'names no base tool of files or shell that this expert has; correct or remove it'
+        : `names a tool of the skill ${brief(owner)}; write it into the effects of that skill`
+    return [{ path: [...at, 'effects', tool], words }]
   })
 }
 
@@ -495,6 +521,7 @@ function printFile(file: FileText): ExpertFile {
       output: printOutput(expert),
       modelSettings: printModelSettings(file, expert),
       base: choiceOf(expert),
+      ...(expert.effects === undefined ? {} : { effects: expert.effects }),
     },
   ])
   return { experts: Object.fromEntries(experts) }

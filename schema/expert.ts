@@ -91,6 +91,8 @@ export interface Expert {
   readonly modelSettings: ModelSettings | null
   /** What it has of the tools that every expert has. */
   readonly base: BaseChoice
+  /** What may happen when a call of each of those is made again, by whole name or glob; left out when nothing is said. */
+  readonly effects?: EffectTable
 }
 
 /** A whole expert file: never empty. */

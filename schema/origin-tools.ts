@@ -3,6 +3,7 @@
  * Here it is no package: declaring it chooses among the base tools.
  */
 import { namesWithout, type BaseChoice } from './base-choice.ts'
+import type { EffectTable } from './effect.ts'
 import type { Complaint } from './toml-file.ts'
 
 export const ORIGIN_PACKAGE = '@perstack/base'
@@ -40,6 +41,7 @@ export interface OriginSkill {
   readonly rule?: string | undefined
   readonly requiredEnv?: readonly string[] | undefined
   readonly allowedDomains?: readonly string[] | undefined
+  readonly effects?: EffectTable | undefined
 }
 
 /** What such a table says that has no meaning here; `args` are those after the package. */
@@ -58,6 +60,11 @@ export function checkOrigin(
         })
   if (args.length > 0)
     complaints.push({ path: [...path, 'args'], words: `has no meaning for ${ORIGIN_PACKAGE}; remove it` })
+  if (skill.effects !== undefined)
+    complaints.push({
+      path: [...path, 'effects'],
+      words: 'has no effect here; write the effects of base tools at the expert, such as "shell/exec" = "once"',
+    })
   const hasShell = originChoice(skill, []).tools.includes(SHELL)
   for (const key of ['requiredEnv', 'allowedDomains'] as const)
     if (!hasShell && (skill[key] ?? []).length > 0)

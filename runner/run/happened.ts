@@ -24,7 +24,7 @@ import { hearsReply, putsQuestion } from './elicited.ts'
 import { aimOf, skillsToList } from './catalog.ts'
 import { revokesApprovals } from './regrant.ts'
 import { DEPTH_MAX, isLast, type Call, type Ending, type JobRuns, type Path, type Run } from './run-state.ts'
-import { begins, hearsOutcome, isDoubted, losesMachine, onceOf } from './once.ts'
+import { begins, hearsOutcome, isDoubted, leavesDoubt, losesMachine, onceOf } from './once.ts'
 
 type Asked = Extract<PlacedFact, { type: 'questionAsked' }>['data']
 
@@ -82,7 +82,8 @@ function evolveRun(jobId: JobId, lock: Lock, state: JobRuns, run: Run, fact: Pla
       return listed(state, run, fact.data)
     case 'skillFailed': {
       const { skill, code, message } = fact.data
-      return isNeeded(lock, state, run, skill) ? put(state, { ...run, failure: { code, message } }) : state
+      const isFatal = isNeeded(lock, state, run, skill) && !leavesDoubt(run, skill)
+      return isFatal ? put(state, { ...run, failure: { code, message } }) : state
     }
     case 'generated':
       return generated(jobId, lock, state, run, fact)

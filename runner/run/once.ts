@@ -3,6 +3,7 @@
  *
  * O1 A call that was started is never made again unless a human says so.
  * O2 A call whose machine or skill is gone is in doubt, and returns only what its human says.
+ * O3 A run does not fail by a skill that leaves a call of it in doubt, whatever it needs the skill for.
  */
 import { effectOf } from '../../schema/effect.ts'
 import type { Question } from '../../schema/event.ts'
@@ -40,6 +41,17 @@ function doubt(jobId: JobId, run: Run, call: Call): Call {
   const question = doubtOf(jobId, run.id, call)
   if (question === undefined || call.once === null) return call
   return { ...call, once: { ...call.once, asking: { question, asked: false, answer: null, isExpired: false } } }
+}
+
+/**
+ * A skill that fell may have carried out a call of this run all the same: then its human decides how the run goes on,
+ * whether it can go on without the skill or not.
+ */
+export function leavesDoubt({ calls }: Run, skill: string): boolean {
+  return calls.some(
+    ({ path, once, result }) =>
+      path.to === 'skill' && path.skill === skill && once?.isStarted === true && result === null,
+  )
 }
 
 /** What to ask about a call that was started and has not returned; undefined for any other, and once it is in doubt. */

@@ -173,7 +173,7 @@ async function callTool(
   const proposed = (state: JobRuns): readonly PlacedRunFact[] => {
     // Whoever should have answered is gone: a call that was started may have taken effect all the same.
     const made = state.runs[runId]?.calls.find(({ part }) => part.callId === callId)
-    const question = made === undefined || isRequired ? undefined : doubtOf(originJobId, runId, made)
+    const question = made === undefined ? undefined : doubtOf(originJobId, runId, made)
     const end = question === undefined ? returned : ({ type: 'questionAsked', data: { question }, ...place } as const)
     return isNews || isRequired ? [failed, end] : [end]
   }

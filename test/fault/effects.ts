@@ -158,4 +158,18 @@ export const faults: readonly Fault[] = [
     replace: '      await stored\n      prompts.set(promptHash, stored)\n',
     tests: ['test/attempt/generations.test.ts'],
   },
+  {
+    name: 'a run fails by a skill that may have carried out its call (O3)',
+    file: 'runner/run/happened.ts',
+    find: 'isNeeded(lock, state, run, skill) && !leavesDoubt(run, skill)',
+    replace: 'isNeeded(lock, state, run, skill)',
+    tests: ['test/run/once.test.ts'],
+  },
+  {
+    name: 'what a file says of base tools is lost on the way to their skills',
+    file: 'schema/base-skill.ts',
+    find: 'const effect = effectOf(expert.effects, `${name}/${tool}`)',
+    replace: 'const effect = effectOf(expert.effects, tool)',
+    tests: ['test/schema/effect.test.ts'],
+  },
 ]

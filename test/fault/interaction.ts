@@ -143,13 +143,6 @@ export const faults: readonly Fault[] = [
     tests: elicitation,
   },
   {
-    name: 'a covered call is permitted again before its human has answered the skill',
-    file: 'src/attempt/admission.ts',
-    find: '          this.#elicited.set(id, `${fact.runId} ${callId}`)',
-    replace: '          this.#permitted.delete(`${fact.runId} ${callId}`)',
-    tests: elicitation,
-  },
-  {
     name: 'one answer permits a covered call as often as it comes',
     file: 'src/attempt/admission.ts',
     find: 'if (call !== undefined && !this.#isClosed(questionId)) this.#permitted.delete(call)',

@@ -3,10 +3,12 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { PlacedFact } from '../../schema/conversation.ts'
 import { replay } from '../../schema/decider.ts'
+import { performer } from '../../runner/run/perform.ts'
 import { jobRuns, standing } from '../../runner/run/run.ts'
+import { fakeClock } from '../fake/fake-clock.ts'
 import { drawn, type ScriptedCall } from '../fake/scripted-model.ts'
 import { simulate, type Script, type World } from './simulation.ts'
-import { files, human, JOB, team } from './team.ts'
+import { files, human, JOB, LEAD, team } from './team.ts'
 
 const skills = { files: { ...files, effects: { write: 'once', read: 'pure' } }, human } as const
 
@@ -101,6 +103,57 @@ describe('a call that is made once', () => {
       }),
       { numRuns: 300 },
     )
+  })
+
+  it('is asked about when its skill dies, also one without which the run cannot go on (O3)', async () => {
+    const lock = team({ skills: { files: { ...files, required: true, effects: { write: 'once' } }, human } })
+    const calls = [
+      { name: 'files/write', args: { path: 'a' } },
+      { name: 'files/read', args: { path: 'a' } },
+    ]
+    const turnOf = (_run: string, step: number) => (step === 1 ? { text: 'on', calls } : { text: 'done' })
+    const whole = simulate({ lock, maxSteps: null, turnOf }, { choose: () => 0, killAt: null }).log
+    const core = jobRuns(JOB, lock)
+    const begun = replay(core, whole.slice(0, whole.findIndex((fact) => fact.type === 'callStarted') + 1))
+    const perform = performer({
+      originJobId: JOB,
+      lock,
+      clock: fakeClock(),
+      generate: () => Promise.reject(new Error('nothing is generated')),
+      reserve: () => Promise.reject(new Error('nothing is reserved')),
+      skills: {
+        list: async () => [],
+        call: async () => ({ code: 'skill_died', message: 'It is gone.', isNews: false }),
+      },
+    })
+    // Both were under way; whichever is heard first, the run goes on to ask.
+    for (const order of [core.pending(begun), core.pending(begun).toReversed()]) {
+      let state = begun
+      for (const effect of order) {
+        if (effect.type !== 'callTool') throw new Error(`${effect.type} is owed`)
+        const { proposed } = await perform(effect, state, new AbortController().signal)
+        const facts = typeof proposed === 'function' ? proposed(state) : proposed
+        expect(facts[0]).toMatchObject({ type: 'skillFailed', data: { code: 'skill_died' } })
+        for (const fact of facts) state = core.evolve(state, fact)
+      }
+      expect(core.pending(state)).toEqual([])
+      expect(standing(state)).toBe('rested')
+      expect(Object.values(state.asked)).toHaveLength(1)
+    }
+    // One that had not been started leaves no doubt: the run fails by its skill.
+    const early = replay(
+      core,
+      whole.slice(
+        0,
+        whole.findIndex((fact) => fact.type === 'callStarted'),
+      ),
+    )
+    const data = { skill: 'files', code: 'skill_died', message: 'It is gone.' }
+    const run = Object.values(early.runs)[0]
+    const fact = { type: 'skillFailed', data, runId: run?.id ?? null, expertKey: LEAD, stepNumber: 1 } as const
+    expect(core.pending(core.evolve(early, fact as PlacedFact))).toMatchObject([
+      { fact: { type: 'runFinished', data: { outcome: 'failed', reason: 'skill_died' } } },
+    ])
   })
 
   it('is in doubt in every replay of the log, and owes what is owed after it was answered', () => {

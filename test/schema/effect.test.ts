@@ -1,6 +1,7 @@
 /** Effect classes: what an expert file may say of a tool, and what counts when several say it. */
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { withImplicitSkills } from '../../schema/base-skill.ts'
 import { CALL_EFFECTS, callKeyOf, effectOf } from '../../schema/effect.ts'
 import { isFaults } from '../../schema/toml-file.ts'
 import { parseExpertFile } from '../../schema/expert-file.ts'
@@ -83,6 +84,34 @@ ${effects}
     })
     for (const wrong of ['0', '1.5', '"1h"', '31536001'])
       expect(words(file('', `questionTimeout = ${wrong}`))).toContain('questionTimeout')
+  })
+
+  it('at the expert is of the tools that it has without declaring them', () => {
+    const own = (effects: string, more = '') =>
+      `[experts."x"]\ninstruction = "Do it."\n${more}\n[experts."x".effects]\n${effects}\n`
+    const skillsOf = (text: string) => {
+      const parsed = read(text)
+      if (isFaults(parsed)) throw new Error(words(text))
+      return withImplicitSkills(parsed).experts['x']?.skills
+    }
+    const skills = skillsOf(own('"shell/exec" = "once"\n"files/read_*" = "pure"\n"files/delete" = "once"'))
+    expect(skills?.['shell']).toMatchObject({ effects: { exec: 'once' } })
+    expect(skills?.['files']).toMatchObject({
+      effects: { read_file: 'pure', read_image: 'pure', read_pdf: 'pure', delete: 'once' },
+    })
+    expect(skillsOf(own('"*" = "idempotent"\n"shell/exec" = "once"'))?.['shell']).toMatchObject({
+      effects: { exec: 'once' },
+    })
+    for (const wrong of ['"base/todo" = "once"', '"exec" = "once"', '"shell/run" = "once"', '"mail/send" = "once"'])
+      expect(words(own(wrong))).toContain('no base tool')
+    expect(words(own('"shell/exec" = "once"', 'base = ["files/*"]'))).toContain('no base tool')
+    expect(words(own('"shell/exec" = "twice"'))).toContain('pure')
+    const declared = `[experts."x".skills."shell"]\ntype = "mcpStdioSkill"\npackageName = "@acme/shell"\n`
+    expect(words(`${own('"shell/exec" = "once"')}${declared}`)).toContain('into the effects of that skill')
+    const origins = `[experts."x".skills."b"]\ntype = "mcpStdioSkill"\npackageName = "@perstack/base"\n`
+    expect(words(`[experts."x"]\ninstruction = "Do it."\n${origins}effects = { exec = "once" }\n`)).toContain(
+      'at the expert',
+    )
   })
 
   it('refuses a class that is none, a name that is none, and a tool that is not on offer', () => {

@@ -140,7 +140,7 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     'a key that is like none',
     `${head}colour = "red"\n`,
     [
-      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, base, budget, outputJsonSchema, outputRetries, reasoningBudget, maxRetries, timeout.',
+      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, base, effects, budget, outputJsonSchema, outputRetries, reasoningBudget, maxRetries, timeout.',
     ],
   ],
   [
