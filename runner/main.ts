@@ -4,7 +4,8 @@ import type { RunnerLine, SupervisorLine } from '../schema/control.ts'
 import type { Clock } from '../schema/clock.ts'
 import { isLineFault, linesOf } from '../schema/lines.ts'
 import { deadlines } from './config.ts'
-import { runJob } from './run/runner.ts'
+import { prime } from './prime.ts'
+import { runJob, type RunnerPorts } from './run/runner.ts'
 import { openSkills } from './skill/skills.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -41,20 +42,20 @@ function openOutput(): { readonly send: (line: RunnerLine) => void; readonly flu
 /** Exit codes: 0 after `done`, 1 otherwise, with the reason on stderr, which the supervisor keeps for operators. */
 async function main(): Promise<number> {
   const { send, flush } = openOutput()
+  const skillsBy =
+    (say: (line: RunnerLine) => void): RunnerPorts['openSkills'] =>
+    ({ jobId, lock }, state) =>
+      openSkills({
+        jobId,
+        lock,
+        send: say,
+        clock,
+        deadlines,
+        recorded: (expertKey, skill) => state.listed[expertKey]?.[skill],
+      })
   try {
-    await runJob(supervisorLines(), {
-      send,
-      clock,
-      openSkills: ({ jobId, lock }, state) =>
-        openSkills({
-          jobId,
-          lock,
-          send,
-          clock,
-          deadlines,
-          recorded: (expertKey, skill) => state.listed[expertKey]?.[skill],
-        }),
-    })
+    await prime(clock, skillsBy)
+    await runJob(supervisorLines(), { send, clock, openSkills: skillsBy(send) })
     flush()
     return 0
   } catch (error) {

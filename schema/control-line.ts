@@ -5,10 +5,10 @@
  */
 import { z } from 'zod'
 import { LINE_BYTES_MAX, PROGRESS_CHARS_MAX, PROTOCOL_VERSION } from './control.ts'
-import type { HostLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
+import type { InwardLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
 import { RESUMPTION_KEY_CHARS_MAX, RESUMPTION_STATE_CHARS_MAX } from './elicitation.ts'
 import { OUTCOMES, QUESTION_PURPOSES, type JobEvent, type Question, type Resumption, type RunFact } from './event.ts'
-import { isHotHostLine, isHotMachineLine, isHotRunnerLine, isHotSupervisorLine } from './hot-line.ts'
+import { isHotInwardLine, isHotMachineLine, isHotRunnerLine, isHotSupervisorLine } from './hot-line.ts'
 import { parseId, type JobId, type QuestionId, type RunId } from './id.ts'
 import { isJsonObject, type Json, type JsonObject } from './json.ts'
 import type { Sha256 } from './hash.ts'
@@ -21,7 +21,7 @@ export const JSON_DEPTH_MAX = 64
 const SHORT_CHARS_MAX = 64 * 1024
 
 /** One line as it travels, newline included. */
-export function printLine(line: HostLine | MachineLine | RunnerLine): string {
+export function printLine(line: InwardLine | MachineLine | RunnerLine): string {
   return `${JSON.stringify(line)}\n`
 }
 
@@ -30,9 +30,9 @@ export function parseMachineLine(text: string): MachineLine | LineFault {
   return parseLine(text, isHotMachineLine, machineLine)
 }
 
-/** What the control plane says to a machine. */
-export function parseHostLine(text: string): HostLine | LineFault {
-  return parseLine(text, isHotHostLine, hostLine)
+/** What a machine is told. */
+export function parseInwardLine(text: string): InwardLine | LineFault {
+  return parseLine(text, isHotInwardLine, inwardLine)
 }
 
 /** What the runner says to its supervisor. */
@@ -358,7 +358,26 @@ const machineLine: z.ZodType<MachineLine> = z.discriminatedUnion('type', [
   close,
   runnerFrame,
 ])
-const hostLine: z.ZodType<HostLine> = z.discriminatedUnion('type', [
+const descriptor = z.number().int().min(3).max(64)
+const launch = z.object({
+  file: text,
+  args: z.array(text),
+  cwd: text,
+  feeds: z.array(
+    z.discriminatedUnion('type', [
+      z.object({ fd: descriptor, type: z.literal('bytes'), base64: text }),
+      z.object({ fd: descriptor, type: z.literal('options'), options: z.array(text) }),
+    ]),
+  ),
+  environment: z.record(text, text),
+  ownGroup: z.boolean(),
+})
+const skills = z.object({
+  type: z.literal('skills'),
+  skills: z.array(z.object({ expertKey: text, skill: text, requiredEnv: z.array(text), launch })),
+})
+const inwardLine: z.ZodType<InwardLine> = z.discriminatedUnion('type', [
+  skills,
   start,
   recorded,
   go,
@@ -379,4 +398,13 @@ const runnerLine: z.ZodType<RunnerLine> = z.discriminatedUnion('type', [
   alive,
   progress,
 ])
-const supervisorLine: z.ZodType<SupervisorLine> = hostLine
+const supervisorLine: z.ZodType<SupervisorLine> = z.discriminatedUnion('type', [
+  start,
+  recorded,
+  go,
+  reply,
+  cancel,
+  opened,
+  closed,
+  frame,
+])

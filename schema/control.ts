@@ -7,6 +7,7 @@ import type { JobId, RunId } from './id.ts'
 import type { Json } from './json.ts'
 import type { JobEvent, Place, RunFact } from './event.ts'
 import type { Lock } from './lock.ts'
+import type { SkillsLine } from './machine-plan.ts'
 import type { Prompt } from './message.ts'
 
 export const PROTOCOL_VERSION = 1
@@ -67,6 +68,9 @@ export type HostLine =
   | OpenedLine
   | ClosedLine
   | FrameLine
+
+/** All that a machine hears: what the control plane says, and the one line of whoever started it. */
+export type InwardLine = HostLine | SkillsLine
 
 // ---- machine → control plane
 

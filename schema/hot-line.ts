@@ -4,7 +4,7 @@
  * what is wrong. A machine lives for one job, and what its processes do a few times costs what it takes to compile.
  */
 import { PROTOCOL_VERSION } from './control.ts'
-import type { HostLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
+import type { InwardLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
 import { parseId } from './id.ts'
 import { isJsonObject, type Json, type JsonObject } from './json.ts'
 
@@ -18,9 +18,12 @@ export function isHotMachineLine(value: Json): value is JsonObject & MachineLine
   return isGenerate(value) || isDone(value)
 }
 
-/** What the control plane says: a job with its history, and answers to requests. */
-export function isHotHostLine(value: Json): value is JsonObject & HostLine {
-  if (!isJsonObject(value)) return false
+/** What a machine is told: how its skills start, a job with its history, and answers to requests. */
+export function isHotInwardLine(value: Json): value is JsonObject & InwardLine {
+  return isJsonObject(value) && (value['type'] === 'skills' ? isSkills(value) : isHotHostLine(value))
+}
+
+function isHotHostLine(value: JsonObject): boolean {
   switch (value['type']) {
     case 'reply':
       return isReply(value)
@@ -59,6 +62,34 @@ function hasSize(value: JsonObject, members: number): boolean {
 
 function isReply(line: JsonObject): boolean {
   return hasSize(line, 4) && isCount(line['id']) && line['ok'] === true && has(line, 'value')
+}
+
+function isSkills(line: JsonObject): boolean {
+  const { skills } = line
+  return hasSize(line, 2) && Array.isArray(skills) && skills.every(isSkillLaunch)
+}
+
+function isSkillLaunch(one: Json): boolean {
+  if (!isJsonObject(one) || !hasSize(one, 4) || !isTexts(one['requiredEnv'])) return false
+  const { expertKey, skill, launch } = one
+  if (typeof expertKey !== 'string' || typeof skill !== 'string' || !isJsonObject(launch)) return false
+  const { file, args, cwd, feeds, environment, ownGroup } = launch
+  if (!hasSize(launch, 6) || typeof file !== 'string' || typeof cwd !== 'string' || !isTexts(args)) return false
+  if (typeof ownGroup !== 'boolean' || !isJsonObject(environment) || !isTexts(Object.values(environment))) return false
+  return Array.isArray(feeds) && feeds.every(isFeed)
+}
+
+function isFeed(feed: Json): boolean {
+  if (!isJsonObject(feed) || !hasSize(feed, 3) || !isCount(feed['fd'])) return false
+  const fd = Number(feed['fd'])
+  if (fd < 3 || fd > 64) return false
+  return feed['type'] === 'bytes'
+    ? typeof feed['base64'] === 'string'
+    : feed['type'] === 'options' && isTexts(feed['options'])
+}
+
+function isTexts(value: Json | undefined): boolean {
+  return Array.isArray(value) && value.every((one) => typeof one === 'string')
 }
 
 function isStart(line: JsonObject): boolean {

@@ -1,9 +1,8 @@
 /**
- * What a host tells a machine's supervisor before the first line: how to start each compartment. It names no secret.
+ * What a host tells a machine's supervisor beside the lines of the control plane: where its directories are and how its
+ * compartments start. It names no secret. The plan is there before any job is known, the skills come with the job.
  * The host knows sandboxes, the supervisor knows lines; this is all that passes between them.
  */
-import type { CompartmentName } from './control.ts'
-
 /** Bytes that a starting process reads from a descriptor of its own, which is then closed. */
 export type Feed =
   | { readonly fd: number; readonly type: 'bytes'; readonly base64: string }
@@ -23,7 +22,9 @@ export interface Launch {
   readonly ownGroup: boolean
 }
 
-export interface SkillLaunch extends CompartmentName {
+export interface SkillLaunch {
+  readonly expertKey: string
+  readonly skill: string
   /** Names of secrets that the compartment gets besides. */
   readonly requiredEnv: readonly string[]
   readonly launch: Launch
@@ -37,11 +38,16 @@ export interface SkillLimits {
 
 export const SKILL_LIMITS: SkillLimits = { processes: 256, memoryBytes: 2 * 1024 * 1024 * 1024 }
 
+/** How to start the skills of the job that follows; said once, by the host, before `start` (P2.7). */
+export interface SkillsLine {
+  readonly type: 'skills'
+  readonly skills: readonly SkillLaunch[]
+}
+
 export interface MachinePlan {
   /** Directories of this machine alone, as the supervisor sees them. */
   readonly workspace: string
   readonly input: string
   readonly runner: Launch
-  readonly skills: readonly SkillLaunch[]
   readonly skillLimits: SkillLimits
 }

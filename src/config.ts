@@ -15,6 +15,8 @@ export interface Config {
   readonly machines: MachineHostName | null
   /** Jobs that may hold a machine at once in this process; 0 accepts jobs and leaves them to other processes. */
   readonly concurrency: number
+  /** Machines that are to wait for jobs, ready, though nobody asks for any. */
+  readonly ready: number
   /** Where clients reach this process, when it is not where it listens (a proxy). */
   readonly publicUrl: string | null
   /** The operator's own provider keys: used for the application `dev` alone, by their usual names. */
@@ -99,6 +101,7 @@ export function parseConfig(
     databaseUrl: databaseUrl === undefined ? null : new Secret(databaseUrl),
     machines: machines ?? null,
     concurrency: whole('SENMON_CONCURRENCY', 8, 0, 1000),
+    ready: whole('SENMON_READY', 1, 0, 1000),
     publicUrl: url('SENMON_PUBLIC_URL', ['http:', 'https:']) ?? null,
     providerKeys: secrets(PROVIDER_KEYS),
     baseUrls: Object.fromEntries(

@@ -30,17 +30,22 @@ import { openForks, type Forks } from './job/forks.ts'
 import { openDeadlines } from './job/deadlines.ts'
 import { openJobs, type Jobs } from './job/jobs.ts'
 import { openPrompts } from './job/prompts.ts'
-import { openLocalMachineHost } from './local/local-machine-host.ts'
-import { openUnsafeProcessHost } from './local/unsafe-process-host.ts'
+import { openSandboxProvider } from './local/sandbox-provider.ts'
+import { openUnsafeProcessProvider } from './local/unsafe-process-provider.ts'
 import { openLog } from './log.ts'
 import { openNpmExpertSource } from './npm/npm-expert-source.ts'
 import { publishDirectory, readManifest } from './npm/package-publisher.ts'
 import { attemptLimits, openAttempts } from './attempt/attempts.ts'
-import type { MachineHost, ProbeResult } from './pool/machine-host.ts'
+import type { ProbeResult } from './pool/machine-host.ts'
+import type { MachineProvider } from './pool/machine-provider.ts'
+import { machinesLimits } from './pool/machines.ts'
+import { openPool } from './pool/pools.ts'
+import { roundsLimits } from './pool/rounds.ts'
 import { listingLimits, openToolListings, type ToolListings } from './attempt/tool-listings.ts'
 import { openDatabase } from './postgres/database.ts'
 import { postgresApplicationStore } from './postgres/postgres-application-store.ts'
 import { PostgresJobLog } from './postgres/postgres-job-log.ts'
+import { postgresPoolStore } from './postgres/postgres-pool-store.ts'
 import { postgresPackageStore } from './postgres/postgres-package-store.ts'
 import { postgresSecretStore } from './postgres/postgres-secret-store.ts'
 import { isAlive, startOf } from './postgres/process-life.ts'
@@ -68,6 +73,9 @@ const DEV = 'dev'
 const OWN = 'senmon'
 /** Skills of this checkout, published at first start. */
 const OWN_PACKAGES = ['files', 'shell', 'ask'].map((name) => join(import.meta.dirname, '../plugins', name))
+
+/** Machines that list the tools of skills which are being published, beside those of jobs. */
+const LISTINGS_MAX = 4
 
 const LIMITS = {
   queryBytesMax: 256 * 1024,
@@ -112,16 +120,17 @@ class Opened {
   }
 }
 
-/** The host that the configuration names, or the strongest that passes its probe; and why there is none. */
-async function chooseHost(
+/** The provider of machines that the configuration names, or the strongest that passes its probe; and why there is none. */
+async function chooseProvider(
   config: Config,
   runtimeDirectory: string,
   install: (skill: LockedStdioSkill) => Promise<string>,
-): Promise<{ readonly host: MachineHost; readonly probe: ProbeResult }> {
+  holder: string,
+): Promise<{ readonly provider: MachineProvider; readonly probe: ProbeResult }> {
   const options = { install, runtimeDirectory, execPath: process.execPath, log, clock }
-  const open = config.machines === 'unsafe-process' ? openUnsafeProcessHost : openLocalMachineHost
-  const host = await open(options)
-  return { host, probe: await host.probe() }
+  const open = config.machines === 'unsafe-process' ? openUnsafeProcessProvider : openSandboxProvider
+  const provider = await open(options, holder)
+  return { provider, probe: await provider.probe() }
 }
 
 /**
@@ -272,10 +281,30 @@ async function serve(config: Config, opened: Opened): Promise<void> {
   let machines = 'none: this process only accepts jobs'
   if (config.concurrency === 0) hostMissing = null
   else {
-    const { host, probe } = await chooseHost(config, runtimeDirectory, (skill) => installer.install(skill))
-    opened.keep(host)
+    const holder = await nameHolder()
+    const install = (skill: LockedStdioSkill) => installer.install(skill)
+    const { provider, probe } = await chooseProvider(config, runtimeDirectory, install, holder)
     if (probe.ok) {
       hostMissing = null
+      const host = opened.keep(
+        openPool({
+          pool: provider.name,
+          holder,
+          store: postgresPoolStore(database, clock),
+          provider,
+          policy: { readyMin: config.ready, machinesMax: config.concurrency + config.ready + LISTINGS_MAX },
+          demand: async () => ({ queued: 0, running: 0 }),
+          isDead: predecessorIsDead,
+          linesUrl: null,
+          clock,
+          chance,
+          log,
+          limits: {
+            machines: { ...machinesLimits, machinesMax: config.concurrency + config.ready + LISTINGS_MAX },
+            rounds: roundsLimits,
+          },
+        }),
+      )
       machines = host.name
       const listings = openToolListings({ host, networks, clock, chance, log, limits: listingLimits })
       listSkill = (skill) => listings.list(skill)
@@ -289,13 +318,14 @@ async function serve(config: Config, opened: Opened): Promise<void> {
           content,
           clock,
           log,
-          holder: await nameHolder(),
+          holder,
           predecessorIsDead,
           jobLog,
           limits: { ...attemptLimits, concurrent: config.concurrency, renewMs: LIMITS.leaseMs / 3 },
         }),
       )
     } else {
+      opened.keep(provider)
       hostMissing = `No sandbox works here, so published experts are not run: ${probe.reason} ${probe.fix}`
       machines = `NONE. ${hostMissing}`
       log.error('Published experts will not be run: no sandbox works here.', { reason: probe.reason, fix: probe.fix })
@@ -346,11 +376,11 @@ function greet(config: Config, url: string, database: string, machines: string):
 }
 
 async function probe(config: Config): Promise<number> {
-  const { host, probe: result } = await chooseHost(config, runtimeDirectoryOf(config.dataDirectory), () =>
-    Promise.reject(new PlatformError('machine_failed', 'a probe installs nothing')),
-  )
-  await host.close()
-  process.stdout.write(`${JSON.stringify({ name: host.name, ...result })}\n`)
+  const install = () => Promise.reject(new PlatformError('machine_failed', 'a probe installs nothing'))
+  const runtimeDirectory = runtimeDirectoryOf(config.dataDirectory)
+  const { provider, probe: result } = await chooseProvider(config, runtimeDirectory, install, await nameHolder())
+  await provider.close()
+  process.stdout.write(`${JSON.stringify({ name: provider.name, ...result })}\n`)
   return result.ok ? 0 : 1
 }
 

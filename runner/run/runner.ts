@@ -34,6 +34,8 @@ export interface RunnerPorts {
  * end or come in a wrong order, and `machine_failed` when the control plane cannot do what only it can.
  */
 export async function runJob(lines: AsyncIterator<SupervisorLine>, ports: RunnerPorts): Promise<void> {
+  // It is up, and has all that it needs before there is a job (P3.8).
+  ports.send({ type: 'alive' })
   const start = await next(lines)
   if (start.type !== 'start') throw new PlatformError('protocol_breach', `the first line is ${start.type}, not start`)
   const history: PlacedFact[] = []

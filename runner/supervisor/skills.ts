@@ -1,7 +1,7 @@
 /**
  * The skills of one machine, each in its own compartment: started when the runner opens it, relayed frame by frame.
  *
- * K1 Only skills of the plan and of the job's lock are started (P7.1).
+ * K1 Only skills that the host can start and that are of the job's lock are started (P7.1).
  * K2 Secrets are asked for at the start of the compartment that needs them, and given to nothing else (P7.2).
  * K3 The answer to a tool call passes only after the workspace has been looked at (P6.2).
  * K4 A skill that is slow to read delays nobody else: what it is owed is bounded, and above that it is ended.
@@ -46,7 +46,6 @@ const FRAMES_AT_ONCE = 5000
 const WATCH_MS = 250
 
 export interface SkillsOptions {
-  readonly launches: readonly SkillLaunch[]
   readonly limits: SkillLimits
   readonly clock: Clock
   askSecrets(params: SecretsParams): Promise<Json>
@@ -77,12 +76,18 @@ export class Skills {
   readonly #options: SkillsOptions
   readonly #open = new Map<string, OpenSkill>()
   #lock: Lock | undefined
+  #launches: readonly SkillLaunch[] = []
   #afar = Promise.resolve()
   #asking = 0
   #ended = false
 
   constructor(options: SkillsOptions) {
     this.#options = options
+  }
+
+  /** How they start. */
+  provide(launches: readonly SkillLaunch[]): void {
+    this.#launches = launches
   }
 
   /** From now on skills of this lock can be opened. */
@@ -193,7 +198,7 @@ export class Skills {
     const expert = Object.hasOwn(experts, expertKey) ? experts[expertKey] : undefined
     const locked = expert !== undefined && Object.hasOwn(expert.skills, skill) ? expert.skills[skill] : undefined
     if (locked?.type !== 'mcpStdioSkill') return undefined
-    return this.#options.launches.find((launch) => launch.expertKey === expertKey && launch.skill === skill)
+    return this.#launches.find((launch) => launch.expertKey === expertKey && launch.skill === skill)
   }
 
   async #run(skill: OpenSkill, { launch, requiredEnv }: SkillLaunch): Promise<void> {

@@ -18,13 +18,14 @@ import {
   type StartLine,
   type SupervisorLine,
 } from '../../schema/control.ts'
-import { parseHostLine, parseRunnerLine, printLine } from '../../schema/control-line.ts'
+import { parseInwardLine, parseRunnerLine, printLine } from '../../schema/control-line.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
-import type { MachinePlan } from '../../schema/machine-plan.ts'
+import type { MachinePlan, SkillsLine } from '../../schema/machine-plan.ts'
 import { drained, startCompartment, together, type Compartment } from './compartment.ts'
 import { MachineWorkspace } from './machine-workspace.ts'
+import { prime } from './prime.ts'
 import { Requests } from './requests.ts'
 import { Skills } from './skills.ts'
 
@@ -63,6 +64,7 @@ class Supervisor {
   readonly #end = Promise.withResolvers<ExitCode>()
   /** Lines that wait for the workspace; undefined once it is restored. */
   #held: string[] | undefined = []
+  #provided = false
   #started = false
   #done = false
   #breaches = 0
@@ -79,7 +81,6 @@ class Supervisor {
       report: (text) => this.#log('supervisor', text),
     })
     this.#skills = new Skills({
-      launches: plan.skills,
       limits: plan.skillLimits,
       clock,
       askSecrets: (params) => this.#ask({ method: 'secrets', params }),
@@ -98,6 +99,8 @@ class Supervisor {
     const failed = (error: unknown) =>
       this.#finish(EXIT.failed, `The supervisor failed: ${error instanceof Error ? error.stack : String(error)}`)
     await this.#say({ type: 'ready', protocol: PROTOCOL_VERSION, bootId: this.#options.bootId })
+    const { plan, clock } = this.#options
+    await prime(plan, clock).catch((error: unknown) => this.#log('supervisor', `It is not primed: ${String(error)}`))
     this.#hear().catch(failed)
     this.#serve().catch(failed)
     const code = await this.#end.promise
@@ -125,9 +128,11 @@ class Supervisor {
   }
 
   #hearLine(text: string): void {
-    const line = parseHostLine(text)
+    const line = parseInwardLine(text)
     if (isLineFault(line)) return this.#log('supervisor', `A line of the control plane was dropped: ${line.message}`)
     switch (line.type) {
+      case 'skills':
+        return this.#provide(line)
       case 'start':
         return this.#start(line, text)
       case 'reply': {
@@ -147,6 +152,12 @@ class Supervisor {
       default:
         return unreachable(line)
     }
+  }
+
+  #provide({ skills }: SkillsLine): void {
+    if (this.#started || this.#provided) return this.#log('supervisor', 'A late line of skills was dropped.')
+    this.#provided = true
+    this.#skills.provide(skills)
   }
 
   #start(line: StartLine, text: string): void {

@@ -8,7 +8,7 @@ import type { Log } from '../log.ts'
 import type { Machine } from '../pool/machine-host.ts'
 import { openRuntime, type Bundles, type Runtime } from './runtime.ts'
 import { openSlots, type Slot } from './slots.ts'
-import { startSupervisedMachine } from './supervised-machine.ts'
+import { startSupervisedMachine, type ParkedMachine } from './supervised-machine.ts'
 import { join } from 'node:path'
 
 export interface LocalHostOptions {
@@ -37,6 +37,12 @@ export interface PlacedSkill {
   readonly directory: string
 }
 
+/** A machine that waits for its job, with the slot it is in. */
+export interface Parked {
+  readonly slot: Slot
+  readonly machine: ParkedMachine
+}
+
 /** How a host starts compartments; pure but for reading the runtime. */
 export interface Launches {
   runner(slot: Slot, runtime: Runtime, bundle: string): MachinePlan['runner']
@@ -45,6 +51,7 @@ export interface Launches {
   input(slot: Slot): string
 }
 
+const SETPRIV_PATHS = ['/usr/bin/setpriv', '/bin/setpriv', '/usr/local/bin/setpriv']
 const PRLIMIT_PATHS = ['/usr/bin/prlimit', '/bin/prlimit', '/usr/local/bin/prlimit']
 const FILE_BYTES_MAX = 256 * 1024 * 1024
 /** For uids of our own only: the kernel counts every process of a uid, a person's desktop included. */
@@ -55,7 +62,7 @@ export class SupervisedHost {
   readonly #options: LocalHostOptions
   readonly #launches: Launches
   readonly #slots: ReturnType<typeof openSlots>
-  readonly #machines = new Set<Machine>()
+  readonly #machines = new Set<ParkedMachine>()
   #closed = false
 
   constructor(options: LocalHostOptions, runtime: Runtime, launches: Launches) {
@@ -67,11 +74,12 @@ export class SupervisedHost {
 
   /** A machine with every stdio skill of the lock installed. Throws `machine_failed`. */
   async open(lock: Lock): Promise<Machine> {
-    const placed = await this.#place(lock)
-    return await this.start(this.runtime.bundles.runner, placed)
+    const [parked, placed] = await Promise.all([this.park(), this.place(lock)])
+    return this.fill(parked, placed)
   }
 
-  async start(runnerBundle: string, placed: readonly PlacedSkill[]): Promise<Machine> {
+  /** One that waits for a job, with the runner of `bundle`. Throws `machine_failed`. */
+  async park(bundle: string = this.runtime.bundles.runner): Promise<Parked> {
     const slot = await this.#slots.claim()
     if (this.#closed) {
       slot.release()
@@ -80,13 +88,7 @@ export class SupervisedHost {
     const plan: MachinePlan = {
       workspace: slot.workspace,
       input: this.#launches.input(slot),
-      runner: this.#launches.runner(slot, this.runtime, runnerBundle),
-      skills: placed.map((one) => ({
-        expertKey: one.expertKey,
-        skill: one.skill,
-        requiredEnv: one.locked.requiredEnv.filter((name) => name !== 'PATH' && name !== 'SENMON_WORKSPACE'),
-        launch: this.#launches.skill(slot, this.runtime, one),
-      })),
+      runner: this.#launches.runner(slot, this.runtime, bundle),
       skillLimits: this.#options.skillLimits ?? SKILL_LIMITS,
     }
     const machine = startSupervisedMachine({
@@ -94,12 +96,36 @@ export class SupervisedHost {
       plan,
       node: this.runtime.node,
       supervisor: this.runtime.bundles.supervisor,
-      limits: limitsOf(slot),
+      ...launcherOf(slot),
       clock: this.#options.clock,
     })
     this.#machines.add(machine)
     void machine.ended.then(() => this.#machines.delete(machine))
-    return machine
+    return { slot, machine }
+  }
+
+  /** Gives a parked machine the skills of its job. */
+  fill({ slot, machine }: Parked, placed: readonly PlacedSkill[]): Machine {
+    machine.provide(
+      placed.map((one) => ({
+        expertKey: one.expertKey,
+        skill: one.skill,
+        requiredEnv: one.locked.requiredEnv.filter((name) => name !== 'PATH' && name !== 'SENMON_WORKSPACE'),
+        launch: this.#launches.skill(slot, this.runtime, one),
+      })),
+    )
+    const cold = { resume: 'cold', machineId: null, phases: null } as const
+    return {
+      obtained: cold,
+      processes: () => machine.processes(),
+      send: (line) => machine.send(line),
+      get unreadBytes() {
+        return machine.unreadBytes
+      },
+      lines: machine.lines,
+      ended: machine.ended,
+      destroy: () => machine.destroy(),
+    }
   }
 
   async close(): Promise<void> {
@@ -107,7 +133,8 @@ export class SupervisedHost {
     await Promise.all([...this.#machines].map((machine) => machine.destroy()))
   }
 
-  async #place(lock: Lock): Promise<readonly PlacedSkill[]> {
+  /** Where the skills of a lock are; installs what is not there yet. Throws `machine_failed`. */
+  async place(lock: Lock): Promise<readonly PlacedSkill[]> {
     const directories = new Map<string, Promise<string>>()
     const install = (skill: LockedStdioSkill) => {
       const known = directories.get(skill.installHash) ?? this.#options.install(skill)
@@ -143,10 +170,15 @@ export async function openSupervisedHost(options: LocalHostOptions, launches: La
   return new SupervisedHost(options, runtime, launches)
 }
 
-/** The launcher that limits what a machine may use; without one the machine runs unlimited. */
-function limitsOf(slot: Slot): readonly string[] {
-  const prlimit = PRLIMIT_PATHS.find((path) => existsSync(path))
-  if (prlimit === undefined) return []
+/**
+ * What stands before Node: limits on what a machine may use, and its death with this process even while it is stopped
+ * in its tracks. Without the programs for it a machine runs unlimited, and is never stopped.
+ */
+function launcherOf(slot: Slot): { readonly limits: readonly string[]; readonly isMortal: boolean } {
+  const [setpriv, prlimit] = [SETPRIV_PATHS, PRLIMIT_PATHS].map((paths) => paths.find((path) => existsSync(path)))
+  const mortal = setpriv === undefined ? [] : [setpriv, '--pdeathsig', 'KILL', '--']
   const processes = slot.uid === undefined ? [] : [`--nproc=${PROCESSES_MAX}`]
-  return [prlimit, '--core=0', '--nofile=4096', `--fsize=${FILE_BYTES_MAX}`, ...processes, '--']
+  const limited =
+    prlimit === undefined ? [] : [prlimit, '--core=0', '--nofile=4096', `--fsize=${FILE_BYTES_MAX}`, ...processes, '--']
+  return { limits: [...mortal, ...limited], isMortal: setpriv !== undefined }
 }

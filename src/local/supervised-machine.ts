@@ -1,6 +1,6 @@
 /** A machine that is a supervisor process on this computer, with its compartments. */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import type { Clock } from '../../schema/clock.ts'
@@ -8,7 +8,7 @@ import { LINE_BYTES_MAX, type HostLine, type MachineLine } from '../../schema/co
 import { parseMachineLine, printLine } from '../../schema/control-line.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
-import type { MachinePlan } from '../../schema/machine-plan.ts'
+import type { MachinePlan, SkillLaunch } from '../../schema/machine-plan.ts'
 import type { Machine } from '../pool/machine-host.ts'
 import { cacheEnvironment, cacheOf, shareCompiled, SUPERVISOR_OPTIONS } from './compiled.ts'
 import { descendants, findProcess, listProcesses, uidOf, type Process } from './processes.ts'
@@ -40,11 +40,25 @@ export interface SupervisedMachineOptions {
   readonly supervisor: string
   /** A launcher before Node's, with its arguments: limits on resources. */
   readonly limits: readonly string[]
+  /** The launcher makes it die with this process even while it is stopped: only then it may be. */
+  readonly isMortal?: boolean
   readonly clock: Clock
 }
 
+/** One that was started before its job is known. */
+export interface ParkedMachine extends Omit<Machine, 'obtained'> {
+  readonly pid: number | undefined
+  /** Resolves with the boot id when it is primed, and undefined when it ended before. */
+  readonly primed: Promise<string | undefined>
+  /** Its processes are stopped in their tracks; false where that is not to be had. */
+  suspend(): boolean
+  resume(): void
+  /** How the skills of its job start; before any other line, and once. */
+  provide(skills: readonly SkillLaunch[]): void
+}
+
 /** Starts the supervisor; never throws: one that cannot start is a machine that has ended. */
-export function startSupervisedMachine(options: SupervisedMachineOptions): Machine {
+export function startSupervisedMachine(options: SupervisedMachineOptions): ParkedMachine {
   const { slot, plan, node, supervisor, limits, clock } = options
   const planFile = join(slot.directory, 'plan.json')
   writeFileSync(planFile, JSON.stringify(plan), { mode: 0o644 })
@@ -78,8 +92,26 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Machi
     slot.release()
     return { reason: destroyed && ENDED_BY_US.has(reason) ? 'destroyed' : reason, stderrTail }
   })()
+  const opening = openingOf(linesFrom(child.stdout as Readable))
+  let stopped: readonly number[] = []
+  const resume = (): void => {
+    // The supervisor last: it finds whatever it started running.
+    for (const pid of stopped.toReversed()) signal(pid, 'SIGCONT')
+    stopped = []
+  }
   return {
-    obtained: { resume: 'cold', machineId: null, phases: null },
+    pid: child.pid,
+    primed: opening.primed,
+    suspend: () => {
+      if (child.pid === undefined || options.isMortal !== true) return false
+      stopped = treeOf(child.pid)
+      for (const pid of stopped) signal(pid, 'SIGSTOP')
+      return true
+    },
+    resume,
+    provide: (skills) => {
+      if (input.writable) input.write(printLine({ type: 'skills', skills }))
+    },
     processes: () =>
       child.pid === undefined ? 0 : descendants(child.pid, listProcesses()).filter(({ zombie }) => !zombie).length,
     send: (line: HostLine) => {
@@ -88,11 +120,12 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Machi
     get unreadBytes() {
       return input.writableLength
     },
-    lines: linesFrom(child.stdout as Readable),
+    lines: opening.lines,
     ended,
     destroy: async () => {
       const isAlive = () => child.exitCode === null && child.signalCode === null
       destroyed ||= isAlive()
+      resume()
       look()
       // Asked first, so that it ends and reaps its compartments; it may be stuck, or stopped by somebody.
       input.end()
@@ -105,6 +138,60 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Machi
       }
       await ended
     },
+  }
+}
+
+/** Reads until the machine is primed or somebody reads on, and gives every line once. */
+function openingOf(lines: AsyncGenerator<MachineLine>): {
+  readonly primed: Promise<string | undefined>
+  readonly lines: AsyncIterable<MachineLine>
+} {
+  const primed = Promise.withResolvers<string | undefined>()
+  const read: MachineLine[] = []
+  let bootId: string | undefined
+  const reader = { isThere: false }
+  let asked: Promise<IteratorResult<MachineLine, void>> | undefined
+  const next = async (): Promise<IteratorResult<MachineLine, void>> => {
+    asked ??= lines.next()
+    const found = await asked
+    if (found.done === true) primed.resolve(undefined)
+    else if (found.value.type === 'ready') bootId = found.value.bootId
+    else if (found.value.type === 'alive') primed.resolve(bootId)
+    return found
+  }
+  void (async () => {
+    for (let isPrimed = false; !reader.isThere && !isPrimed;) {
+      const found = await next()
+      // Whoever reads by now has asked for the same line, and gets it.
+      if (reader.isThere || found.done === true) return
+      asked = undefined
+      read.push(found.value)
+      isPrimed = found.value.type === 'alive'
+    }
+  })().catch(() => primed.resolve(undefined))
+  async function* all(): AsyncGenerator<MachineLine> {
+    reader.isThere = true
+    yield* read.splice(0)
+    for (;;) {
+      const found = await next()
+      asked = undefined
+      if (found.done === true) return
+      yield found.value
+    }
+  }
+  return { primed: primed.promise, lines: all() }
+}
+
+/** A process and all that descend from it, parents first. */
+function treeOf(pid: number): readonly number[] {
+  return [pid, ...childrenOf(pid).flatMap(treeOf)]
+}
+
+function childrenOf(pid: number): readonly number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
+  } catch {
+    return []
   }
 }
 
@@ -157,9 +244,9 @@ function remaining(tree: readonly Process[], session: number | undefined, uid: n
   return [...known, ...others]
 }
 
-function signal(pid: number): void {
+function signal(pid: number, name: NodeJS.Signals = 'SIGKILL'): void {
   try {
-    process.kill(pid, 'SIGKILL')
+    process.kill(pid, name)
   } catch {
     // It went before us.
   }

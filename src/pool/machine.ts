@@ -17,7 +17,15 @@
  *   quarantined  something about it was wrong: it takes no job and is looked at once more
  *   retiring     being destroyed
  *   gone         destroyed, or never there; kept for a while for whoever asks
+ *
+ * M1 A machine has an owner exactly while it is waking or busy.
+ * M2 Once given a job it is claimed no more until it has become clean: by a stop that was seen to be done.
+ * M3 Nothing moves a machine that is waking or busy but its attempt's hold and release, its end, and a fault.
+ * M4 Gone is gone, and retiring leads nowhere else.
+ * M5 A state that must pass has a deadline; one that may last has none.
  */
+import { unreachable } from '../../schema/decider.ts'
+import type { Resume } from '../../schema/event.ts'
 import type { JobId, MachineId } from '../../schema/id.ts'
 
 export const MACHINE_STATES = [
@@ -84,4 +92,150 @@ export const CLAIMABLE: readonly MachineState[] = ['hot', 'ready', 'suspending',
 /** Whether a claim may take it: nothing that a job left can be in it. */
 export function isClean({ boots, tainted }: Pick<PooledMachine, 'boots' | 'tainted'>): boolean {
   return boots > tainted
+}
+
+/** What is to be asked of the provider. */
+export type Verb = 'create' | 'start' | 'suspend' | 'stop' | 'destroy'
+
+/** How long a state may last before something is wrong, in ms; left out for ever. */
+export const DEADLINES_MS: Readonly<Partial<Record<MachineState, number>>> = {
+  creating: 90_000,
+  booting: 30_000,
+  suspending: 45_000,
+  waking: 10_000,
+  stopping: 45_000,
+  quarantined: 600_000,
+  retiring: 60_000,
+}
+
+/** What happens to a machine, or is to. */
+export type MachineCommand = { readonly now: number } &
+  /** The provider has it, under this name. */
+  (
+    | { readonly type: 'created'; readonly providerId: string }
+    /** The provider has done what was asked; the machine itself is on its way. */
+    | { readonly type: 'started' }
+    /** Its supervisor says that it is up. */
+    | { readonly type: 'up'; readonly bootId: string }
+    | { readonly type: 'suspend' | 'suspended' | 'stop' | 'stopped' | 'boot' | 'gone' }
+    | { readonly type: 'claim'; readonly owner: Owner; readonly deadline: number }
+    /** The machine itself has come for its job. */
+    | { readonly type: 'hold'; readonly owner: Pick<Owner, 'jobId' | 'fence'>; readonly bootId: string }
+    /** The attempt is over. `cleansByStop`: whether a stop makes it clean. */
+    | { readonly type: 'release'; readonly cleansByStop: boolean }
+    | { readonly type: 'quarantine' | 'retire'; readonly fault: string | null }
+  )
+
+/** A row as it is to be, and what is to be asked of the provider from then on; null for nothing more. */
+export interface MachineStep {
+  readonly next: PooledMachine
+  readonly verb: Verb | null
+}
+
+/** A machine that is ordered: for the pool, or at once for an owner who has no other. */
+export function orderMachine(
+  order: Pick<PooledMachine, 'id' | 'pool' | 'place' | 'generation'> & { readonly now: number },
+  claim: { readonly owner: Owner; readonly deadline: number } | null,
+): PooledMachine {
+  const { id, pool, place, generation, now } = order
+  const state = claim === null ? 'creating' : 'waking'
+  return {
+    id,
+    pool,
+    place,
+    generation,
+    state,
+    version: 1,
+    providerId: null,
+    bootId: null,
+    boots: 1,
+    tainted: 0,
+    owner: claim?.owner ?? null,
+    since: now,
+    deadline: claim?.deadline ?? now + (DEADLINES_MS.creating ?? 0),
+    idleSince: null,
+    uses: 0,
+    fault: null,
+  }
+}
+
+/** What follows; undefined when the command does not apply to the machine as it is. */
+export function stepMachine(machine: PooledMachine, command: MachineCommand): MachineStep | undefined {
+  const { state } = machine
+  const { now } = command
+  const isOwned = state === 'waking' || state === 'busy'
+  const to = (next: MachineState, verb: Verb | null, change: Partial<PooledMachine> = {}): MachineStep => {
+    const lasting = DEADLINES_MS[next]
+    const moved = {
+      ...machine,
+      state: next,
+      version: machine.version + 1,
+      since: next === state ? machine.since : now,
+      deadline: next === state ? machine.deadline : lasting === undefined ? null : now + lasting,
+    }
+    return { next: { ...moved, ...change }, verb }
+  }
+  switch (command.type) {
+    case 'created': {
+      const { providerId } = command
+      if (state === 'creating') return to('booting', null, { providerId })
+      return state === 'waking' && machine.providerId === null ? to('waking', null, { providerId }) : undefined
+    }
+    case 'started':
+      return state === 'booting' || state === 'waking' ? to(state, null) : undefined
+    case 'up': {
+      const { bootId } = command
+      if (state === 'creating' || state === 'booting' || state === 'suspending' || state === 'ready')
+        return isClean(machine) ? to('hot', null, { bootId }) : undefined
+      return undefined
+    }
+    case 'suspend':
+      return state === 'hot' ? to('suspending', 'suspend') : undefined
+    case 'suspended':
+      return state === 'suspending' ? to('ready', null, { idleSince: now }) : undefined
+    case 'claim': {
+      if (!CLAIMABLE.includes(state) || !isClean(machine)) return undefined
+      const { owner, deadline } = command
+      const verb = state === 'creating' ? 'create' : state === 'hot' || state === 'booting' ? null : 'start'
+      return to('waking', verb, { owner, deadline })
+    }
+    case 'hold': {
+      const { bootId } = command
+      if (state !== 'waking' || !isOwnedBy(machine, command.owner)) return undefined
+      return to('busy', null, { bootId, tainted: machine.boots, uses: machine.uses + 1 })
+    }
+    case 'release':
+      if (!isOwned) return undefined
+      // One that never came for its job may come yet: it must find that it is owned no more, and be of no use.
+      return command.cleansByStop ? to('stopping', 'stop', { owner: null }) : to('retiring', 'destroy', { owner: null })
+    case 'stop':
+      return state === 'hot' || state === 'suspending' || state === 'ready' ? to('stopping', 'stop') : undefined
+    case 'stopped':
+      if (state !== 'stopping') return undefined
+      return to('reserve', null, { boots: machine.boots + 1, bootId: null, idleSince: now })
+    case 'boot':
+      return state === 'reserve' ? to('booting', 'start') : undefined
+    case 'quarantine':
+      if (state === 'gone' || state === 'retiring' || state === 'quarantined') return undefined
+      return to('quarantined', 'stop', { owner: null, fault: command.fault })
+    case 'retire':
+      if (state === 'gone' || state === 'retiring') return undefined
+      return to('retiring', 'destroy', { owner: null, fault: command.fault ?? machine.fault })
+    case 'gone':
+      return state === 'gone' ? undefined : to('gone', null, { owner: null })
+    default:
+      return unreachable(command)
+  }
+}
+
+export function isOwnedBy({ owner }: PooledMachine, one: Pick<Owner, 'jobId' | 'fence'>): boolean {
+  return owner !== null && owner.jobId === one.jobId && owner.fence === one.fence
+}
+
+/** How a machine that was found in `from` came to hold its job, when `before` is the boot that it had then. */
+export function resumeOf(from: MachineState | null, before: string | null, bootId: string): Resume {
+  if (from === null || from === 'creating') return 'created'
+  if (from === 'reserve') return 'reserve'
+  if (from === 'booting') return 'cold'
+  return before === bootId ? 'resumed' : 'cold'
 }

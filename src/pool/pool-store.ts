@@ -1,18 +1,16 @@
 /**
  * Port: the rows of machines, what is still to be asked of providers, and who leads a pool.
  *
- * (D1) A change of a row names the version that it was decided on; on another version it changes nothing.
- * (D2) A machine has at most one owner, and an attempt (job and fence) at most one machine, ever.
- * (D3) A job has at most one machine that is waking or busy.
- * (D4) Only a clean machine is hot, ready, reserve or claimed: `boots > tainted`, whatever the code above says.
- * (D5) What is to be asked of a provider is written in the commit that decided it, and stays until it was done.
- * (D6) Of several claims at once, each takes another machine, and none waits for another.
- * (D7) A pool has one leader at a time; what a former one decided under its epoch changes nothing.
+ * D1 A change of a row names the version that it was decided on; on another version it changes nothing.
+ * D2 A machine has at most one owner, and an attempt (job and fence) at most one machine at a time.
+ * D3 A job has at most one machine that is waking or busy.
+ * D4 Only a clean machine is hot, ready, reserve or claimed: `boots > tainted`, whatever the code above says.
+ * D5 What is to be asked of a provider is written in the commit that decided it, and stays until it was done.
+ * D6 Of several claims at once, each takes another machine, and none waits for another.
+ * D7 A pool has one leader at a time; what a former one decided under its epoch changes nothing.
  */
 import type { MachineId } from '../../schema/id.ts'
-import type { MachineState, Owner, PooledMachine } from './machine.ts'
-
-export type Verb = 'create' | 'start' | 'suspend' | 'stop' | 'destroy'
+import type { MachineState, MachineStep, Owner, PooledMachine, Verb } from './machine.ts'
 
 /** One call of a provider that is to be made for a machine: the outbox. There is at most one for each machine. */
 export interface Errand {
@@ -25,13 +23,11 @@ export interface Errand {
   readonly tries: number
 }
 
-/** One row as it is to be, and what is to be asked of the provider from then on; null takes back what was. */
-export interface MachineChange {
-  /** Its `version` is one above the row's. */
-  readonly next: PooledMachine
-  readonly verb: Verb | null
-  readonly notBefore?: number
-}
+/** A step of one machine: its `next.version` is one above the row's. A verb is due at once; null takes back what was. */
+export type MachineChange = MachineStep
+
+/** How long an errand of a machine that waits for its job is left to whoever claimed it, in ms. */
+export const OWN_ERRAND_MS = 2_000
 
 export interface ClaimRequest {
   readonly pool: string
@@ -43,12 +39,18 @@ export interface ClaimRequest {
   readonly now: number
   /** Epoch ms by which it must have woken. */
   readonly deadline: number
+  /**
+   * Busy at once, in the same commit, where a machine was hot or ready: for who holds its pipes, so that nobody else
+   * could give it anything. One in another state is waking.
+   */
+  readonly holds: boolean
 }
 
-/** The claimed machine as it now is, and the state in which it was found. */
+/** The claimed machine as it now is, and how it was found. */
 export interface Claimed {
   readonly machine: PooledMachine
   readonly from: MachineState
+  readonly verb: Verb | null
 }
 
 export interface Leadership {
@@ -57,13 +59,12 @@ export interface Leadership {
 }
 
 export interface PoolStore {
-  /** New rows with the order for each (verb `create`), in one commit. */
-  add(machines: readonly PooledMachine[], lead: Leadership | null, now: number): Promise<boolean>
+  /** New rows with the order for each (verb `create`), in one commit; false, and nothing, when `lead` leads no more. */
+  add(machines: readonly PooledMachine[], lead: Leadership | null): Promise<boolean>
   /**
    * Takes the best machine there is for the owner, in the order of `CLAIMABLE`: of the newest generation first; of the
    * ready ones that which became so last (its snapshot is fresh, and the oldest stay idle); skips rows that others hold.
-   * The machine is `waking` from then on; unless it was hot, its errand is `start` (`create` stays for one that was
-   * creating). Undefined when there is none. One commit. Throws `fence_stale` when the owner has a machine already (D2, D3).
+   * Its errand is that of `stepMachine`, due after `OWN_ERRAND_MS`: whoever claimed it tries it first. Undefined when there is none. One commit. Throws `fence_stale` when the owner has a machine already (D2, D3).
    */
   claim(request: ClaimRequest): Promise<Claimed | undefined>
   /**

@@ -150,6 +150,83 @@ export const PackageTagEntity = defineEntity({
   properties: { packageName: id().primary(), tag: id().primary(), version: id() },
 })
 
+/**
+ * A machine of a pool, and what is to be asked of its provider (`verb`, `not_before`, `tries`). Inserted when it is
+ * ordered, updated with every state, deleted a while after it is gone. Its checks and its trigger keep D2, D3 and D4
+ * of src/pool/pool-store.ts whatever is written here.
+ */
+export const MachineEntity = defineEntity({
+  name: 'MachineEntity',
+  tableName: 'machines',
+  properties: {
+    id: id().primary(),
+    pool: id(),
+    place: id(),
+    generation: id(),
+    state: id(),
+    version: p.integer(),
+    providerId: p.text().nullable(),
+    bootId: p.text().nullable(),
+    boots: p.integer(),
+    tainted: p.integer(),
+    jobId: id().nullable(),
+    fence: p.integer().nullable(),
+    linesUrl: p.text().nullable(),
+    since: moment(),
+    deadline: moment().nullable(),
+    idleSince: moment().nullable(),
+    uses: p.integer(),
+    fault: p.text().nullable(),
+    verb: p.text().nullable(),
+    notBefore: moment().nullable(),
+    tries: p.integer(),
+  },
+  checks: [
+    {
+      name: 'machines_owned',
+      expression: `("job_id" is not null and "fence" is not null) = ("state" in ('waking', 'busy'))`,
+    },
+    {
+      name: 'machines_clean',
+      expression: `"boots" > "tainted" or "state" in ('busy', 'stopping', 'quarantined', 'retiring', 'gone')`,
+    },
+    { name: 'machines_used', expression: `"state" <> 'busy' or "boots" = "tainted"` },
+  ],
+  triggers: [
+    {
+      name: 'stay_tainted',
+      timing: 'before',
+      events: ['update'],
+      body: `if new.tainted < old.tainted or new.boots < old.boots or (new.boots > old.boots and not (old.state = 'stopping' and new.state = 'reserve')) or (old.state = 'gone' and new.state <> 'gone') then raise exception 'machine % cannot become clean by going from % to %', old.id, old.state, new.state using errcode = 'check_violation'; end if; return new`,
+    },
+  ],
+  indexes: [
+    {
+      name: 'machines_one_owner',
+      expression: `create unique index "machines_one_owner" on "machines" ("job_id", "fence") where job_id is not null`,
+    },
+    {
+      name: 'machines_one_active',
+      expression: `create unique index "machines_one_active" on "machines" ("job_id") where state in ('waking', 'busy')`,
+    },
+    {
+      name: 'machines_claimable',
+      expression: `create index "machines_claimable" on "machines" ("pool", "state") where state in ('creating', 'booting', 'hot', 'suspending', 'ready', 'reserve')`,
+    },
+    {
+      name: 'machines_due',
+      expression: `create index "machines_due" on "machines" ("pool", "not_before") where verb is not null`,
+    },
+  ],
+})
+
+/** Who leads a pool, and since which epoch. Inserted by the first leader, updated by each renewal; never deleted. */
+export const PoolLeadEntity = defineEntity({
+  name: 'PoolLeadEntity',
+  tableName: 'pool_leads',
+  properties: { pool: id().primary(), holder: p.text(), epoch: p.integer(), until: moment() },
+})
+
 export const ENTITIES = [
   ApplicationEntity,
   ApiKeyEntity,
@@ -162,4 +239,6 @@ export const ENTITIES = [
   PackageVersionEntity,
   PackageLockEntity,
   PackageTagEntity,
+  MachineEntity,
+  PoolLeadEntity,
 ]

@@ -9,11 +9,10 @@ import { elicitationQuestionOf } from '../../schema/elicitation.ts'
 import type { Lock } from '../../schema/lock.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { refuseAnswer } from '../../src/job/answer.ts'
-import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
 import { startRegistry, type TestRegistry } from '../support/npm-registry.ts'
 import { publishInstalled } from '../support/installed-packages.ts'
 import { JOB_ID, MachineDrive } from '../support/machine-drive.ts'
-import { openHost, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 import { driveSkills, type SkillDrive } from '../support/skill-drive.ts'
 
 const missing = await sandboxMissing()
@@ -56,10 +55,10 @@ describe.skipIf(missing !== undefined)(
       expect(published.code, published.stderr).toBe(0)
       lock = (await registry.packages.findLock('tester', '1.0.0', 'tester')) as Lock
       const { packages, content } = registry
-      opened = await openHost(openLocalMachineHost)
+      opened = await openHost(openSandboxes)
       const installer = openInstaller({ directory: `${opened.options.runtimeDirectory}/skills`, content, packages })
       await opened.close()
-      opened = await openHost(openLocalMachineHost, { install: (skill) => installer.install(skill) })
+      opened = await openHost(openSandboxes, { install: (skill) => installer.install(skill) })
     })
     afterEach(async () => {
       await Promise.all(drives.splice(0).map((drive) => drive.destroy()))

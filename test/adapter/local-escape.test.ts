@@ -5,9 +5,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Json } from '../../schema/json.ts'
 import { listProcesses } from '../../src/local/processes.ts'
-import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
 import { Content, JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
-import { openHost, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 import { ROOT } from '../support/source.ts'
 
 const missing = await sandboxMissing()
@@ -37,7 +36,7 @@ describe.skipIf(missing !== undefined).each(kinds)(title, ({ given }) => {
   let runtime = ''
 
   beforeAll(async () => {
-    opened = await openHost(openLocalMachineHost)
+    opened = await openHost(openSandboxes)
     runtime = opened.options.runtimeDirectory
     listener = createServer((socket) => socket.end('reached')).listen(0, '0.0.0.0')
     await new Promise((resolve) => listener.once('listening', resolve))

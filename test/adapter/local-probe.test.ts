@@ -1,10 +1,9 @@
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
 import { explainBubblewrap, judgeProbe } from '../../src/local/probe.ts'
 import { JOB_ID, lockOf } from '../support/machine-drive.ts'
-import { openHost, sandboxMissing } from '../support/sandbox.ts'
+import { openHost, openSandboxes, sandboxMissing } from '../support/sandbox.ts'
 
 const missing = await sandboxMissing()
 const whole = {
@@ -24,7 +23,7 @@ beforeAll(() => {
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 async function probeWith(bwrap: string) {
-  const opened = await openHost((options) => openLocalMachineHost({ ...options, bwrap }))
+  const opened = await openHost((options) => openSandboxes({ ...options, bwrap }))
   try {
     return await opened.host.probe()
   } finally {
@@ -39,9 +38,9 @@ describe('the probe of sandboxes', () => {
       ok: false,
       fix: expect.stringContaining('apt-get install bubblewrap'),
     })
-    const opened = await openHost((options) => openLocalMachineHost({ ...options, bwrap }))
+    const opened = await openHost((options) => openSandboxes({ ...options, bwrap }))
     await expect(opened.host.open({ jobId: JOB_ID, fence: 1 }, lockOf({}))).rejects.toMatchObject({
-      code: 'machine_host_missing',
+      code: 'machine_failed',
     })
     await opened.close()
   })

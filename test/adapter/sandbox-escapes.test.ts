@@ -5,10 +5,9 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Json } from '../../schema/json.ts'
 import { textOf } from '../../schema/message.ts'
-import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
 import { buildSkills } from '../support/files-skill.ts'
 import { Content, JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
-import { fixtureSkill, openHost, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { fixtureSkill, openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 import { driveSkills } from '../support/skill-drive.ts'
 import { ROOT } from '../support/source.ts'
 
@@ -76,7 +75,7 @@ describe.skipIf(missing !== undefined)(title, () => {
 
   beforeAll(async () => {
     await buildSkills()
-    opened = await openHost(openLocalMachineHost, {
+    opened = await openHost(openSandboxes, {
       install: (skill) => Promise.resolve(packages[skill.packages[0]?.name ?? ''] ?? ''),
     })
     const start = async (content: Content) =>

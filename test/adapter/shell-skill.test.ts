@@ -7,11 +7,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Json } from '../../schema/json.ts'
 import { textOf } from '../../schema/message.ts'
 import { descendants, findProcess, listProcesses } from '../../src/local/processes.ts'
-import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
 import { buildSkills, openFilesSkill } from '../support/files-skill.ts'
 import { Content, JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
 import { until } from '../support/platform.ts'
-import { openHost, realClock, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { openHost, openSandboxes, realClock, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 import { driveSkills, type SkillDrive } from '../support/skill-drive.ts'
 import { ROOT } from '../support/source.ts'
 
@@ -27,7 +26,7 @@ describe.skipIf(missing !== undefined)('the shell skill in its compartment', () 
   beforeAll(async () => {
     await buildSkills()
     const install = () => Promise.resolve(join(ROOT, 'plugins/shell'))
-    opened = await openHost(openLocalMachineHost, { install })
+    opened = await openHost(openSandboxes, { install })
     content = new Content()
     const inputTreeHash = content.tree({ 'spec.md': 'the spec\n' })
     drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)

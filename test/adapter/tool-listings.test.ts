@@ -1,12 +1,11 @@
 /** What real skills offer, asked in machines that live for nothing else. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
 import type { LockedStdioSkill } from '../../schema/lock.ts'
 import { Networks } from '../../schema/network.ts'
 import { listingLimits, openToolListings } from '../../src/attempt/tool-listings.ts'
 import { fakeChance } from '../fake/fake-clock.ts'
 import { lockOf } from '../support/machine-drive.ts'
-import { openHost, realClock, sandboxMissing, silentLog, type OpenHost } from '../support/sandbox.ts'
+import { openHost, openSandboxes, realClock, sandboxMissing, silentLog, type OpenHost } from '../support/sandbox.ts'
 
 const missing = await sandboxMissing()
 
@@ -39,10 +38,10 @@ describe.skipIf(missing !== undefined)(`a listing${missing === undefined ? '' : 
     })
   beforeAll(async () => {
     // The runner of this repository, not a puppet.
-    const first = await openHost(openLocalMachineHost)
+    const first = await openHost(openSandboxes)
     await first.close()
     const { bundles: _bundles, ...options } = first.options
-    opened = { ...first, host: await openLocalMachineHost(options), options }
+    opened = { ...first, host: await openSandboxes(options), options }
   })
   afterEach(() => expect(live).toBe(0))
   afterAll(async () => {

@@ -1,9 +1,8 @@
 /** Each way in which a skill may misbehave, in real compartments: a typed error of its own, and the job goes on. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
 import { JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
-import { openHost, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 import { driveSkills } from '../support/skill-drive.ts'
 
 const missing = await sandboxMissing()
@@ -39,7 +38,7 @@ describe.skipIf(missing !== undefined)(`a skill that misbehaves${missing === und
   const drives: MachineDrive[] = []
   beforeAll(async () => {
     const skillLimits = { memoryBytes: 640 * 1024 * 1024, processes: 8 }
-    opened = await openHost(openLocalMachineHost, { skillLimits })
+    opened = await openHost(openSandboxes, { skillLimits })
   })
   afterEach(async () => {
     await Promise.all(drives.splice(0).map((drive) => drive.destroy()))

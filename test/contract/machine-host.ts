@@ -145,7 +145,12 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
         drive.say(line)
         drive.say({ type: 'log', source: 'x', text: 'after' })
         await drive.untilSaid('log', (one) => one.text === 'after')
-        expect(drive.said.filter((one) => one.type !== 'event').map((one) => one.type)).toEqual(['ready', 'log', 'log'])
+        expect(drive.said.filter((one) => one.type !== 'event').map((one) => one.type)).toEqual([
+          'ready',
+          'alive',
+          'log',
+          'log',
+        ])
         expect(drive.said.find((one) => one.type === 'log')?.text).toContain('(1 of 10)')
       })
 

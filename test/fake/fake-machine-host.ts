@@ -6,7 +6,7 @@ import type { ExpertKey } from '../../schema/expert-key.ts'
 import { hashOf, sha256 } from '../../schema/hash.ts'
 import type { HostLine, MachineLine, RunnerLine } from '../../schema/control.ts'
 import type { Clock } from '../../schema/clock.ts'
-import { parseHostLine, parseMachineLine, printLine } from '../../schema/control-line.ts'
+import { parseInwardLine, parseMachineLine, printLine } from '../../schema/control-line.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { isLineFault } from '../../schema/lines.ts'
 import type { Json } from '../../schema/json.ts'
@@ -80,9 +80,9 @@ function fakeMachine(options: FakeHostOptions, boot: number, machines: Set<(reas
     obtained: { resume: 'created', machineId: null, phases: null },
     processes: () => (live ? 1 : 0),
     send(line) {
-      const parsed = parseHostLine(printLine(line))
+      const parsed = parseInwardLine(printLine(line))
       if (isLineFault(parsed)) throw new Error(parsed.message)
-      inward.push(parsed)
+      if (parsed.type !== 'skills') inward.push(parsed)
     },
     unreadBytes: 0,
     lines: { [Symbol.asyncIterator]: () => outward },

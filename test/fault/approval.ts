@@ -98,7 +98,7 @@ export const faults: readonly Fault[] = [
     file: 'runner/supervisor/skills.ts',
     find: 'const refused = leave === undefined ? undefined : await this.#refuse(leave)',
     replace: "const refused = leave === 'never' ? await this.#refuse(leave) : undefined",
-    tests: ['test/adapter/local-unsafe-process-host.test.ts'],
+    tests: ['test/adapter/unsafe-process-provider.test.ts'],
     suite: 'whole',
   },
 ]

@@ -3,7 +3,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
   JSON_DEPTH_MAX,
-  parseHostLine,
+  parseInwardLine,
   parseMachineLine,
   parseRunnerLine,
   parseSupervisorLine,
@@ -16,7 +16,7 @@ import { deriveId, makeId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import { isLineFault, LineSplitter, type LineFault } from '../../schema/lines.ts'
 
-const parsers = [parseMachineLine, parseHostLine, parseRunnerLine, parseSupervisorLine]
+const parsers = [parseMachineLine, parseInwardLine, parseRunnerLine, parseSupervisorLine]
 const jobId = makeId('job', 0, new Uint8Array(16))
 const runId = deriveId('run', jobId)
 const place = { runId, expertKey: 'reader@1.0.0', stepNumber: 1 } as const
@@ -116,7 +116,7 @@ describe('a line', () => {
       { type: 'frame', ...compartment, frame: [] },
     ]
     for (const line of machine) expect(parseMachineLine(printLine(line))).toEqual(line)
-    for (const line of host) expect(parseHostLine(printLine(line))).toEqual(line)
+    for (const line of host) expect(parseInwardLine(printLine(line))).toEqual(line)
     for (const line of runner) expect(parseRunnerLine(printLine(line))).toEqual(line)
     for (const line of supervisor) expect(parseSupervisorLine(printLine(line))).toEqual(line)
   })

@@ -2,7 +2,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
-  parseHostLine,
+  parseInwardLine,
   parseMachineLine,
   parseRunnerLine,
   parseSupervisorLine,
@@ -10,7 +10,7 @@ import {
 } from '../../schema/control-line.ts'
 import type { HostLine, MachineLine, RunnerLine, SupervisorLine } from '../../schema/control.ts'
 import { sha256 } from '../../schema/hash.ts'
-import { isHotHostLine, isHotMachineLine, isHotRunnerLine, isHotSupervisorLine } from '../../schema/hot-line.ts'
+import { isHotInwardLine, isHotMachineLine, isHotRunnerLine, isHotSupervisorLine } from '../../schema/hot-line.ts'
 import { deriveId, makeId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Lock } from '../../schema/lock.ts'
@@ -57,7 +57,7 @@ const told: readonly SupervisorLine[] = [frame, { type: 'opened', ...compartment
 
 const doors = [
   { name: 'machine', isHot: isHotMachineLine, parse: parseMachineLine, lines: fromRunner },
-  { name: 'host', isHot: isHotHostLine, parse: parseHostLine, lines: fromHost },
+  { name: 'host', isHot: isHotInwardLine, parse: parseInwardLine, lines: fromHost },
   { name: 'runner', isHot: isHotRunnerLine, parse: parseRunnerLine, lines: [...fromRunner, ...asked] },
   { name: 'supervisor', isHot: isHotSupervisorLine, parse: parseSupervisorLine, lines: [...fromHost, ...told] },
 ] as const

@@ -101,6 +101,10 @@ export class MachineDrive {
   #ended = false
   #lastCall = 0
 
+  get obtained(): Machine['obtained'] {
+    return this.#machine.obtained
+  }
+
   constructor(machine: Machine, content = new Content()) {
     this.#machine = machine
     this.content = content

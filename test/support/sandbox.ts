@@ -2,9 +2,17 @@
 import { mkdtempSync, chmodSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { makeId } from '../../schema/id.ts'
 import type { Clock } from '../../schema/clock.ts'
-import { openLocalMachineHost } from '../../src/local/local-machine-host.ts'
+import { openSandboxProvider, type SandboxProviderOptions } from '../../src/local/sandbox-provider.ts'
 import type { LocalHostOptions } from '../../src/local/supervised-host.ts'
+import { openUnsafeProcessProvider } from '../../src/local/unsafe-process-provider.ts'
+import type { MachineProvider } from '../../src/pool/machine-provider.ts'
+import { machinesLimits } from '../../src/pool/machines.ts'
+import { openPool } from '../../src/pool/pools.ts'
+import { roundsLimits } from '../../src/pool/rounds.ts'
+import { fakeChance } from '../fake/fake-clock.ts'
+import { memoryPoolStore } from '../fake/memory-pool-store.ts'
 import type { MachineHost } from '../../src/pool/machine-host.ts'
 import { openLog, type Log } from '../../src/log.ts'
 import { ROOT } from './source.ts'
@@ -33,6 +41,36 @@ export interface OpenHost {
   readonly host: MachineHost
   readonly options: LocalHostOptions
   readonly close: () => Promise<void>
+}
+
+/** Sandboxes out of a pool of this process's own, as the server has them; `readyMin` of them wait for jobs. */
+export const openSandboxes = async (options: SandboxProviderOptions, readyMin = 0): Promise<MachineHost> =>
+  pooled(await openSandboxProvider(options, 'here'), readyMin)
+
+export const openPlainProcesses = async (options: LocalHostOptions, readyMin = 0): Promise<MachineHost> =>
+  pooled(await openUnsafeProcessProvider(options, 'here'), readyMin)
+
+let pools = 0
+
+function pooled(provider: MachineProvider, readyMin: number): MachineHost {
+  const chance = fakeChance(`pool ${(pools += 1)}`)
+  const pool = openPool({
+    pool: provider.name,
+    holder: 'here',
+    store: memoryPoolStore(),
+    provider,
+    policy: { readyMin, machinesMax: machinesLimits.machinesMax },
+    demand: async () => ({ queued: 0, running: 0 }),
+    isDead: async () => false,
+    linesUrl: null,
+    clock: realClock,
+    chance,
+    log: silentLog,
+    limits: { machines: machinesLimits, rounds: roundsLimits },
+  })
+  // Tests open several machines for the one job that they know, which no attempt ever does.
+  const job = () => makeId('job', realClock.now(), chance.bytes(16))
+  return { ...pool, open: (_owner, lock) => pool.open({ jobId: job(), fence: 1 }, lock) }
 }
 
 /** A host in a directory of its own, with a puppet for a runner. */
@@ -65,7 +103,7 @@ export async function openHost(
 
 /** Why sandboxes do not work here; undefined when they do. With REQUIRE_SANDBOX=bwrap that is a failure instead. */
 export async function sandboxMissing(): Promise<string | undefined> {
-  const { host, close } = await openHost(openLocalMachineHost)
+  const { host, close } = await openHost(openSandboxes)
   try {
     const result = await host.probe()
     if (result.ok) return undefined

@@ -1,8 +1,10 @@
 /** The migrations in order. A name is what the database remembers: never rename, edit or reorder one that was released. */
 import { FirstTables } from './0001-first-tables.ts'
 import { DueQuestions } from './0002-due-questions.ts'
+import { Machines } from './0003-machines.ts'
 
 export const MIGRATIONS = [
   { name: '0001-first-tables', class: FirstTables },
   { name: '0002-due-questions', class: DueQuestions },
+  { name: '0003-machines', class: Machines },
 ]

@@ -1,10 +1,9 @@
 import { expect, it } from 'vitest'
-import { openUnsafeProcessHost } from '../../src/local/unsafe-process-host.ts'
 import { openLog } from '../../src/log.ts'
 import { machineHostContract } from '../contract/machine-host.ts'
-import { openHost, realClock } from '../support/sandbox.ts'
+import { openHost, openPlainProcesses, realClock } from '../support/sandbox.ts'
 
-machineHostContract('unsafe-process', () => openHost(openUnsafeProcessHost))
+machineHostContract('unsafe-process', () => openHost(openPlainProcesses))
 
 it('warns in the log that nothing is isolated', async () => {
   const lines: string[] = []
@@ -12,7 +11,7 @@ it('warns in the log that nothing is isolated', async () => {
     (line) => lines.push(line),
     () => realClock.now(),
   )
-  const { close } = await openHost(openUnsafeProcessHost, { log })
+  const { close } = await openHost(openPlainProcesses, { log })
   await close()
   expect(lines.filter((line) => line.includes('"warn"') && line.includes('without isolation'))).toHaveLength(1)
 })

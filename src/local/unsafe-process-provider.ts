@@ -3,9 +3,11 @@
  * For a person who tries Senmon on a computer without a sandbox; never for experts of others.
  */
 import { join } from 'node:path'
-import type { MachineHost } from '../pool/machine-host.ts'
+import type { MachineProvider } from '../pool/machine-provider.ts'
+import { openLocalProvider } from './local-provider.ts'
 import { openSupervisedHost, type Launches, type LocalHostOptions } from './supervised-host.ts'
 
+const WARNING = 'Machines run as plain processes, without isolation: install bubblewrap to protect this computer.'
 const plain = { feeds: [], ownGroup: true } as const
 
 const launches: Launches = {
@@ -27,14 +29,14 @@ const launches: Launches = {
 }
 
 /** The name says it: nothing here protects this computer. Warns in the log. */
-export async function openUnsafeProcessHost(options: LocalHostOptions): Promise<MachineHost> {
+export async function openUnsafeProcessProvider(options: LocalHostOptions, place: string): Promise<MachineProvider> {
   const host = await openSupervisedHost(options, launches)
-  options.log.warn('Machines run as plain processes, without isolation: install bubblewrap to protect this computer.')
-  return {
+  options.log.warn(WARNING)
+  return openLocalProvider({
     name: 'unsafe-process',
-    // There is nothing to probe: it runs wherever Node runs, and protects nowhere.
+    host,
+    place,
     probe: () => Promise.resolve({ ok: true }),
-    open: (_owner, lock) => host.open(lock),
-    close: () => host.close(),
-  }
+    clock: options.clock,
+  })
 }

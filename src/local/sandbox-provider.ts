@@ -5,10 +5,11 @@
 import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
 import type { Clock } from '../../schema/clock.ts'
-import type { Machine, MachineHost, ProbeResult } from '../pool/machine-host.ts'
+import type { Machine, ProbeResult } from '../pool/machine-host.ts'
+import type { MachineProvider } from '../pool/machine-provider.ts'
+import { openLocalProvider } from './local-provider.ts'
 import { explainBubblewrap, judgeProbe, probeScript } from './probe.ts'
 import type { Runtime } from './runtime.ts'
 import { compiledInside, RUNNER_OPTIONS } from './compiled.ts'
@@ -20,25 +21,23 @@ import { openSupervisedHost, type Launches, type LocalHostOptions, type Supervis
 const BWRAP_PATHS = ['/usr/bin/bwrap', '/usr/local/bin/bwrap', '/bin/bwrap']
 const PROBE_MS_MAX = 20_000
 
-export interface LocalMachineHostOptions extends LocalHostOptions {
+export interface SandboxProviderOptions extends LocalHostOptions {
   /** Where bubblewrap is; the first of the usual places by default. */
   readonly bwrap?: string
 }
 
-/** Opens the host without proving that it works: call `probe` before the first machine. Throws `machine_failed`. */
-export async function openLocalMachineHost(options: LocalMachineHostOptions): Promise<MachineHost> {
+/** Sandboxes for a pool: call `probe` before the first. Throws `machine_failed`. */
+export async function openSandboxProvider(options: SandboxProviderOptions, place: string): Promise<MachineProvider> {
   const bwrap = options.bwrap ?? BWRAP_PATHS.find((path) => existsSync(path))
   const host = await openSupervisedHost(options, launchesOf(bwrap ?? ''))
-  return {
+  const { clock } = options
+  return openLocalProvider({
     name: 'local',
-    probe: async () => absent(bwrap) ?? (await probe(host, options.clock)),
-    open: async (_owner, lock) => {
-      const missing = absent(bwrap)
-      if (missing?.ok === false) throw new PlatformError('machine_host_missing', missing.reason)
-      return await host.open(lock)
-    },
-    close: () => host.close(),
-  }
+    host,
+    place,
+    probe: async () => absent(bwrap) ?? (await probe(host, clock)),
+    clock,
+  })
 }
 
 function launchesOf(bwrap: string): Launches {
@@ -124,7 +123,7 @@ async function probe(host: SupervisedHost, clock: Clock): Promise<ProbeResult> {
     const port = typeof address === 'object' && address !== null ? address.port : 0
     const text = probeScript({ file, port })
     script = host.runtime.write(`probe-${sha256(text).slice(0, 16)}.mjs`, text)
-    return await within(await host.start(script, []), clock)
+    return await within(host.fill(await host.park(script), []), clock)
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)
     return { ok: false, reason: `A sandbox could not be tried: ${why}`, fix: 'Correct what the message names.' }

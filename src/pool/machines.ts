@@ -1,0 +1,220 @@
+/**
+ * Machines for jobs, out of the pool: claims one for an attempt, wakes it, and lets it go when the attempt is over.
+ *
+ * V1 A machine is given nothing before it is held: in the store, by its boot, for this very attempt.
+ * V2 A machine that does not come in time is given up before another is claimed.
+ * V3 Whatever becomes of an attempt, its machine leaves it: on its way to clean, or to its end.
+ */
+import type { Chance, Clock } from '../../schema/clock.ts'
+import { PlatformError } from '../../schema/error.ts'
+import { makeId, type MachineId } from '../../schema/id.ts'
+import type { Lock } from '../../schema/lock.ts'
+import type { Log } from '../log.ts'
+import type { Errands } from './errands.ts'
+import type { Machine, MachineHost } from './machine-host.ts'
+import { ProviderError, type MachineProvider } from './machine-provider.ts'
+import {
+  orderMachine,
+  resumeOf,
+  stepMachine,
+  type MachineCommand,
+  type MachineState,
+  type Owner,
+  type PooledMachine,
+} from './machine.ts'
+import type { Claimed, PoolStore } from './pool-store.ts'
+
+export interface MachinesDependencies {
+  readonly pool: string
+  readonly store: PoolStore
+  readonly provider: MachineProvider
+  readonly errands: Errands
+  readonly clock: Clock
+  readonly chance: Chance
+  readonly log: Log
+  /** Where machines send their lines to; null where this process holds their pipes. */
+  readonly linesUrl: string | null
+  /** Called when the pool has one machine less to give, or one more to clean: the rounds have something to do. */
+  readonly onChange: () => void
+  /** Generations that jobs may have, newest first. */
+  readonly generations: () => readonly string[]
+  readonly limits: MachinesLimits
+}
+
+export interface MachinesLimits {
+  /** All machines of the pool that are not gone. */
+  readonly machinesMax: number
+  /** How long a machine may take to wake before another is tried. */
+  readonly wakeMs: number
+  /** The same for one that is being made. */
+  readonly createMs: number
+  /** Machines that one attempt may try. */
+  readonly triesMax: number
+  /** How long to wait for a machine while all there may be are busy, and how often to look. */
+  readonly waitMs: number
+  readonly lookMs: number
+}
+
+export const machinesLimits: MachinesLimits = {
+  machinesMax: 64,
+  wakeMs: 10_000,
+  createMs: 90_000,
+  triesMax: 3,
+  waitMs: 60_000,
+  lookMs: 250,
+}
+
+type Attempted = Pick<Owner, 'jobId' | 'fence'>
+
+export function openMachines(dependencies: MachinesDependencies): MachineHost {
+  const { pool, store, provider, errands, clock, chance, log, limits, onChange } = dependencies
+  const isHere = provider.traits.reach === 'process'
+  let closed = false
+
+  /** The best machine there is, or a new one; undefined while there may be no more. */
+  async function obtain(
+    owner: Owner,
+  ): Promise<Claimed | { readonly machine: PooledMachine; readonly from: null } | undefined> {
+    const now = clock.now()
+    const { places } = provider
+    const generations = dependencies.generations()
+    const deadline = now + limits.wakeMs
+    const claimed = await store.claim({ pool, places, owner, generations, now, deadline, holds: isHere })
+    if (claimed !== undefined) return claimed
+    const living = (await store.list(pool)).filter(({ place }) => !isHere || places.includes(place))
+    if (living.length >= limits.machinesMax) return undefined
+    const id = makeId('mch', now, chance.bytes(16))
+    const place = places[living.length % places.length] ?? ''
+    const order = { id, pool, place, generation: provider.generation, now }
+    const machine = orderMachine(order, { owner, deadline: now + limits.createMs })
+    await store.add([machine], null)
+    return { machine, from: null }
+  }
+
+  async function obtainInTime(owner: Owner): Promise<NonNullable<Awaited<ReturnType<typeof obtain>>>> {
+    for (const until = clock.now() + limits.waitMs; ;) {
+      const obtained = await obtain(owner)
+      if (obtained !== undefined) return obtained
+      if (closed || clock.now() >= until)
+        throw new PlatformError('machine_failed', `All ${limits.machinesMax} machines of the pool ${pool} are taken.`)
+      await clock.sleep(limits.lookMs)
+    }
+  }
+
+  /** Moves the machine on from whatever it is by now; the machine as it then is. */
+  async function move(machine: PooledMachine, command: MachineCommand): Promise<PooledMachine | undefined> {
+    for (let current: PooledMachine | undefined = machine; current !== undefined;) {
+      const step = stepMachine(current, command)
+      if (step === undefined) return undefined
+      const [changed] = await store.change([step], null)
+      if (changed === true) return step.next
+      current = await store.find(machine.id)
+    }
+    return undefined
+  }
+
+  async function letGo(machine: PooledMachine): Promise<void> {
+    const { cleansByStop } = provider.traits
+    try {
+      const released = await move(machine, { type: 'release', now: clock.now(), cleansByStop })
+      if (released !== undefined) await errands.run(released, cleansByStop ? 'stop' : 'destroy')
+    } catch (error) {
+      // It stays in the outbox, or among what the rounds find past its deadline.
+      log.warn('A machine was not let go at once.', { machineId: machine.id, error })
+    }
+    onChange()
+  }
+
+  async function wake(
+    owner: Attempted,
+    {
+      machine,
+      from,
+      verb,
+    }: { readonly machine: PooledMachine; readonly from: MachineState | null; readonly verb: Claimed['verb'] },
+    lock: Lock,
+    startedAt: number,
+  ): Promise<Machine> {
+    const claimedAt = clock.now()
+    if (verb === 'create' || verb === 'start')
+      await (isHere && verb === 'start' ? provider.start(machine) : errands.run(machine, verb))
+    const askedAt = clock.now()
+    let held: PooledMachine | undefined = machine.state === 'busy' ? machine : undefined
+    const hold = async (bootId: string): Promise<boolean> => {
+      if (held !== undefined) return held.bootId === bootId
+      held = await store.hold(machine.id, owner, bootId, clock.now())
+      return held !== undefined
+    }
+    const deadline = machine.deadline ?? clock.now() + limits.wakeMs
+    const connected = await provider.connect(machine, lock, hold, deadline).catch((error: unknown) => {
+      // It may have been given the job already: another may have that only under another fence.
+      throw held === undefined ? error : new GivenError(machine.id, error)
+    })
+    const bootId = held?.bootId ?? ''
+    const phases = { claim: claimedAt - startedAt, start: askedAt - claimedAt, wake: clock.now() - askedAt }
+    const obtained = {
+      resume: resumeOf(from, from === null ? null : machine.bootId, bootId),
+      machineId: machine.id,
+      phases,
+    }
+    let leaving: Promise<void> | undefined
+    return {
+      ...connected,
+      obtained,
+      processes: () => connected.processes(),
+      send: (line) => connected.send(line),
+      get unreadBytes() {
+        return connected.unreadBytes
+      },
+      lines: connected.lines,
+      ended: connected.ended,
+      destroy: async () => {
+        leaving ??= connected.destroy().then(() => letGo(held ?? machine))
+        await leaving
+      },
+    }
+  }
+
+  return {
+    name: provider.name,
+    probe: () => provider.probe(),
+    async open(attempt, lock) {
+      const owner: Owner = { jobId: attempt.jobId, fence: attempt.fence, linesUrl: dependencies.linesUrl }
+      for (let tries = 1; ; tries++) {
+        const startedAt = clock.now()
+        const obtained = await obtainInTime(owner)
+        const found = obtained.from === null ? { ...obtained, verb: 'create' as const } : obtained
+        onChange()
+        try {
+          return await wake(attempt, found, lock, startedAt)
+        } catch (error) {
+          const { machine } = found
+          const isOver = error instanceof PlatformError && error.code === 'fence_stale'
+          if (!isOver)
+            log.warn('A machine did not come for its job.', { machineId: machine.id, jobId: owner.jobId, error })
+          const fault = error instanceof Error ? error.message : String(error)
+          const retired = await move(machine, { type: 'retire', now: clock.now(), fault })
+          onChange()
+          if (retired !== undefined) void errands.run(retired, 'destroy').catch(() => {})
+          if (isOver || error instanceof GivenError || tries >= limits.triesMax) throw failed(error)
+        }
+      }
+    },
+    async close() {
+      closed = true
+      await provider.close()
+    },
+  }
+}
+
+/** Lost after it was held. */
+class GivenError extends PlatformError {
+  constructor(id: MachineId, cause: unknown) {
+    super('machine_failed', `The machine ${id} was lost with its job.`, { cause })
+  }
+}
+
+function failed(error: unknown): unknown {
+  if (!(error instanceof ProviderError)) return error
+  return new PlatformError('machine_failed', error.message, { cause: error })
+}

@@ -1,0 +1,238 @@
+/**
+ * The rows of machines on Postgres. Every verb is one statement, hence one commit; constraints of the table keep who
+ * owns what and which machine is clean, whatever is asked (see the migration). A claim skips rows that others claim.
+ */
+import type { Clock } from '../../schema/clock.ts'
+import { PlatformError } from '../../schema/error.ts'
+import type { JobId, MachineId } from '../../schema/id.ts'
+import { CLAIMABLE, type MachineState, type PooledMachine, type Verb } from '../pool/machine.ts'
+import {
+  OWN_ERRAND_MS,
+  type Claimed,
+  type Errand,
+  type Leadership,
+  type MachineChange,
+  type PoolStore,
+} from '../pool/pool-store.ts'
+import { brokenConstraint, retrying, type Sql } from './sql.ts'
+
+const COLUMNS = `id, pool, place, generation, state, version, provider_id, boot_id, boots, tainted, job_id, fence,
+  lines_url, since::float8 as since, deadline::float8 as deadline, idle_since::float8 as idle_since, uses, fault,
+  verb, not_before::float8 as not_before, tries`
+const VALUES = `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, 0`
+
+const LED = (pool: number, epoch: number) =>
+  `($${pool}::text is null or exists (select from pool_leads where pool = $${pool}::text and epoch = $${epoch}::int))`
+
+const ADD = `
+  insert into machines (id, pool, place, generation, state, version, provider_id, boot_id, boots, tainted, job_id, fence,
+    lines_url, since, deadline, idle_since, uses, fault, verb, not_before, tries)
+  select ${VALUES} where ${LED(21, 22)} returning id`
+const CHANGE = `
+  update machines set pool = $2, place = $3, generation = $4, state = $5, version = $6, provider_id = $7, boot_id = $8,
+    boots = $9, tainted = $10, job_id = $11, fence = $12, lines_url = $13, since = $14, deadline = $15, idle_since = $16,
+    uses = $17, fault = $18, verb = $19, not_before = $20, tries = 0
+  where id = $1 and version = $6 - 1 and ${LED(21, 22)} returning id`
+const CLAIM = `
+  with best as (
+    select id, state as found, ($10::boolean and state in ('hot', 'ready') and boot_id is not null) as held
+    from machines
+    where pool = $1 and place = any($2::text[]) and generation = any($3::text[]) and state = any($4::text[])
+      and boots > tainted
+    order by array_position($3::text[], generation), array_position($4::text[], state), idle_since desc nulls last, id
+    limit 1 for update skip locked
+  )
+  update machines set job_id = $5, fence = $6, lines_url = $7, version = version + 1, since = $8::bigint, tries = 0,
+    state = case when held then 'busy' else 'waking' end,
+    deadline = case when held then null else $9::bigint end,
+    tainted = case when held then boots else tainted end,
+    uses = case when held then uses + 1 else uses end,
+    verb = case when held then null else (array['create', 'start', 'start', 'start'])[array_position(array['creating', 'ready', 'suspending', 'reserve'], found)] end,
+    not_before = $8::bigint + ${OWN_ERRAND_MS}
+  from best where machines.id = best.id
+  returning best.found, machines.*`
+const OWNED = `select ${COLUMNS} from machines where job_id = $1 and fence = $2`
+const HOLD = `
+  update machines set state = 'busy', version = case when state = 'busy' then version else version + 1 end,
+    since = case when state = 'busy' then since else $5::bigint end, boot_id = $4, deadline = null, tainted = boots,
+    uses = case when state = 'busy' then uses else uses + 1 end, verb = null, tries = 0
+  where id = $1 and job_id = $2 and fence = $3 and (state = 'waking' or (state = 'busy' and boot_id = $4))
+  returning ${COLUMNS}`
+const FIND = `select ${COLUMNS} from machines where id = $1`
+const LIST = `select ${COLUMNS} from machines where pool = $1 and state <> 'gone' order by id`
+const ERRANDS = `
+  select id, verb, version, not_before::float8 as not_before, tries from machines
+  where pool = $1 and place = any($2::text[]) and verb is not null and not_before <= $3
+  order by not_before limit $4`
+const POSTPONE = `
+  update machines set not_before = $4, tries = $5 where id = $1 and version = $2 and verb = $3 returning id`
+const SWEEP = `delete from machines where pool = $1 and state = 'gone' and since < $2 returning id`
+const LEAD = `
+  insert into pool_leads (pool, holder, epoch, until) values ($1, $2, 1, $4)
+  on conflict (pool) do update set
+    epoch = pool_leads.epoch + (case when pool_leads.holder = $2 and pool_leads.until > $3 then 0 else 1 end),
+    holder = $2, until = $4
+  where pool_leads.holder = $2 or pool_leads.until <= $3
+  returning epoch`
+
+interface MachineRow {
+  readonly id: MachineId
+  readonly pool: string
+  readonly place: string
+  readonly generation: string
+  readonly state: MachineState
+  readonly version: number
+  readonly provider_id: string | null
+  readonly boot_id: string | null
+  readonly boots: number
+  readonly tainted: number
+  readonly job_id: JobId | null
+  readonly fence: number | null
+  readonly lines_url: string | null
+  readonly since: number | string
+  readonly deadline: number | string | null
+  readonly idle_since: number | string | null
+  readonly uses: number
+  readonly fault: string | null
+  readonly verb: Verb | null
+  readonly not_before: number | string | null
+  readonly tries: number
+}
+
+function machineOf(row: MachineRow): PooledMachine {
+  const { id, pool, place, generation, state, version, boots, tainted, uses, fault, job_id: jobId, fence } = row
+  const moment = (value: number | string | null): number | null => (value === null ? null : Number(value))
+  return {
+    id,
+    pool,
+    place,
+    generation,
+    state,
+    version,
+    providerId: row.provider_id,
+    bootId: row.boot_id,
+    boots,
+    tainted,
+    owner: jobId === null || fence === null ? null : { jobId, fence, linesUrl: row.lines_url },
+    since: Number(row.since),
+    deadline: moment(row.deadline),
+    idleSince: moment(row.idle_since),
+    uses,
+    fault,
+  }
+}
+
+function valuesOf({ next, verb }: MachineChange): readonly unknown[] {
+  const { id, pool, place, generation, state, version, providerId, bootId, boots, tainted, owner } = next
+  const { since, deadline, idleSince, uses, fault } = next
+  const notBefore = since + (state === 'waking' ? OWN_ERRAND_MS : 0)
+  const first = [id, pool, place, generation, state, version, providerId, bootId, boots, tainted]
+  const owned = [owner?.jobId ?? null, owner?.fence ?? null, owner?.linesUrl ?? null]
+  return [
+    ...first,
+    ...owned,
+    since,
+    deadline,
+    idleSince,
+    uses,
+    fault?.replaceAll('\0', '\uFFFD') ?? null,
+    verb,
+    notBefore,
+  ]
+}
+
+function owned(cause: unknown, jobId: string): unknown {
+  const constraint = brokenConstraint(cause)
+  if (constraint !== 'machines_one_owner' && constraint !== 'machines_one_active') return cause
+  return new PlatformError('fence_stale', `Job ${jobId} has another machine.`, { cause })
+}
+
+export function postgresPoolStore({ sql }: { readonly sql: Sql }, clock: Clock): PoolStore {
+  const rows = async <Row>(text: string, values: readonly unknown[]) =>
+    retrying(clock, () => sql.query<Row>(text, values))
+  const ledBy = (lead: Leadership | null) => [lead?.pool ?? null, lead?.epoch ?? null]
+
+  return {
+    async add(machines, lead) {
+      for (const machine of machines) {
+        const values = [...valuesOf({ next: machine, verb: 'create' }), ...ledBy(lead)]
+        const added = await retrying(clock, async (attempt) => {
+          try {
+            return (await sql.query(ADD, values)).length > 0
+          } catch (cause) {
+            // Only an attempt of ours whose answer was lost can have used this id.
+            if (attempt > 0 && brokenConstraint(cause) === 'machines_pkey') return true
+            throw owned(cause, machine.owner?.jobId ?? '')
+          }
+        })
+        if (!added) return false
+      }
+      return true
+    },
+    async claim({ pool, places, generations, owner, now, deadline, holds }) {
+      const { jobId, fence, linesUrl } = owner
+      const values = [pool, places, generations, CLAIMABLE, jobId, fence, linesUrl, now, deadline, holds]
+      return await retrying(clock, async (attempt): Promise<Claimed | undefined> => {
+        if (attempt > 0) {
+          const [row] = await sql.query<MachineRow>(OWNED, [jobId, fence])
+          // Its answer was lost: how it was found is known no more, and starting it twice does no harm.
+          if (row !== undefined) return { machine: machineOf(row), from: 'ready', verb: row.verb ?? 'start' }
+        }
+        try {
+          const [row] = await sql.query<MachineRow & { readonly found: MachineState }>(CLAIM, values)
+          if (row === undefined) return undefined
+          const verb = row.verb ?? (row.found === 'ready' ? 'start' : null)
+          return { machine: machineOf(row), from: row.found, verb }
+        } catch (cause) {
+          throw owned(cause, jobId)
+        }
+      })
+    },
+    async hold(id, { jobId, fence }, bootId, now) {
+      const [row] = await rows<MachineRow>(HOLD, [id, jobId, fence, bootId, now])
+      return row === undefined ? undefined : machineOf(row)
+    },
+    async change(changes, lead) {
+      const results: boolean[] = []
+      for (const change of changes) {
+        const values = [...valuesOf(change), ...ledBy(lead)]
+        const changed = await retrying(clock, async (attempt) => {
+          try {
+            if ((await sql.query(CHANGE, values)).length > 0) return true
+          } catch (cause) {
+            throw owned(cause, change.next.owner?.jobId ?? '')
+          }
+          if (attempt === 0) return false
+          const [row] = await sql.query<MachineRow>(FIND, [change.next.id])
+          return row !== undefined && JSON.stringify(machineOf(row)) === JSON.stringify(change.next)
+        })
+        results.push(changed)
+      }
+      return results
+    },
+    async find(id) {
+      const [row] = await rows<MachineRow>(FIND, [id])
+      return row === undefined ? undefined : machineOf(row)
+    },
+    list: async (pool) => (await rows<MachineRow>(LIST, [pool])).map(machineOf),
+    async errands(pool, places, now, limit) {
+      type Due = Pick<MachineRow, 'id' | 'version' | 'tries'> & { readonly verb: Verb; readonly not_before: number }
+      const due = await rows<Due>(ERRANDS, [pool, places, now, limit])
+      return due.map(({ id, verb, version, not_before: notBefore, tries }) => ({
+        machineId: id,
+        verb,
+        version,
+        notBefore,
+        tries,
+      }))
+    },
+    async postpone({ machineId, version, verb, tries }: Errand, notBefore) {
+      return (await rows(POSTPONE, [machineId, version, verb, notBefore, tries + 1])).length > 0
+    },
+    sweep: async (pool, before) => (await rows(SWEEP, [pool, before])).length,
+    async lead(pool, holder, now, until) {
+      const [row] = await rows<{ readonly epoch: number }>(LEAD, [pool, holder, now, until])
+      return row === undefined ? undefined : { pool, epoch: row.epoch }
+    },
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * A provider of machines that exist only in this table, in virtual time: what it is asked takes as long as its traits
+ * say, and goes wrong when a test says so.
+ */
+import type { MachineId } from '../../schema/id.ts'
+import type { FakeClock } from './fake-clock.ts'
+import type { Machine } from '../../src/pool/machine-host.ts'
+import {
+  ProviderError,
+  type MachineNews,
+  type MachineProvider,
+  type Observation,
+  type ProviderFault,
+  type ProviderTraits,
+} from '../../src/pool/machine-provider.ts'
+import type { Verb } from '../../src/pool/machine.ts'
+
+export interface VirtualMachine {
+  readonly id: MachineId
+  readonly place: string
+  state: Observation['state']
+  bootId: string | null
+  boots: number
+  /** Jobs whose lines it was given, in order; emptied by whatever makes it clean. */
+  holds: string[]
+}
+
+/** What goes wrong with a call: before it takes effect, or after. */
+export interface Trouble {
+  readonly fault: ProviderFault
+  readonly tookEffect: boolean
+}
+
+export interface VirtualProvider extends MachineProvider {
+  readonly machines: ReadonlyMap<MachineId, VirtualMachine>
+  /** Every call, in order. */
+  readonly calls: readonly { readonly verb: Verb; readonly id: MachineId; readonly at: number }[]
+  /** A snapshot is lost: the machine boots anew when it is started, with everything that was in it. */
+  forget(id: MachineId): void
+  /** It ends without anybody having asked. */
+  kill(id: MachineId): void
+}
+
+export const FLY_LIKE: ProviderTraits = {
+  suspends: true,
+  cleansByStop: true,
+  reach: 'all',
+  typical: { createMs: 8_000, bootMs: 1_200, suspendMs: 2_500, resumeMs: 250, stopMs: 500 },
+}
+export const LOCAL_LIKE: ProviderTraits = {
+  suspends: true,
+  cleansByStop: false,
+  reach: 'process',
+  typical: { createMs: 150, bootMs: 150, suspendMs: 1, resumeMs: 1, stopMs: 20 },
+}
+
+export function virtualProvider(
+  clock: FakeClock,
+  traits: ProviderTraits = FLY_LIKE,
+  troubleOf: (verb: Verb, id: MachineId, nth: number) => Trouble | undefined = () => undefined,
+  places: readonly string[] = ['here'],
+): VirtualProvider {
+  const machines = new Map<MachineId, VirtualMachine>()
+  const calls: { verb: Verb; id: MachineId; at: number }[] = []
+  const listeners = new Set<(news: MachineNews) => void>()
+  const waiting = new Map<MachineId, (bootId: string | undefined) => void>()
+  let boots = 0
+  const tell = (news: MachineNews): void => listeners.forEach((listener) => listener(news))
+  const later = (ms: number, act: () => void): void => void clock.sleep(ms).then(act)
+
+  function find(id: MachineId): VirtualMachine {
+    const machine = machines.get(id)
+    if (machine === undefined || machine.state === 'gone') throw new ProviderError('gone', `${id} is gone.`)
+    return machine
+  }
+  function boot(machine: VirtualMachine, ms: number): void {
+    machine.state = 'starting'
+    later(ms, () => {
+      if (machine.state !== 'starting') return
+      machine.state = 'running'
+      machine.bootId ??= `boot ${(boots += 1)}`
+      tell({ type: 'up', machineId: machine.id, bootId: machine.bootId })
+      waiting.get(machine.id)?.(machine.bootId)
+    })
+  }
+  function end(machine: VirtualMachine): void {
+    machine.state = 'gone'
+    waiting.get(machine.id)?.(undefined)
+    tell({ type: 'ended', machineId: machine.id, reason: 'it ended' })
+  }
+  const { typical } = traits
+  const effects: Readonly<Record<Exclude<Verb, 'create'>, (machine: VirtualMachine) => void>> = {
+    start(machine) {
+      if (machine.state === 'running' || machine.state === 'starting') return
+      if (machine.state === 'stopping') throw new ProviderError('state', `${machine.id} is stopping.`)
+      const isCold = machine.state === 'stopped'
+      if (isCold) machine.holds = []
+      boot(machine, isCold || machine.bootId === null ? typical.bootMs : typical.resumeMs)
+    },
+    suspend(machine) {
+      if (machine.state === 'suspended' || machine.state === 'suspending') return
+      if (machine.state !== 'running') throw new ProviderError('state', `${machine.id} is ${machine.state}.`)
+      machine.state = 'suspending'
+      later(typical.suspendMs, () => machine.state === 'suspending' && (machine.state = 'suspended'))
+    },
+    stop(machine) {
+      if (machine.state === 'stopped' || machine.state === 'stopping') return
+      machine.state = 'stopping'
+      machine.bootId = null
+      later(typical.stopMs, () => machine.state === 'stopping' && (machine.state = 'stopped'))
+    },
+    destroy: end,
+  }
+
+  async function call<Result>(verb: Verb, id: MachineId, effect: () => Result): Promise<Result> {
+    calls.push({ verb, id, at: clock.now() })
+    const nth = calls.filter((one) => one.verb === verb && one.id === id).length
+    const trouble = troubleOf(verb, id, nth)
+    if (trouble?.tookEffect === false) throw new ProviderError(trouble.fault, `${verb} of ${id} went wrong.`)
+    const result = effect()
+    if (trouble !== undefined) throw new ProviderError(trouble.fault, `Nobody knows what became of ${verb} of ${id}.`)
+    return result
+  }
+
+  const observe = ({ id, state }: VirtualMachine): Observation => ({
+    machineId: id,
+    providerId: `p-${id}`,
+    state,
+    generation: 'g1',
+    createdAt: null,
+  })
+
+  return {
+    machines,
+    calls,
+    forget(id) {
+      const machine = machines.get(id)
+      if (machine?.state === 'suspended') machine.bootId = null
+    },
+    kill: (id) => end(find(id)),
+    name: 'fly',
+    traits,
+    generation: 'g1',
+    places,
+    probe: async () => ({ ok: true }),
+    create: ({ id, place }) =>
+      call('create', id, () => {
+        const known = machines.get(id)
+        if (known?.state === 'gone') throw new ProviderError('gone', `${id} is gone.`)
+        if (known === undefined) {
+          const machine: VirtualMachine = { id, place, state: 'creating', bootId: null, boots: 1, holds: [] }
+          machines.set(id, machine)
+          boot(machine, typical.createMs)
+        }
+        return { providerId: `p-${id}` }
+      }),
+    async find({ id }) {
+      const machine = machines.get(id)
+      return machine === undefined ? undefined : observe(machine)
+    },
+    look: async ({ id }) => observe(find(id)),
+    list: async (place) =>
+      [...machines.values()].filter((one) => one.place === place && one.state !== 'gone').map(observe),
+    start: ({ id }) => call('start', id, () => effects.start(find(id))),
+    suspend: ({ id }) => call('suspend', id, () => effects.suspend(find(id))),
+    stop: ({ id }) => call('stop', id, () => effects.stop(find(id))),
+    destroy: ({ id }) => call('destroy', id, () => effects.destroy(find(id))),
+    async connect({ id, owner }, _lock, hold, deadline): Promise<Machine> {
+      const machine = find(id)
+      const arrived = Promise.withResolvers<string | undefined>()
+      if (machine.state === 'running' && machine.bootId !== null) arrived.resolve(machine.bootId)
+      else {
+        waiting.set(id, arrived.resolve)
+        later(Math.max(0, deadline - clock.now()), () => arrived.resolve(undefined))
+      }
+      const bootId = await arrived.promise
+      waiting.delete(id)
+      if (bootId === undefined) throw new ProviderError('state', `${id} did not come.`)
+      if (!(await hold(bootId))) throw new ProviderError('state', `${id} is another's.`)
+      machine.holds.push(owner?.jobId ?? 'nobody')
+      const ended = Promise.withResolvers<{ reason: string; stderrTail: string }>()
+      return {
+        obtained: { resume: 'cold', machineId: null, phases: null },
+        processes: () => 1,
+        send: () => {},
+        unreadBytes: 0,
+        lines: (async function* () {})(),
+        ended: ended.promise,
+        destroy: async () => ended.resolve({ reason: 'destroyed', stderrTail: '' }),
+      }
+    },
+    watch(listener) {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+    close: async () => {},
+  }
+}

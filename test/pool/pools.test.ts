@@ -1,0 +1,150 @@
+/** A pool at work, in virtual time: machines for jobs out of it, and the rounds that keep it. */
+import { afterEach, describe, expect, it } from 'vitest'
+import { memoryPoolStore } from '../fake/memory-pool-store.ts'
+import { LOCAL_LIKE } from '../fake/virtual-provider.ts'
+import { LOCK, poolWorld, states, type PoolWorld } from './pool-world.ts'
+
+describe('a pool', () => {
+  let world: PoolWorld
+  afterEach(() => world.close())
+  const open = (...given: Parameters<typeof poolWorld>): PoolWorld => (world = poolWorld(...given))
+  const owner = (fence = 1) => ({ jobId: world.job(), fence })
+
+  it('has machines ready before there is a job', async () => {
+    open({ ready: 3 }).open()
+    await world.pass(60_000)
+    expect(states(await world.list())).toEqual(['ready', 'ready', 'ready'])
+  })
+
+  it('gives a job a machine that is ready, by a resume that its boot id proves', async () => {
+    const host = open().open()
+    await world.pass(60_000)
+    const before = world.clock.now()
+    const machine = await world.settle(host.open(owner(), LOCK))
+    expect(machine.obtained).toMatchObject({ resume: 'resumed', machineId: expect.stringMatching(/^mch_/) })
+    expect(world.clock.now() - before).toBeLessThan(500)
+    await world.settle(machine.destroy())
+  })
+
+  it('says cold of one whose snapshot was lost: the job never knew, only waited', async () => {
+    const host = open().open()
+    await world.pass(60_000)
+    for (const { id } of await world.list()) world.provider.forget(id)
+    const machine = await world.settle(host.open(owner(), LOCK))
+    expect(machine.obtained.resume).toBe('cold')
+    await world.settle(machine.destroy())
+  })
+
+  it('makes one where there is none, for that very job', async () => {
+    const host = open({ ready: 0 }).open()
+    const machine = await world.settle(host.open(owner(), LOCK))
+    expect(machine.obtained.resume).toBe('created')
+    expect(await world.list()).toHaveLength(1)
+    await world.settle(machine.destroy())
+  })
+
+  it('gives a machine nothing that is its no more (V1)', async () => {
+    const host = open().open()
+    await world.pass(60_000)
+    const one = owner()
+    const opening = host.open(one, LOCK)
+    opening.catch(() => {})
+    await world.pass(50)
+    // Somebody else has let it go while it was waking.
+    const [waking] = (await world.list()).filter(({ state }) => state === 'waking')
+    if (waking === undefined) throw new Error('one is waking')
+    const { stepMachine } = await import('../../src/pool/machine.ts')
+    const step = stepMachine(waking, { type: 'retire', now: world.clock.now(), fault: 'a test' })
+    if (step !== undefined) await world.store.change([step], null)
+    const machine = await world.settle(opening)
+    expect(machine.obtained.machineId).not.toBe(waking.id)
+    expect(world.provider.machines.get(waking.id)?.holds).toEqual([])
+    await world.settle(machine.destroy())
+  })
+
+  it('gives up a machine that does not come, and takes another under the same lease (V2)', async () => {
+    open({
+      troubleOf: (verb, _id, nth) =>
+        verb === 'start' && world.provider.calls.filter((call) => call.verb === 'start').length === 1 && nth === 1
+          ? { fault: 'state', tookEffect: false }
+          : undefined,
+    })
+    const host = world.open()
+    await world.pass(60_000)
+    const machine = await world.settle(host.open(owner(), LOCK))
+    const given = [...world.provider.machines.values()].filter(({ holds }) => holds.length > 0)
+    expect(given.map(({ id }) => id)).toEqual([machine.obtained.machineId])
+    await world.settle(machine.destroy())
+  })
+
+  it('sends a used machine by way of a stop back to the reserve, clean (V3)', async () => {
+    const host = open({ ready: 1 }).open()
+    await world.pass(60_000)
+    const machine = await world.settle(host.open(owner(), LOCK))
+    const { machineId } = machine.obtained
+    await world.settle(machine.destroy())
+    await world.pass(20_000)
+    const row = machineId === null ? undefined : await world.store.find(machineId)
+    expect(row).toMatchObject({ boots: 2, tainted: 1, owner: null })
+    expect(world.provider.calls.filter(({ id }) => id === machineId).map(({ verb }) => verb)).toContain('stop')
+  })
+
+  it('destroys a used machine where no stop cleans it, and has another ready (V3)', async () => {
+    const host = open({ traits: LOCAL_LIKE, ready: 1 }).open()
+    await world.pass(5_000)
+    const machine = await world.settle(host.open(owner(), LOCK))
+    await world.settle(machine.destroy())
+    await world.pass(5_000)
+    expect(machine.obtained.machineId && (await world.store.find(machine.obtained.machineId))).toMatchObject({
+      state: 'gone',
+    })
+    expect(states(await world.list())).toEqual(['ready'])
+  })
+
+  it('waits while all machines that there may be are taken, and goes on when one is free', async () => {
+    const host = open({ ready: 0, limits: { machinesMax: 1 } }).open()
+    const first = await world.settle(host.open(owner(), LOCK))
+    const second = host.open(owner(), LOCK)
+    await world.pass(5_000)
+    await world.settle(first.destroy())
+    const machine = await world.settle(second)
+    expect(await world.list()).toHaveLength(1)
+    await world.settle(machine.destroy())
+  })
+
+  it('is kept by one process at a time, and by the next when that is gone (U1)', async () => {
+    open({ ready: 2 })
+    const one = world.open('one')
+    world.open('two')
+    await world.pass(60_000)
+    expect(states(await world.list())).toEqual(['ready', 'ready'])
+    await world.settle(one.close())
+    for (const { id } of await world.list()) world.provider.kill(id)
+    await world.pass(60_000)
+    expect(states(await world.list())).toEqual(['ready', 'ready'])
+  })
+
+  it('goes on after rounds that failed (U2)', async () => {
+    open({ ready: 1 })
+    const store = memoryPoolStore()
+    let fails = 5
+    const failing = {
+      ...store,
+      list: async (pool: string) => (fails-- > 0 ? Promise.reject(new Error('no')) : store.list(pool)),
+    }
+    world.open('here', { store: failing })
+    await world.pass(60_000)
+    expect(states(await store.list('p'))).toEqual(['ready'])
+  })
+
+  it('asks again for what a provider did not do, or did without saying so', async () => {
+    open({
+      ready: 2,
+      troubleOf: (verb, _id, nth) =>
+        verb === 'create' && nth <= 2 ? { fault: 'ambiguous', tookEffect: nth === 2 } : undefined,
+    }).open()
+    await world.pass(120_000)
+    expect(states(await world.list())).toEqual(['ready', 'ready'])
+    expect(world.provider.machines.size).toBe(2)
+  })
+})
