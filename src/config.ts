@@ -17,6 +17,8 @@ export interface Config {
   readonly concurrency: number
   /** Machines that are to wait for jobs, ready, though nobody asks for any. */
   readonly ready: number
+  /** Jobs of one application that may have a machine at once, in all processes; null for as many as there are machines. */
+  readonly jobsPerApplication: number | null
   /** Where clients reach this process, when it is not where it listens (a proxy). */
   readonly publicUrl: string | null
   /** The operator's own provider keys: used for the application `dev` alone, by their usual names. */
@@ -102,6 +104,8 @@ export function parseConfig(
     machines: machines ?? null,
     concurrency: whole('SENMON_CONCURRENCY', 8, 0, 1000),
     ready: whole('SENMON_READY', 1, 0, 1000),
+    jobsPerApplication:
+      read('SENMON_JOBS_PER_APPLICATION') === undefined ? null : whole('SENMON_JOBS_PER_APPLICATION', 0, 1, 100_000),
     publicUrl: url('SENMON_PUBLIC_URL', ['http:', 'https:']) ?? null,
     providerKeys: secrets(PROVIDER_KEYS),
     baseUrls: Object.fromEntries(

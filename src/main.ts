@@ -219,7 +219,8 @@ async function serve(config: Config, opened: Opened): Promise<void> {
   let hostMissing: string | null = 'this process has not yet looked for a sandbox; try again in a moment'
   let listSkill: ToolListings['list'] = async () => ({ unlisted: hostMissing ?? 'this server runs no machines' })
   const jobLog = new PostgresJobLog(database, clock)
-  const stores = { log: jobLog, content, models: gateway, clock, chance, limits: LIMITS }
+  const limits = { ...LIMITS, quota: config.jobsPerApplication }
+  const stores = { log: jobLog, content, models: gateway, clock, chance, limits }
   const { jobs, forks } = guardVerbs(
     openJobs({ ...stores, experts }),
     openForks({ ...stores, experts }),
@@ -293,7 +294,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
           store: postgresPoolStore(database, clock),
           provider,
           policy: { readyMin: config.ready, machinesMax: config.concurrency + config.ready + LISTINGS_MAX },
-          demand: async () => ({ queued: 0, running: 0 }),
+          demand: () => jobs.demand(),
           isDead: predecessorIsDead,
           linesUrl: null,
           clock,

@@ -96,7 +96,7 @@ const LEASES_MAX = 10_000
 /** Ends the leases of processes of this host that are dead, so that their jobs need not wait for time to pass. */
 async function endDeadLeases({ jobLog, clock, predecessorIsDead, log }: AttemptsDependencies): Promise<void> {
   // Asked of a moment far away, every leased job is claimable.
-  for (const { job, lease } of await jobLog.claimable(Number.MAX_SAFE_INTEGER, LEASES_MAX)) {
+  for (const { job, lease } of await jobLog.claimable(Number.MAX_SAFE_INTEGER, LEASES_MAX, null)) {
     if (lease === null || !(await predecessorIsDead(lease.holder))) continue
     const ended = await jobLog.renew(job.id, lease.fence, clock.now())
     if (ended) log.info('The lease of a dead process has ended.', { jobId: job.id, holder: lease.holder })

@@ -42,6 +42,12 @@ export interface AppendChange {
   readonly idempotency?: Idempotency | null
 }
 
+/** What is asked of whoever has machines. */
+export interface JobDemand {
+  readonly queued: number
+  readonly running: number
+}
+
 export interface JobFilter {
   readonly status?: string
   readonly expertName?: string
@@ -91,8 +97,16 @@ export interface JobLog {
   /** Events with seq > after, in order, at most `limit`. */
   read(jobId: JobId, after: number, limit: number): Promise<readonly JobEvent[]>
 
-  /** Jobs that want a machine, oldest first: queued, or running under a lease that has ended by `now` (until <= now). */
-  claimable(now: number, limit: number): Promise<readonly StoredJob[]>
+  /**
+   * Jobs that want a machine, in the order in which they are to have one: queued, or running under a lease that has
+   * ended by `now` (until <= now). First those of the application that has the fewest running, each one counted as
+   * running for those after it; the oldest job first within an application, and between equals. `quota`: jobs of an
+   * application that may run at once, null for any number. It is looked at, not locked: processes that claim at the same
+   * moment may together go beyond it by one each.
+   */
+  claimable(now: number, limit: number, quota: number | null): Promise<readonly StoredJob[]>
+  /** How many jobs want a machine and may have one under the quota, 10,000 at most, and how many run. */
+  demand(now: number, quota: number | null): Promise<JobDemand>
   /** Jobs with an open question whose time is over at `now`, the longest over first. */
   due(now: number, limit: number): Promise<readonly StoredJob[]>
   /** Extends a lease; false when the row's lease has another fence or is gone. Not an event: heartbeats would flood the log. */

@@ -22,7 +22,7 @@ import {
   type CreateJob,
   type QueryLimits,
 } from './job-input.ts'
-import type { Idempotency, JobFilter, JobLog, StoredJob } from './job-log.ts'
+import type { Idempotency, JobDemand, JobFilter, JobLog, StoredJob } from './job-log.ts'
 import type { JobSummary } from './job-summary.ts'
 import { blankJob, decide, evolve, type Ending, type Job, type JobCommand } from './job.ts'
 import { openDeltaHub, watchJob, type Delta } from './watch.ts'
@@ -32,6 +32,8 @@ export type { Attempt, ContinueJob, CreateJob, Delta, InputFile }
 export interface JobLimits extends QueryLimits, AttemptLimits {
   /** How long a lease lasts unless renewed. */
   readonly leaseMs: number
+  /** Jobs of one application that may have a machine at once; null for as many as there are machines. */
+  readonly quota: number | null
 }
 
 export interface JobsDependencies {
@@ -69,8 +71,10 @@ export interface Jobs {
   expireQuestions(): Promise<number>
 
   // -- for whoever drives machines
-  /** Grants a lease on the oldest job that wants a machine; undefined when there is none. */
+  /** Grants a lease on the job that is next (`JobLog.claimable`); undefined when none may have a machine. */
   claim(holder: string): Promise<Attempt | undefined>
+  /** How many jobs could be claimed, and how many are. */
+  demand(): Promise<JobDemand>
   /**
    * Appends what happened under the lease, in one commit, after whatever others appended meanwhile; gives all events
    * that are new since the attempt last looked, in order, its own included; with no events it only looks. The end of
@@ -96,7 +100,7 @@ export interface Jobs {
   show(delta: Delta): void
 }
 
-/** Jobs that one claim looks at: enough that several claimers do not all meet at the oldest. */
+/** Jobs that one claim looks at: enough that several claimers do not all meet at the first. */
 const CANDIDATES = 8
 
 export function openJobs(dependencies: JobsDependencies): Jobs {
@@ -268,7 +272,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
 
   async function claim(holder: string): Promise<Attempt | undefined> {
     for (let retries = 0; retries <= limits.conflictRetriesMax; retries++) {
-      const candidates = await log.claimable(clock.now(), CANDIDATES)
+      const candidates = await log.claimable(clock.now(), CANDIDATES, limits.quota)
       if (candidates.length === 0) return undefined
       for (const stored of candidates) {
         const attempt = await grant(stored, holder)
@@ -315,6 +319,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
 
     expireQuestions,
     claim,
+    demand: async () => log.demand(clock.now(), limits.quota),
     async record(attempt, events) {
       const held = ours(attempt)
       return held.record((now) => held.commandsFor(now, events))

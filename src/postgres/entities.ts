@@ -56,8 +56,12 @@ export const JobEntity = defineEntity({
     },
     { name: 'jobs_newest', properties: ['applicationId', 'id'] },
     {
-      name: 'jobs_claimable',
-      expression: `create index "jobs_claimable" on "jobs" ("id") where status in ('queued', 'running')`,
+      name: 'jobs_queued',
+      expression: `create index "jobs_queued" on "jobs" ("application_id", "id") where status = 'queued'`,
+    },
+    {
+      name: 'jobs_running',
+      expression: `create index "jobs_running" on "jobs" ("application_id", "id") where status = 'running'`,
     },
   ],
 })

@@ -11,7 +11,7 @@ import type { JobEvent } from '../../schema/event.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import { storedEvent, upgradeEvent, UPGRADES, type StoredEvent, type Upgrade } from '../../schema/upgrade.ts'
-import type { Idempotency, JobFilter, JobLog, LogHead, StoredJob } from '../job/job-log.ts'
+import type { Idempotency, JobDemand, JobFilter, JobLog, LogHead, StoredJob } from '../job/job-log.ts'
 import { nextDueAt } from '../job/job-fold.ts'
 import type { Job } from '../job/job.ts'
 import type { Lease } from '../job/lease.ts'
@@ -67,10 +67,41 @@ const LIST = `
   where application_id = $1 and ($2::text is null or id < $2) and ($3::text is null or status = $3)
     and ($4::text is null or expert_name = $4) and ($5::text is null or user_id = $5)
   order by id desc limit $6`
-const CLAIMABLE = `
-  select ${JOB_COLUMNS} from jobs
-  where status in ('queued', 'running') and (status = 'queued' or lease_until is null or lease_until <= $1)
-  order by id limit $2`
+/** $1 now, $2 how many of each application, $3 quota. An application's queue is found by a step in the index, not by a scan. */
+const WAITING = `
+  with recursive applications as (
+    (select application_id from jobs where status = 'queued' order by application_id limit 1)
+    union all
+    select (
+      select jobs.application_id from jobs
+      where jobs.status = 'queued' and jobs.application_id > applications.application_id
+      order by jobs.application_id limit 1
+    ) from applications where applications.application_id is not null
+  ), running as materialized (
+    select id, application_id, lease_until is null or lease_until <= $1::bigint as ended from jobs where status = 'running'
+  ), shares as (
+    select application_id, count(*) filter (where not ended) as held from running group by application_id
+  ), waiting as (
+    select queue.id, applications.application_id from applications cross join lateral (
+      select id from jobs where status = 'queued' and jobs.application_id = applications.application_id
+      order by id limit least($2::int, $3::int)
+    ) as queue
+    union all
+    select id, application_id from running where ended
+  ), ranked as (
+    select id, coalesce(held, 0) + row_number() over (partition by application_id order by id) - 1 as place
+    from waiting left join shares using (application_id)
+  )`
+/** To take the one with the fewest running, again and again, is to take them by the place that each would have (G1, G2). */
+const CLAIMABLE = `${WAITING}, next as (
+    select id, place from ranked where $3::int is null or place < $3::int order by place, id limit $2::int
+  )
+  select ${JOB_COLUMNS} from next join jobs using (id) order by place, id`
+const DEMAND = `${WAITING}
+  select
+    (select count(*)::int from (select from ranked where $3::int is null or place < $3::int limit $2::int) as few) as queued,
+    (select count(*)::int from running where not ended) as running`
+const DEMAND_MAX = 10_000
 const DUE = `select ${JOB_COLUMNS} from jobs where due_at <= $1 order by due_at limit $2`
 const RENEW = 'update jobs set lease_until = $3 where id = $1 and lease_fence = $2 returning id'
 const READ = `
@@ -296,8 +327,13 @@ export class PostgresJobLog implements JobLog {
     return rows.map((row) => upgradeEvent(eventOf(row), this.#upgrades))
   }
 
-  async claimable(now: number, limit: number): Promise<readonly StoredJob[]> {
-    return (await this.#rows<JobRow>(CLAIMABLE, [now, limit])).map(storedOf)
+  async claimable(now: number, limit: number, quota: number | null): Promise<readonly StoredJob[]> {
+    return (await this.#rows<JobRow>(CLAIMABLE, [now, limit, quota])).map(storedOf)
+  }
+
+  async demand(now: number, quota: number | null): Promise<JobDemand> {
+    const [row] = await this.#rows<JobDemand>(DEMAND, [now, DEMAND_MAX, quota])
+    return { queued: row?.queued ?? 0, running: row?.running ?? 0 }
   }
 
   async due(now: number, limit: number): Promise<readonly StoredJob[]> {

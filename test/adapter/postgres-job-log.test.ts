@@ -1,9 +1,12 @@
 /** The job log on a real Postgres: the contract, then what connections that break must not do. */
+import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { chain, firstBroken, genesisHash, rechain } from '../../schema/event.ts'
+import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Upgrade } from '../../schema/upgrade.ts'
+import { assign } from '../../src/pool/assign.ts'
 import { connect, type Database } from '../../src/postgres/database.ts'
 import { PostgresJobLog } from '../../src/postgres/postgres-job-log.ts'
 import type { Sql } from '../../src/postgres/sql.ts'
@@ -102,6 +105,50 @@ describe('the job log (Postgres)', () => {
        where datname = current_database() and pid <> pg_backend_pid() and ${where}`,
     )
   }
+
+  it('gives jobs in the order of the pure rule, whatever waits, runs and has lost its lease (G1, G2, G3, G4)', async () => {
+    const log = new PostgresJobLog(database, realClock)
+    const [now, ids] = [5000, Array.from({ length: 24 }, (_, n) => jobIdOf(n))]
+    const rows = fc.array(
+      fc.record({
+        applicationId: fc.constantFrom(...['a', 'b', 'c', 'd'].map((name) => `app_${name}` as ApplicationId)),
+        status: fc.constantFrom('queued', 'queued', 'running', 'finished', 'waiting'),
+        until: fc.constantFrom(null, now - 1, now, now + 1, now + 1000),
+      }),
+      { maxLength: ids.length },
+    )
+    const quotas = fc.option(fc.integer({ min: 1, max: 4 }))
+    await fc.assert(
+      fc.asyncProperty(rows, fc.integer({ min: 1, max: 10 }), quotas, async (given, places, quota) => {
+        const jobs = given.map((row, n) => ({ ...row, jobId: ids[n] ?? jobIdOf(n), since: 0 }))
+        await database.sql.query('delete from jobs')
+        await database.sql.query(
+          `insert into jobs (id, application_id, status, lease_until, expert_name, state, revision, head_hash, lock_hash)
+           select id, application_id, status, until, 'x', json_build_object('id', id), 1, '', ''
+           from json_to_recordset($1) as row (id text, application_id text, status text, until bigint)`,
+          [
+            JSON.stringify(
+              jobs.map(({ jobId, applicationId, ...row }) => ({ ...row, id: jobId, application_id: applicationId })),
+            ),
+          ],
+        )
+        const isHeld = ({ status, until }: (typeof jobs)[number]) =>
+          status === 'running' && until !== null && until > now
+        const running = new Map<ApplicationId, number>()
+        for (const { applicationId } of jobs.filter(isHeld))
+          running.set(applicationId, (running.get(applicationId) ?? 0) + 1)
+        const waiting = jobs.filter((job) => ['queued', 'running'].includes(job.status) && !isHeld(job))
+        const idsOf = (some: readonly { readonly jobId: JobId }[]) => some.map(({ jobId }) => jobId)
+        const expected = idsOf(assign(waiting, { places, quota, running }))
+        expect((await log.claimable(now, places, quota)).map(({ job }) => job.id)).toEqual(expected)
+        expect(await log.demand(now, quota)).toEqual({
+          queued: assign(waiting, { places: Infinity, quota, running }).length,
+          running: jobs.filter(isHeld).length,
+        })
+      }),
+      { numRuns: 60 },
+    )
+  })
 
   it('wakes a watcher whose LISTEN connection was dropped while something was appended', async () => {
     const writer = new PostgresJobLog(database, realClock)

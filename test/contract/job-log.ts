@@ -339,14 +339,35 @@ export function jobLogContract(subject: string, open: () => Promise<JobLogSubjec
         const first = await put(1)
         const second = await put(2)
         const ids = async (now: number, limit = 10): Promise<readonly JobId[]> =>
-          (await log.claimable(now, limit)).map((stored) => stored.job.id)
+          (await log.claimable(now, limit, null)).map((stored) => stored.job.id)
         expect(await ids(2000)).toEqual([1, 2, 3].map(jobIdOf))
         expect(await ids(2000, 2)).toEqual([1, 2].map(jobIdOf))
         await grant(first, 2000)
         await append(third, { type: 'cancel', now: 2001 })
         expect(await ids(2099)).toEqual([second.job.id])
         expect(await ids(2100)).toEqual([1, 2].map(jobIdOf))
-        expect((await log.claimable(2100, 1))[0]?.lease).toEqual({ holder: HOLDER, fence: 1, until: 2100 })
+        expect((await log.claimable(2100, 1, null))[0]?.lease).toEqual({ holder: HOLDER, fence: 1, until: 2100 })
+      })
+
+      it('offers each application its share, whoever asks for more, and no more than its quota', async () => {
+        const first = [await put(1), await put(2)]
+        for (let n = 3; n <= 20; n++) await put(n)
+        for (let n = 21; n <= 23; n++) await put(n, { applicationId: anotherApplication })
+        const numbers = async (now: number, limit: number, quota: number | null = null): Promise<readonly number[]> =>
+          (await log.claimable(now, limit, quota)).map(({ job }) => all.indexOf(job.id))
+        const all = Array.from({ length: 24 }, (_, n) => jobIdOf(n))
+        expect(await numbers(2000, 7)).toEqual([1, 21, 2, 22, 3, 23, 4])
+        expect(await numbers(2000, 7, 2)).toEqual([1, 21, 2, 22])
+        for (const told of first) await grant(told, 2000)
+        // Two of one run: the other is given two before the next of the first.
+        expect(await numbers(2099, 5)).toEqual([21, 22, 3, 23, 4])
+        expect(await numbers(2099, 5, 2)).toEqual([21, 22])
+        expect(await log.demand(2099, null)).toEqual({ queued: 21, running: 2 })
+        expect(await log.demand(2099, 3)).toEqual({ queued: 4, running: 2 })
+        // Whose lease has ended waits like any other, and runs no longer.
+        expect(await numbers(2100, 4)).toEqual([1, 21, 2, 22])
+        expect(await numbers(2100, 9, 1)).toEqual([1, 21])
+        expect(await log.demand(2100, null)).toEqual({ queued: 23, running: 0 })
       })
 
       it('does not offer a job that waits', async () => {
@@ -355,7 +376,7 @@ export function jobLogContract(subject: string, open: () => Promise<JobLogSubjec
         const events = [runStarted(runId), questionAsked(aQuestion(held.job.id, runId, 'fix'))]
         const asked = await append(held, { type: 'record', now: 2001, fence: 1, events }, 1)
         await append(asked, { type: 'rest', now: 2002, fence: 1, barrenAttemptsMax: 3 }, 1, { lease: null })
-        expect(await log.claimable(9000, 10)).toEqual([])
+        expect(await log.claimable(9000, 10, null)).toEqual([])
       })
 
       it('renews the lease of the current fence only, without an event', async () => {
@@ -364,8 +385,8 @@ export function jobLogContract(subject: string, open: () => Promise<JobLogSubjec
         expect(await log.renew(held.job.id, 2, 9000)).toBe(false)
         expect(await log.renew(held.job.id, 0, 9000)).toBe(false)
         expect(await log.renew(jobIdOf(99), 1, 9000)).toBe(false)
-        expect(await log.claimable(2499, 10)).toEqual([])
-        expect(await log.claimable(2500, 10)).toHaveLength(1)
+        expect(await log.claimable(2499, 10, null)).toEqual([])
+        expect(await log.claimable(2500, 10, null)).toHaveLength(1)
         expect((await log.find(held.job.id))?.head).toEqual(held.head)
         const command = { type: 'abandon', now: 2040, fence: 1, reason: 'died', barrenAttemptsMax: 3 } as const
         await append(held, command, 1, { lease: null })
@@ -435,7 +456,7 @@ export function jobLogContract(subject: string, open: () => Promise<JobLogSubjec
           let stop = (): void => {}
           const woken = new Promise<void>((resolve, reject) => {
             stop = log.onClaimable(() => {
-              log.claimable(2050, 10).then((jobs) => {
+              log.claimable(2050, 10, null).then((jobs) => {
                 if (jobs.length === count) resolve()
               }, reject)
             })

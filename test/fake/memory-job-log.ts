@@ -5,6 +5,7 @@ import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Idempotency, JobFilter, JobLog, StoredJob } from '../../src/job/job-log.ts'
 import { nextDueAt } from '../../src/job/job-fold.ts'
 import { isLive } from '../../src/job/lease.ts'
+import { assign, type Waiting } from '../../src/pool/assign.ts'
 
 export interface MemoryJobLog extends JobLog {
   /** Called at the start of every verb but the wake-ups; what it throws, the verb throws. Tests make the world fail here. */
@@ -118,13 +119,15 @@ export function memoryJobLog(): MemoryJobLog {
       return structuredClone((events.get(jobId) ?? []).filter((event) => event.seq > after).slice(0, limit))
     },
 
-    async claimable(now, limit) {
+    async claimable(now, limit, quota) {
       await enter('claimable')
-      return [...rows.values()]
-        .filter(({ job, lease }) => job.status === 'queued' || (job.status === 'running' && !isLive(lease, now)))
-        .toSorted((a, b) => (a.job.id < b.job.id ? -1 : 1))
-        .slice(0, limit)
-        .map((stored) => structuredClone(stored))
+      return next(now, limit, quota).map(({ jobId }) => structuredClone(row(jobId)))
+    },
+
+    async demand(now, quota) {
+      await enter('demand')
+      const running = [...rows.values()].filter((stored) => isHeld(stored, now)).length
+      return { queued: next(now, 10_000, quota).length, running }
     },
 
     async due(now, limit) {
@@ -151,6 +154,22 @@ export function memoryJobLog(): MemoryJobLog {
       return listen(wakes, wake)
     },
     onClaimable: (wake) => listen(claimWakes, wake),
+  }
+
+  function isHeld({ job, lease }: StoredJob, now: number): boolean {
+    return job.status === 'running' && isLive(lease, now)
+  }
+
+  function next(now: number, places: number, quota: number | null): readonly Waiting[] {
+    const running = new Map<ApplicationId, number>()
+    const waiting: Waiting[] = []
+    for (const stored of rows.values()) {
+      const { id, applicationId, status } = stored.job
+      if (isHeld(stored, now)) running.set(applicationId, (running.get(applicationId) ?? 0) + 1)
+      // One age for all: ids sort by when jobs were made.
+      else if (status === 'queued' || status === 'running') waiting.push({ jobId: id, applicationId, since: 0 })
+    }
+    return assign(waiting, { places, quota, running })
   }
 
   async function enter(verb: string): Promise<void> {

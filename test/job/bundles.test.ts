@@ -107,7 +107,7 @@ describe('an import', () => {
     expect(log.slice(0, -1)).toEqual(events)
     expect(log.at(-1)).toMatchObject({ type: 'jobImported', data: { headHash: events.at(-1)?.hash } })
     expect(firstBroken(jobId, log)).toBeUndefined()
-    expect(await there.log.claimable(1e12, 10)).toEqual([])
+    expect(await there.log.claimable(1e12, 10, null)).toEqual([])
   })
 
   it('is watched to its end, which is not the end that it had (W2)', async () => {
@@ -193,7 +193,7 @@ describe('a fork of an imported job', () => {
     expect(fork.imported).toBeUndefined()
     const tree = events.findLast((event) => event.type === 'workspaceChanged')
     expect(fork.treeHash).toBe(tree?.data.treeHash)
-    const [claimable] = await there.log.claimable(1e12, 10)
+    const [claimable] = await there.log.claimable(1e12, 10, null)
     expect(claimable?.job.id).toBe(fork.id)
   })
 

@@ -16,6 +16,7 @@ export const LIMITS: JobsDependencies['limits'] = {
   leaseMs: 10_000,
   barrenAttemptsMax: 3,
   conflictRetriesMax: 5,
+  quota: null,
 }
 
 export const HELLO = lockOf(lockedExpert('hello-expert'))

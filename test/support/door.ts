@@ -76,6 +76,7 @@ export async function openDoor(
     leaseMs: 30_000,
     barrenAttemptsMax: 3,
     conflictRetriesMax: 5,
+    quota: null,
   }
   const stores = { log, content, models: { knows: () => true }, clock, chance, limits }
   const jobs = openJobs({ ...stores, experts })

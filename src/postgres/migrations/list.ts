@@ -2,9 +2,11 @@
 import { FirstTables } from './0001-first-tables.ts'
 import { DueQuestions } from './0002-due-questions.ts'
 import { Machines } from './0003-machines.ts'
+import { FairClaims } from './0004-fair-claims.ts'
 
 export const MIGRATIONS = [
   { name: '0001-first-tables', class: FirstTables },
   { name: '0002-due-questions', class: DueQuestions },
   { name: '0003-machines', class: Machines },
+  { name: '0004-fair-claims', class: FairClaims },
 ]
