@@ -12,7 +12,7 @@ import { isOpen, type JobSummary, type QuestionSummary, type RunSummary } from '
 export interface Job extends Omit<JobSummary, 'revision'> {
   /** The fence of the last lease granted; 0 before the first. */
   readonly fence: number
-  /** Leases in a row that ended without a tool result or a step. */
+  /** Leases in a row that ended without a tool result or a step, each as far as it says something against the job. */
   readonly barrenAttempts: number
   /** The current lease has brought a tool result or a step. */
   readonly progressed: boolean
@@ -186,13 +186,19 @@ function imported(job: Job): Job {
   return { ...ended, status: 'finished', machine: null, cancelRequested: false, imported: true }
 }
 
-/** Reasons for which a machine lets go of a job that say nothing against the job. */
-const BLAMELESS: ReadonlySet<string | null> = new Set(['server_stopped'])
+/**
+ * What a barren attempt counts against its job, by why it ended; any other reason is the machine's own, and counts whole.
+ * A server that was stopped says nothing against the job. One that died with the job's lease says little: all that it
+ * drove lost theirs, and one of these may have killed it. Quarters add up exactly.
+ */
+const BLAME: ReadonlyMap<string | null, number> = new Map([
+  ['server_stopped', 0],
+  ['lease_lost', 0.25],
+])
 
 /** Barren attempts once the current one has ended, for a reason or because its machine had nothing left to do. */
 export function barrenNext(job: Job, reason: string | null): number {
-  if (job.progressed) return 0
-  return BLAMELESS.has(reason) ? job.barrenAttempts : job.barrenAttempts + 1
+  return job.progressed ? 0 : job.barrenAttempts + (BLAME.get(reason) ?? 1)
 }
 
 /** Nothing can move until a human answers. */

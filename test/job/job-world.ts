@@ -299,8 +299,8 @@ function watchLease(account: Account, change: JobChange, command: JobCommand): L
 function watchLife(account: Account, change: JobChange): void {
   if (account.ended !== 'no')
     must(change.type === 'jobContinued' && account.ended === 'other', 'J3: nothing follows the end but jobContinued')
-  const endLease = (blame: boolean): void => {
-    account.barren = account.progressed ? 0 : account.barren + (blame ? 1 : 0)
+  const endLease = (blame: number): void => {
+    account.barren = account.progressed ? 0 : account.barren + blame
     account.progressed = false
   }
   switch (change.type) {
@@ -308,13 +308,13 @@ function watchLife(account: Account, change: JobChange): void {
       account.progressed = false
       break
     case 'leaseExpired':
-      endLease(change.data.reason !== 'server_stopped')
+      endLease({ server_stopped: 0, lease_lost: 1 / 4 }[change.data.reason] ?? 1)
       break
     case 'jobRested':
       if (isWaiting(account)) {
         account.barren = 0
         account.progressed = false
-      } else endLease(true)
+      } else endLease(1)
       break
     case 'toolReturned':
     case 'stepFinished':

@@ -157,6 +157,19 @@ const FAULTS: Readonly<Record<string, Core>> = {
     ...after,
     barrenAttempts: before.progressed ? 0 : before.barrenAttempts + 1,
   })),
+  'a server that died counts as a machine that did': folding('leaseExpired', (after, before, change) => ({
+    ...after,
+    barrenAttempts: before.progressed
+      ? 0
+      : before.barrenAttempts + (change.type === 'leaseExpired' && change.data.reason === 'server_stopped' ? 0 : 1),
+  })),
+  'a server that died counts nothing': folding('leaseExpired', (after, before, change) => ({
+    ...after,
+    barrenAttempts:
+      change.type === 'leaseExpired' && change.data.reason === 'lease_lost' && !before.progressed
+        ? before.barrenAttempts
+        : after.barrenAttempts,
+  })),
   'progress of one lease counts for the next': folding('leaseGranted', (after) => ({ ...after, progressed: true })),
   'steps are counted twice': folding('stepFinished', (after) => ({ ...after, steps: after.steps + 1 })),
   'usage of the last generation replaces the rest': folding('generated', (after, before, change) =>
