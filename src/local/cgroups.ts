@@ -1,0 +1,280 @@
+/**
+ * Cgroups for machines: what all processes of one may use together, how they are stopped in their tracks, and how they
+ * end, whatever they have become. Both versions, since many a computer has the limits in the first and freezing in the
+ * second. What is there is found by trying it.
+ *
+ * G1 A machine is in its cgroups before anything of it runs: a process that cannot join does not start.
+ * G2 What a server left that is gone is ended and removed; what one has that lives is left alone.
+ * G3 A limit that cannot be kept is never said to be.
+ */
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Clock } from '../../schema/clock.ts'
+import { LIMIT_KINDS, placesOf, type CgroupPlace, type LimitKind } from './cgroup-layout.ts'
+import { findProcess } from './processes.ts'
+
+/** What one machine may use, all its processes together. */
+export interface MachineLimits {
+  readonly memoryBytes: number
+  /** Threads count, as the kernel counts them: a Node process has a dozen. */
+  readonly tasks: number
+  /** Of one processor's time; null for all there is. */
+  readonly cpus: number | null
+}
+
+/** How each limit is kept here: by which version of cgroups; null where nothing keeps it. */
+export type Kept = Readonly<Record<LimitKind | 'freeze', 'v1' | 'v2' | null>>
+
+export interface Cgroup {
+  /** Stands before a command line: joins, then runs the rest. The rest is refused (78) when it cannot join (G1). */
+  readonly joining: readonly string[]
+  /** Has every process of it stop, each as soon as the kernel comes to it; false where that is not to be had. */
+  freeze(): boolean
+  /** Whether all of them have. */
+  isFrozen(): boolean
+  thaw(): void
+  kill(): void
+  /** How often the kernel ended a process of it for memory, and refused it one more task. */
+  strikes(): { readonly memory: number; readonly tasks: number }
+  /** Removes it; false while something in it lives. */
+  remove(): boolean
+}
+
+export interface Cgroups {
+  readonly kept: Kept
+  make(name: string, limits: MachineLimits): Cgroup
+  /** Ends and removes all of this server's. */
+  close(): Promise<void>
+}
+
+const SHELL = '/bin/sh'
+const JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 78; shift; done; shift; exec "$@"'
+const CPU_PERIOD_US = 100_000
+/** A process that SIGKILL does not end within this is stuck in the kernel; we go on without it. */
+const END_MS_MAX = 10_000
+const END_POLL_MS = 5
+const NONE: Kept = { memory: null, pids: null, cpu: null, freeze: null }
+
+/** One of the directories in which this server makes its machines. */
+interface Ground extends CgroupPlace {
+  readonly own: string
+}
+
+/**
+ * Opens the cgroups of this server and sweeps those of servers that are gone. `name` is `nameOfServer`, with a hyphen and a
+ * number after it where one process opens several. Nothing is kept where there are none, or none that it may write.
+ */
+export async function openCgroups(name: string, clock: Clock): Promise<Cgroups> {
+  const places = placesOf(read('/proc/self/mountinfo'), read('/proc/self/cgroup'))
+  for (const { directory } of places) await sweep(directory, clock)
+  const grounds = places.flatMap((place) => open(place, name))
+  const kept = grounds.length === 0 ? NONE : keptBy(grounds)
+  const cgroups: Cgroups = {
+    kept,
+    make: (machine, limits) => makeCgroup(grounds, machine, limits),
+    close: async () => {
+      for (const { own } of grounds) await endTree(own, clock)
+    },
+  }
+  if (grounds.length === 0 || joins(cgroups)) return cgroups
+  await cgroups.close()
+  return { ...cgroups, kept: NONE, make: (machine, limits) => makeCgroup([], machine, limits) }
+}
+
+/** A process by its name: of this namespace of pids, this pid, and this start. Nothing after a reboot has it. */
+export function nameOfServer(pid: number): string {
+  return `senmon-${namespaceOfPids()}-${pid}-${findProcess(pid)?.startedAt ?? ''}`
+}
+
+function namespaceOfPids(): string {
+  try {
+    return /\d+/.exec(readlinkSync('/proc/self/ns/pid'))?.[0] ?? ''
+  } catch {
+    return ''
+  }
+}
+
+function open(place: CgroupPlace, name: string): readonly Ground[] {
+  const own = join(place.directory, name)
+  try {
+    mkdirSync(own, { recursive: true })
+    const offered = place.version === 1 ? place.kinds : enable([place.directory, own])
+    const kinds = offered.filter((kind) => tryLimit(own, place.version, kind))
+    const isUseful = place.version === 2 || kinds.length > 0
+    if (isUseful) return [{ ...place, own, kinds }]
+  } catch {
+    // Not ours to write: a container, or a person without a cgroup of their own.
+  }
+  removeTree(own)
+  return []
+}
+
+/** Gives the controllers that there are to the children of each, and says which there are for the last one's. */
+function enable(directories: readonly string[]): readonly LimitKind[] {
+  for (const directory of directories)
+    for (const kind of LIMIT_KINDS) {
+      try {
+        writeFileSync(join(directory, 'cgroup.subtree_control'), `+${kind}`)
+      } catch {
+        // Not there, or the cgroup has processes of its own: `tryLimit` says so.
+      }
+    }
+  return LIMIT_KINDS
+}
+
+/** Whether a limit that is set is there. */
+function tryLimit(own: string, version: 1 | 2, kind: LimitKind): boolean {
+  const directory = join(own, 'trial')
+  try {
+    mkdirSync(directory)
+    limit(directory, version, kind, { memoryBytes: 64 * 1024 * 1024, tasks: 64, cpus: 1 })
+    return true
+  } catch {
+    return false
+  } finally {
+    removeTree(directory)
+  }
+}
+
+function limit(directory: string, version: 1 | 2, kind: LimitKind, limits: MachineLimits): void {
+  const set = (name: string, value: number | string) => {
+    writeFileSync(join(directory, name), `${value}`)
+    if (read(join(directory, name)).trim() !== `${value}`) throw new Error(`${name} was not kept`)
+  }
+  const memory = limits.memoryBytes - (limits.memoryBytes % 4096)
+  switch (kind) {
+    case 'memory':
+      set(version === 1 ? 'memory.limit_in_bytes' : 'memory.max', memory)
+      // Memory that is swapped out is used as well; some kernels do not count it.
+      return attempt(() =>
+        set(version === 1 ? 'memory.memsw.limit_in_bytes' : 'memory.swap.max', version === 1 ? memory : 0),
+      )
+    case 'pids':
+      return set('pids.max', limits.tasks)
+    case 'cpu': {
+      if (limits.cpus === null) return
+      const quota = Math.max(1000, Math.round(limits.cpus * CPU_PERIOD_US))
+      if (version === 2) return set('cpu.max', `${quota} ${CPU_PERIOD_US}`)
+      set('cpu.cfs_period_us', CPU_PERIOD_US)
+      return set('cpu.cfs_quota_us', quota)
+    }
+  }
+}
+
+function keptBy(grounds: readonly Ground[]): Kept {
+  const by = (kind: LimitKind) => {
+    const ground = grounds.find(({ kinds }) => kinds.includes(kind))
+    return ground === undefined ? null : (`v${ground.version}` as const)
+  }
+  const freeze = grounds.some(({ version }) => version === 2) ? 'v2' : null
+  return { memory: by('memory'), pids: by('pids'), cpu: by('cpu'), freeze }
+}
+
+/** Whether a process can join at all: a directory that can be made need not let anybody in. */
+function joins(cgroups: Cgroups): boolean {
+  const trial = cgroups.make('trial', { memoryBytes: 64 * 1024 * 1024, tasks: 64, cpus: null })
+  const [file, ...args] = [...trial.joining, '/bin/true']
+  const { status } = spawnSync(file, args, { env: {}, timeout: 10_000 })
+  trial.remove()
+  return status === 0
+}
+
+/** Throws when a limit cannot be set that could be before: a machine without it is no machine (G3). */
+function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLimits): Cgroup {
+  const made = grounds.map((ground) => ({ ...ground, directory: join(ground.own, name) }))
+  for (const { directory, version, kinds } of made) {
+    removeTree(directory)
+    mkdirSync(directory)
+    for (const kind of kinds) limit(directory, version, kind, limits)
+  }
+  const unified = made.find(({ version }) => version === 2)?.directory
+  const of = (kind: LimitKind) => made.find(({ kinds }) => kinds.includes(kind))?.directory
+  const freezeTo = (value: '0' | '1') => {
+    if (unified === undefined) return false
+    writeFileSync(join(unified, 'cgroup.freeze'), value)
+    return true
+  }
+  const kill = () => made.forEach(({ directory }) => killAll(directory))
+  return {
+    joining: made.length === 0 ? [] : [SHELL, '-c', JOIN, 'sh', ...made.map(({ directory }) => directory), '--'],
+    freeze: () => freezeTo('1'),
+    isFrozen: () => unified !== undefined && read(join(unified, 'cgroup.events')).includes('frozen 1'),
+    thaw: () => attempt(() => freezeTo('0')),
+    kill,
+    strikes: () => ({
+      memory: countOf(of('memory'), ['memory.events', 'memory.oom_control'], 'oom_kill'),
+      tasks: countOf(of('pids'), ['pids.events'], 'max'),
+    }),
+    remove: () => made.map(({ directory }) => removeTree(directory)).every(Boolean),
+  }
+}
+
+function countOf(directory: string | undefined, files: readonly string[], key: string): number {
+  if (directory === undefined) return 0
+  const texts = files.map((file) => read(join(directory, file)))
+  return Number(texts.map((text) => new RegExp(`^${key} (\\d+)$`, 'm').exec(text)?.[1]).find(Boolean) ?? 0)
+}
+
+/** Ends and removes what servers left that are gone (G2). */
+async function sweep(directory: string, clock: Clock): Promise<void> {
+  const here = namespaceOfPids()
+  for (const name of list(directory)) {
+    const [, namespace, pid, startedAt] = /^senmon-(\d+)-(\d+)-(\d+)(?:-\d+)?$/.exec(name) ?? []
+    // One of another namespace of pids we cannot ask after.
+    if (namespace === undefined || namespace !== here) continue
+    if (findProcess(Number(pid))?.startedAt !== startedAt) await endTree(join(directory, name), clock)
+  }
+}
+
+async function endTree(directory: string, clock: Clock): Promise<void> {
+  for (let waited = 0; !removeTree(directory) && waited < END_MS_MAX; waited += END_POLL_MS) {
+    for (const name of list(directory)) killAll(join(directory, name))
+    killAll(directory)
+    await clock.sleep(END_POLL_MS)
+  }
+}
+
+/** False while something in it lives. */
+function removeTree(directory: string): boolean {
+  const isEmpty = list(directory).every((name) => removeTree(join(directory, name)))
+  if (!isEmpty) return false
+  try {
+    rmdirSync(directory)
+    return true
+  } catch (error) {
+    return !(error instanceof Error && 'code' in error && error.code === 'EBUSY')
+  }
+}
+
+function killAll(directory: string): void {
+  // Frozen processes of the second version end when they are killed.
+  attempt(() => writeFileSync(join(directory, 'cgroup.kill'), '1'))
+  for (const pid of read(join(directory, 'cgroup.procs')).split('\n').map(Number))
+    // The kernel shows 0 for a process of another namespace, and for us that would be our own group.
+    if (pid > 0) attempt(() => process.kill(pid, 'SIGKILL'))
+}
+
+function list(directory: string): readonly string[] {
+  try {
+    return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))
+  } catch {
+    return []
+  }
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+function attempt(act: () => unknown): void {
+  try {
+    act()
+  } catch {
+    // It is gone, or was never to be had.
+  }
+}

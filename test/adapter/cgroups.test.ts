@@ -1,0 +1,154 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { placesOf } from '../../src/local/cgroup-layout.ts'
+import { nameOfServer, openCgroups, type Cgroup, type Cgroups, type MachineLimits } from '../../src/local/cgroups.ts'
+import { findProcess } from '../../src/local/processes.ts'
+import { realClock } from '../support/sandbox.ts'
+import { ROOT } from '../support/source.ts'
+
+const MiB = 1024 * 1024
+const wide: MachineLimits = { memoryBytes: 512 * MiB, tasks: 256, cpus: null }
+const places = placesOf(readFileSync('/proc/self/mountinfo', 'utf8'), readFileSync('/proc/self/cgroup', 'utf8'))
+
+function start(cgroup: Cgroup, ...command: readonly string[]): ChildProcess {
+  const [file = '', ...args] = [...cgroup.joining, ...command]
+  return spawn(file, args, { stdio: ['pipe', 'pipe', 'ignore'] })
+}
+
+describe('the places of cgroups', () => {
+  it('are found by controller, below the cgroup of this process, in either version', () => {
+    const mountinfo = [
+      '25 1 0:20 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755',
+      '26 25 0:21 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory',
+      '27 25 0:22 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct',
+      '28 25 0:23 /docker/a /sys/fs/cgroup/pids rw shared:9 - cgroup cgroup rw,pids',
+      '29 25 0:24 / /sys/fs/cgroup/with\\040space rw - cgroup2 cgroup2 rw',
+      '30 25 0:25 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer',
+    ].join('\n')
+    const membership = '5:memory:/a/b\n4:cpu,cpuacct:/\n3:pids:/docker/a/c\n2:freezer:/\n0::/me\n'
+    expect(placesOf(mountinfo, membership)).toEqual([
+      { version: 1, directory: '/sys/fs/cgroup/memory/a/b', kinds: ['memory'] },
+      { version: 1, directory: '/sys/fs/cgroup/cpu,cpuacct', kinds: ['cpu'] },
+      { version: 1, directory: '/sys/fs/cgroup/pids/c', kinds: ['pids'] },
+      { version: 2, directory: '/sys/fs/cgroup/with space/me', kinds: [] },
+    ])
+  })
+
+  it('are none where this process is outside of what is mounted, or nothing is', () => {
+    const mountinfo = '26 25 0:21 /docker/a /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory'
+    expect(placesOf(mountinfo, '5:memory:/docker/ab\n')).toEqual([])
+    expect(placesOf(mountinfo, '5:memory:/docker/a/../b\n')).toEqual([])
+    expect(placesOf('', '')).toEqual([])
+    expect(placesOf('26 25 0:21 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw', '')).toEqual([])
+  })
+})
+
+const opened: Cgroups = await openCgroups(nameOfServer(process.pid), realClock)
+const { kept } = opened
+const none = Object.values(kept).every((by) => by === null)
+
+describe.skipIf(none)('machines in cgroups', () => {
+  let made = 0
+  const make = (limits: Partial<MachineLimits> = {}) => opened.make(`test-${(made += 1)}`, { ...wide, ...limits })
+  beforeAll(() => expect(kept).not.toEqual({ memory: null, pids: null, cpu: null, freeze: null }))
+  afterAll(() => opened.close())
+
+  it('hold a process before it runs anything, and refuse one that cannot join (G1)', () => {
+    const cgroup = make()
+    const [file, ...args] = [...cgroup.joining, '/bin/cat', '/proc/self/cgroup']
+    const text = spawnSync(file, args, { encoding: 'utf8' }).stdout
+    expect(text.split('\n').filter((line) => line.includes(nameOfServer(process.pid))).length).toBeGreaterThan(0)
+    expect(cgroup.remove()).toBe(true)
+    expect(spawnSync(file, args, { encoding: 'utf8' })).toMatchObject({ status: 78, stdout: '' })
+  })
+
+  it.skipIf(kept.memory === null)('end what uses more memory than there is, and count it (G3)', async () => {
+    const cgroup = make({ memoryBytes: 96 * MiB })
+    const hog = start(cgroup, process.execPath, '-e', 'for (const all = []; ; ) all.push(Buffer.alloc(1e6, 1))')
+    const [, signal] = (await once(hog, 'exit')) as [number | null, string | null]
+    expect(signal).toBe('SIGKILL')
+    expect(cgroup.strikes().memory).toBeGreaterThan(0)
+    expect(cgroup.remove()).toBe(true)
+  })
+
+  it.skipIf(kept.pids === null)('refuse one task more than there may be, and count it (G3)', () => {
+    const cgroup = make({ tasks: 8 })
+    const bomb = 'for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 30 & done'
+    const [file, ...args] = [...cgroup.joining, '/bin/sh', '-c', bomb]
+    const { status } = spawnSync(file, args, { stdio: 'ignore' })
+    expect(status).not.toBe(0)
+    expect(cgroup.strikes()).toMatchObject({ memory: 0, tasks: expect.any(Number) })
+    expect(cgroup.strikes().tasks).toBeGreaterThan(0)
+    cgroup.kill()
+  })
+
+  it.skipIf(kept.cpu === null)('keep to their part of a processor', () => {
+    const cgroup = make({ cpus: 0.2 })
+    const burn = 'const until = Date.now() + 500; while (Date.now() < until);'
+    const print = 'process.stdout.write(String(process.cpuUsage().user + process.cpuUsage().system))'
+    const [file, ...args] = [...cgroup.joining, process.execPath, '-e', burn + print]
+    expect(Number(spawnSync(file, args, { encoding: 'utf8' }).stdout)).toBeLessThan(350_000)
+  })
+
+  it.skipIf(kept.freeze === null)('stop everything in them, go on, and end even while they are stopped', async () => {
+    const cgroup = make()
+    const echo = start(cgroup, '/bin/cat')
+    const heard: string[] = []
+    echo.stdout?.setEncoding('utf8').on('data', (text: string) => heard.push(text))
+    echo.stdin?.write('1')
+    while (heard.join('') !== '1') await realClock.sleep(1)
+    expect(cgroup.freeze()).toBe(true)
+    while (!cgroup.isFrozen()) await realClock.sleep(1)
+    echo.stdin?.write('2')
+    await once(start(make(), '/bin/cat', '/proc/version'), 'exit')
+    expect(heard.join('')).toBe('1')
+    cgroup.thaw()
+    while (heard.join('') !== '12') await realClock.sleep(1)
+    expect(cgroup.freeze()).toBe(true)
+    cgroup.kill()
+    expect(await once(echo, 'exit')).toEqual([null, 'SIGKILL'])
+    expect(cgroup.remove()).toBe(true)
+  })
+
+  it('sweep what a server left that is gone, stopped or not, and leave what lives alone (G2)', async () => {
+    const mine = make()
+    const survivor = start(mine, '/bin/sleep', '60')
+    const script = `
+      import { openCgroups, nameOfServer } from ${JSON.stringify(join(ROOT, 'src/local/cgroups.ts'))}
+      import { spawn } from 'node:child_process'
+      const cgroups = await openCgroups(nameOfServer(process.pid), { now: () => 0, sleep: async () => {} })
+      const cgroup = cgroups.make('1', ${JSON.stringify(wide)})
+      const [file, ...args] = [...cgroup.joining, '/bin/sh', '-c', 'echo up; sleep 60']
+      const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'ignore'], detached: true })
+      child.stdout.once('data', () => { cgroup.freeze(); process.stdout.write(nameOfServer(process.pid) + ' ' + child.pid) })`
+    const server = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const [text] = (await once(server.stdout, 'data')) as [Buffer]
+    const [name = '', pid = ''] = String(text).split(' ')
+    const left = () => places.filter(({ directory }) => existsSync(join(directory, name)))
+    server.kill('SIGKILL')
+    await once(server, 'exit')
+    expect(left().length).toBeGreaterThan(0)
+    expect(findProcess(Number(pid))?.zombie).toBe(false)
+    await openCgroups(`${nameOfServer(process.pid)}-2`, realClock).then((another) => another.close())
+    expect(left()).toEqual([])
+    expect([undefined, true]).toContain(findProcess(Number(pid))?.zombie)
+    expect(findProcess(survivor.pid ?? 0)?.zombie).toBe(false)
+    mine.kill()
+    await once(survivor, 'exit')
+  })
+
+  it('leave nothing of this server when they are closed', async () => {
+    const cgroup = make()
+    const one = start(cgroup, '/bin/sleep', '60')
+    const exited = once(one, 'exit')
+    await opened.close()
+    await exited
+    const names = places.flatMap(({ directory }) => readdirSync(directory))
+    expect(names).not.toContain(nameOfServer(process.pid))
+  })
+})
