@@ -39,6 +39,7 @@ import { attemptLimits, openAttempts } from './attempt/attempts.ts'
 import type { ProbeResult } from './pool/machine-host.ts'
 import type { MachineProvider } from './pool/machine-provider.ts'
 import { machinesLimits } from './pool/machines.ts'
+import { poolPolicy } from './pool/plan.ts'
 import { openPool } from './pool/pools.ts'
 import { roundsLimits } from './pool/rounds.ts'
 import { listingLimits, openToolListings, type ToolListings } from './attempt/tool-listings.ts'
@@ -293,9 +294,20 @@ async function serve(config: Config, opened: Opened): Promise<void> {
           holder,
           store: postgresPoolStore(database, clock),
           provider,
-          policy: { readyMin: config.ready, machinesMax: config.concurrency + config.ready + LISTINGS_MAX },
+          policy: {
+            ...poolPolicy,
+            readyMin: config.ready,
+            // What comes on top with the demand is taken back: nobody asked for a computer full of idle sandboxes.
+            readyMax: config.ready === 0 ? 0 : Math.max(config.ready, Math.ceil(config.concurrency / 2)),
+            machinesMax: config.concurrency + config.ready + LISTINGS_MAX,
+          },
           demand: () => jobs.demand(),
           isDead: predecessorIsDead,
+          // A listing's machine has no job, and ends with its process.
+          isOver: async ({ jobId, fence }) => {
+            const stored = await jobLog.find(jobId)
+            return stored !== undefined && stored.lease?.fence !== fence
+          },
           linesUrl: null,
           clock,
           chance,

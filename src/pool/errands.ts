@@ -4,6 +4,7 @@ import { unreachable } from '../../schema/decider.ts'
 import type { Log } from '../log.ts'
 import { ProviderError, type MachineProvider, type Observation } from './machine-provider.ts'
 import { stepMachine, type MachineCommand, type PooledMachine, type Verb } from './machine.ts'
+import type { Outcome } from './pace.ts'
 import type { Errand, PoolStore } from './pool-store.ts'
 
 export interface ErrandsDependencies {
@@ -11,6 +12,8 @@ export interface ErrandsDependencies {
   readonly provider: MachineProvider
   readonly clock: Clock
   readonly log: Log
+  /** What became of each call. */
+  readonly onOutcome: (outcome: Outcome) => void
 }
 
 /** Between two tries: doubled each time, up to the last. */
@@ -31,7 +34,7 @@ export interface Errands {
   see(machine: PooledMachine, observed: Observation): Promise<PooledMachine>
 }
 
-export function openErrands({ store, provider, clock, log }: ErrandsDependencies): Errands {
+export function openErrands({ store, provider, clock, log, onOutcome }: ErrandsDependencies): Errands {
   /** What follows from a command, by whoever's row it is now; the machine as it was where it does not apply. */
   async function apply(machine: PooledMachine, command: MachineCommand): Promise<PooledMachine> {
     for (let current: PooledMachine | undefined = machine; current !== undefined;) {
@@ -83,10 +86,15 @@ export function openErrands({ store, provider, clock, log }: ErrandsDependencies
   }
 
   async function run(machine: PooledMachine, verb: Verb, isAgain: boolean): Promise<PooledMachine> {
+    const { place } = machine
     try {
-      return await ask(machine, verb, isAgain)
+      const after = await ask(machine, verb, isAgain)
+      onOutcome({ verb, place, fault: null, why: '', now: clock.now() })
+      return after
     } catch (error) {
-      if (!(error instanceof ProviderError) || error.fault !== 'gone') throw error
+      if (!(error instanceof ProviderError)) throw error
+      onOutcome({ verb, place, fault: error.fault, why: error.message, now: clock.now() })
+      if (error.fault !== 'gone') throw error
       // What is not there needs no end; whatever else was asked of it cannot be.
       return await apply(machine, { type: 'gone', now: clock.now() })
     }

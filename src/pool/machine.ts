@@ -82,6 +82,8 @@ export interface PooledMachine {
   readonly idleSince: number | null
   /** Jobs that it was given. */
   readonly uses: number
+  /** Epoch ms when it was last given one; null for never. */
+  readonly heldAt: number | null
   /** What went wrong last, in a sentence; null for nothing. */
   readonly fault: string | null
 }
@@ -155,6 +157,7 @@ export function orderMachine(
     deadline: claim?.deadline ?? now + (DEADLINES_MS.creating ?? 0),
     idleSince: null,
     uses: 0,
+    heldAt: null,
     fault: null,
   }
 }
@@ -202,7 +205,7 @@ export function stepMachine(machine: PooledMachine, command: MachineCommand): Ma
     case 'hold': {
       const { bootId } = command
       if (state !== 'waking' || !isOwnedBy(machine, command.owner)) return undefined
-      return to('busy', null, { bootId, tainted: machine.boots, uses: machine.uses + 1 })
+      return to('busy', null, { bootId, tainted: machine.boots, uses: machine.uses + 1, heldAt: now })
     }
     case 'release':
       if (!isOwned) return undefined

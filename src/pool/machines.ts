@@ -4,6 +4,7 @@
  * V1 A machine is given nothing before it is held: in the store, by its boot, for this very attempt.
  * V2 A machine that does not come in time is given up before another is claimed.
  * V3 Whatever becomes of an attempt, its machine leaves it: on its way to clean, or to its end.
+ * V4 A later attempt of a job takes the machine of an earlier one away before it has its own.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -93,12 +94,30 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
 
   async function obtainInTime(owner: Owner): Promise<NonNullable<Awaited<ReturnType<typeof obtain>>>> {
     for (const until = clock.now() + limits.waitMs; ;) {
-      const obtained = await obtain(owner)
+      const obtained = await obtain(owner).catch(async (error: unknown) => {
+        if (!(error instanceof PlatformError) || error.code !== 'fence_stale' || !(await supersede(owner))) throw error
+        return await obtain(owner)
+      })
       if (obtained !== undefined) return obtained
       if (closed || clock.now() >= until)
         throw new PlatformError('machine_failed', `All ${limits.machinesMax} machines of the pool ${pool} are taken.`)
       await clock.sleep(limits.lookMs)
     }
+  }
+
+  /** Lets go of the machine that an earlier attempt of the job has: its process died, or has not ended it yet. */
+  async function supersede({ jobId, fence }: Owner): Promise<boolean> {
+    const { cleansByStop } = provider.traits
+    const before = (await store.list(pool)).filter(({ owner }) => owner?.jobId === jobId && owner.fence < fence)
+    for (const machine of before) {
+      const { owner } = machine
+      const step = stepMachine(machine, { type: 'release', now: clock.now(), cleansByStop })
+      if (step === undefined) continue
+      const [changed] = await store.change([step], null)
+      if (changed === true)
+        log.warn('An earlier attempt has lost its machine.', { machineId: machine.id, jobId, owner })
+    }
+    return before.length > 0
   }
 
   /** Moves the machine on from whatever it is by now; the machine as it then is. */

@@ -83,6 +83,9 @@ export interface PoolStore {
   /** All that are not gone. */
   list(pool: string): Promise<readonly PooledMachine[]>
 
+  /** How many machines of the pool were given a job after `since`, those that are gone by now among them. */
+  started(pool: string, since: number): Promise<number>
+
   /** Errands that are due at some places, the longest due first; those whose row has moved on are left out. */
   errands(pool: string, places: readonly string[], now: number, limit: number): Promise<readonly Errand[]>
   /** It failed and is to be tried again; false when the row has moved on. */

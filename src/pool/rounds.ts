@@ -3,15 +3,33 @@
  *
  * U1 Only who leads the pool acts on its plan; what a former leader decided changes nothing.
  * U2 A round that fails is another round: nothing that was decided is lost with it.
+ * U3 A machine whose attempt is over, and whose process is not there to let it go, leaves it all the same.
+ * U4 A provider that does not answer ends nothing: only what is known to be late is given up.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { makeId } from '../../schema/id.ts'
 import type { Log } from '../log.ts'
+import { census } from './census.ts'
+import { noDemand, observeDemand } from './demand.ts'
 import type { Errands } from './errands.ts'
+import type { Explanation } from './explanation.ts'
 import { ProviderError, type MachineNews, type MachineProvider } from './machine-provider.ts'
-import { orderMachine, stepMachine, type MachineCommand, type PooledMachine } from './machine.ts'
-import { planPool, type Action, type PoolDemand, type PoolPolicy } from './plan.ts'
+import {
+  orderMachine,
+  stepMachine,
+  type MachineCommand,
+  type MachineState,
+  type Owner,
+  type PooledMachine,
+} from './machine.ts'
+import { initialPace, learn, suspendWasLate, type Outcome } from './pace.ts'
+import { planPool, type Action, type PlanMemory, type PoolPolicy, type Target } from './plan.ts'
 import type { Leadership, PoolStore } from './pool-store.ts'
+
+/** What waits for machines. */
+export interface PoolDemand {
+  readonly queued: number
+}
 
 export interface RoundsDependencies {
   readonly pool: string
@@ -19,6 +37,8 @@ export interface RoundsDependencies {
   readonly holder: string
   /** True only when the process that is a place is certainly gone. */
   readonly isDead: (place: string) => Promise<boolean>
+  /** True only when the attempt is certainly over. */
+  readonly isOver: (owner: Owner) => Promise<boolean>
   readonly store: PoolStore
   readonly provider: MachineProvider
   readonly errands: Errands
@@ -39,6 +59,10 @@ export interface RoundsLimits {
   readonly errandsMax: number
   /** How long machines that are gone stay known. */
   readonly keepGoneMs: number
+  /** Between two lists of all machines of a place. */
+  readonly listMs: number
+  /** Between two looks at everything: owners that are over, places that are dead. */
+  readonly resyncMs: number
 }
 
 export const roundsLimits: RoundsLimits = {
@@ -47,13 +71,24 @@ export const roundsLimits: RoundsLimits = {
   leadMs: 10_000,
   errandsMax: 16,
   keepGoneMs: 3_600_000,
+  listMs: 5_000,
+  resyncMs: 60_000,
 }
+
+/** Machines that nobody knows and that are ended in one census. */
+const STRAYS_MAX = 5
+/** Actions and faults that an explanation keeps. */
+const KEPT_MAX = 20
 
 export interface Rounds {
   /** Generations that jobs may have, newest first. */
   generations(): readonly string[]
   /** Something has changed: the next round need not wait for its time. */
   ring(): void
+  /** What became of a call of the provider. */
+  heed(outcome: Outcome): void
+  /** Why the pool is as it is, as far as this process knows. */
+  explain(): Omit<Explanation, 'given'>
   close(): Promise<void>
 }
 
@@ -70,43 +105,73 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
     alarm.resolve()
   })
 
-  async function move(machine: PooledMachine, command: MachineCommand, lead: Leadership | null): Promise<void> {
+  let pace = initialPace
+  let demand = noDemand(clock.now())
+  /** Null while this process does not lead: who begins to lead shrinks nothing for a whole delay. */
+  let memory: PlanMemory | null = null
+  let target: Target | null = null
+  let machines: readonly PooledMachine[] = []
+  let unknown: ReadonlyMap<string, number> = new Map()
+  let lists = 0
+  let listedAt = 0
+  let resyncedAt = 0
+  const actions: Explanation['actions'][number][] = []
+  const faults: Explanation['faults'][number][] = []
+  const keep = <One>(kept: One[], one: One): void => void (kept.unshift(one), kept.splice(KEPT_MAX))
+
+  async function move(machine: PooledMachine, command: MachineCommand, lead: Leadership | null): Promise<boolean> {
     const step = stepMachine(machine, command)
-    if (step !== undefined) await store.change([step], lead)
+    if (step === undefined) return false
+    const [changed] = await store.change([step], lead)
+    return changed === true
   }
 
   async function hear(): Promise<void> {
     for (const one of news.splice(0)) {
-      const machine = await store.find(one.machineId)
-      if (machine === undefined) continue
       const now = clock.now()
-      if (one.type === 'up') await move(machine, { type: 'up', now, bootId: one.bootId }, null)
-      else await move(machine, { type: 'gone', now }, null)
+      const command =
+        one.type === 'up' ? { type: 'up' as const, now, bootId: one.bootId } : { type: 'gone' as const, now }
+      for (let tries = 0; tries < 3; tries++) {
+        const machine = await store.find(one.machineId)
+        if (machine === undefined || stepMachine(machine, command) === undefined) break
+        if (await move(machine, command, null)) break
+      }
     }
   }
 
   /** A state that lasts too long: looked at once, then ended. */
   async function late(machine: PooledMachine): Promise<void> {
+    // Its errand is tried for as long as it takes.
+    if (machine.state === 'retiring') return
+    if (machine.state === 'suspending') pace = suspendWasLate(pace, machine.place)
     try {
       const seen = await errands.see(machine, await provider.look(machine))
       if (seen.version !== machine.version) return
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error
-      // Nobody can say what it does: that alone ends nothing.
       if (error.fault !== 'gone') return
     }
     const fault = `It was ${machine.state} for too long.`
-    await move(machine, { type: 'retire', now: clock.now(), fault }, null)
+    if (await move(machine, { type: 'retire', now: clock.now(), fault }, null))
+      keep(actions, { at: clock.now(), type: 'retire', machineId: machine.id, why: fault })
   }
 
   async function act(action: Action, lead: Leadership): Promise<void> {
     const now = clock.now()
+    const { why } = action
     if (action.type === 'create') {
       const id = makeId('mch', now, chance.bytes(16))
       const { place } = action
-      await store.add([orderMachine({ id, pool, place, generation: provider.generation, now }, null)], lead)
-    } else if (action.type === 'retire') await move(action.machine, { type: 'retire', now, fault: action.why }, lead)
-    else await move(action.machine, { type: action.type, now }, lead)
+      const isDone = await store.add(
+        [orderMachine({ id, pool, place, generation: provider.generation, now }, null)],
+        lead,
+      )
+      if (isDone) keep(actions, { at: now, type: 'create', machineId: id, why })
+      return
+    }
+    const { type, machine } = action
+    const command = type === 'retire' ? { type, now, fault: why } : { type, now }
+    if (await move(machine, command, lead)) keep(actions, { at: now, type, machineId: machine.id, why })
   }
 
   /** The machines that this process has to do with. */
@@ -121,22 +186,83 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
         await move(machine, { type: 'gone', now: clock.now() }, null)
   }
 
+  /** Machines of attempts that are over. */
+  async function free(): Promise<void> {
+    const { cleansByStop } = provider.traits
+    for (const machine of await own()) {
+      const { owner, since } = machine
+      if (owner === null || clock.now() - since < limits.resyncMs || !(await dependencies.isOver(owner))) continue
+      if (await move(machine, { type: 'release', now: clock.now(), cleansByStop }, null))
+        log.warn('A machine was left by its attempt.', { machineId: machine.id, jobId: owner.jobId })
+    }
+  }
+
+  /** One place after the other is compared with what the provider has there. */
+  async function compare(): Promise<void> {
+    const place = provider.places[lists++ % provider.places.length] ?? ''
+    const observed = await provider.list(place)
+    const rows = (await own()).filter((machine) => machine.place === place)
+    const found = census(observed, rows, unknown, clock.now())
+    const elsewhere = [...unknown].filter(
+      ([, since]) => clock.now() - since < 10 * limits.resyncMs * provider.places.length,
+    )
+    unknown = provider.places.length === 1 ? found.unknown : new Map([...elsewhere, ...found.unknown])
+    for (const machine of found.missing) await errands.see(machine, await provider.look(machine).catch(goneOf(machine)))
+    for (const { providerId, machineId, generation } of found.strays.slice(0, STRAYS_MAX)) {
+      const id = machineId ?? makeId('mch', clock.now(), chance.bytes(16))
+      const order = { id, pool, place, generation: generation ?? '', now: clock.now() }
+      await provider.destroy({ ...orderMachine(order, null), providerId })
+      log.warn('A machine that nobody knows was ended.', { providerId, machineId })
+      keep(actions, { at: clock.now(), type: 'end', machineId, why: `no row knows ${providerId}` })
+    }
+  }
+
+  async function tend(lead: Leadership): Promise<void> {
+    const now = clock.now()
+    const started = await store.started(pool, demand.at)
+    const { queued } = await dependencies.demand()
+    for (const machine of await own()) if (machine.deadline !== null && machine.deadline <= now) await late(machine)
+    machines = await own()
+    const busy = machines.filter(({ owner }) => owner !== null).length
+    demand = observeDemand(demand, { now, started, queued, busy })
+    const { traits, places, generation } = provider
+    const plan = planPool({ machines, demand, policy, traits, places, generation, pace, memory, now })
+    ;({ memory, target } = plan)
+    for (const action of plan.actions) await act(action, lead)
+  }
+
+  /** An errand of one machine fails without holding up the others. */
   async function round(): Promise<void> {
     await hear()
     const now = clock.now()
     const lead = await store.lead(led, holder, now, now + limits.leadMs)
-    if (lead === undefined) return
-    for (const machine of await own()) if (machine.deadline !== null && machine.deadline <= now) await late(machine)
-    for (const action of planPool(await own(), await dependencies.demand(), policy, provider, clock.now()))
-      await act(action, lead)
+    if (lead === undefined) {
+      memory = target = null
+      if (now - listedAt < limits.listMs) return
+      listedAt = now
+      machines = await own()
+      return
+    }
+    await tend(lead)
     const due = await store.errands(pool, provider.places, clock.now(), limits.errandsMax)
     await Promise.all(due.map((errand) => errands.try(errand)))
-    await store.sweep(pool, now - limits.keepGoneMs)
     if (due.length > 0) alarm.resolve()
+    if (now - resyncedAt >= limits.resyncMs) {
+      resyncedAt = now
+      await bury()
+      await free()
+      await store.sweep(pool, now - limits.keepGoneMs)
+    }
+    if (!isOwn && now - listedAt >= limits.listMs) {
+      listedAt = now
+      await compare().catch((error: unknown) => {
+        if (!(error instanceof ProviderError)) throw error
+        keep(faults, { at: now, verb: 'list', why: error.message })
+      })
+    }
   }
 
   async function run(): Promise<void> {
-    if (isOwn) await bury().catch((error: unknown) => log.error('Machines of dead processes stay.', { pool, error }))
     while (!closing.signal.aborted) {
       // Made before looking, so that a ring during the round is not lost.
       alarm = Promise.withResolvers()
@@ -151,8 +277,18 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
 
   const running = run()
   return {
-    generations: () => [provider.generation],
+    generations: () => [...new Set([provider.generation, ...machines.map(({ generation }) => generation)])],
     ring: () => alarm.resolve(),
+    heed(outcome) {
+      pace = learn(pace, outcome)
+      const { fault, verb, why, now } = outcome
+      if (fault !== null && fault !== 'gone') keep(faults, { at: now, verb, why })
+    },
+    explain() {
+      const counts: Partial<Record<MachineState, number>> = {}
+      for (const { state } of machines) counts[state] = (counts[state] ?? 0) + 1
+      return { pool, at: clock.now(), leads: memory !== null, target, counts, strays: unknown.size, actions, faults }
+    },
     async close() {
       closing.abort(new Error('the rounds are closing'))
       alarm.resolve()
@@ -161,5 +297,14 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
       // They end with this process, whatever their rows say.
       if (isOwn) for (const machine of await own()) await move(machine, { type: 'gone', now: clock.now() }, null)
     },
+  }
+}
+
+/** What is not there is gone; whatever else went wrong is for whoever asked. */
+function goneOf(machine: PooledMachine) {
+  return (error: unknown) => {
+    if (!(error instanceof ProviderError) || error.fault !== 'gone') throw error
+    const providerId = machine.providerId ?? ''
+    return { machineId: machine.id, providerId, state: 'gone', generation: null, createdAt: null } as const
   }
 }

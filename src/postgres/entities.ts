@@ -184,6 +184,7 @@ export const MachineEntity = defineEntity({
     verb: p.text().nullable(),
     notBefore: moment().nullable(),
     tries: p.integer(),
+    heldAt: moment().nullable(),
   },
   checks: [
     {
@@ -220,6 +221,10 @@ export const MachineEntity = defineEntity({
     {
       name: 'machines_due',
       expression: `create index "machines_due" on "machines" ("pool", "not_before") where verb is not null`,
+    },
+    {
+      name: 'machines_held',
+      expression: `create index "machines_held" on "machines" ("pool", "held_at") where held_at is not null`,
     },
   ],
 })

@@ -18,21 +18,23 @@ import { brokenConstraint, retrying, type Sql } from './sql.ts'
 
 const COLUMNS = `id, pool, place, generation, state, version, provider_id, boot_id, boots, tainted, job_id, fence,
   lines_url, since::float8 as since, deadline::float8 as deadline, idle_since::float8 as idle_since, uses, fault,
-  verb, not_before::float8 as not_before, tries`
-const VALUES = `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, 0`
+  verb, not_before::float8 as not_before, tries,
+  held_at::float8 as held_at`
+const VALUES = `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, 0, $21`
 
 const LED = (pool: number, epoch: number) =>
   `($${pool}::text is null or exists (select from pool_leads where pool = $${pool}::text and epoch = $${epoch}::int))`
 
 const ADD = `
   insert into machines (id, pool, place, generation, state, version, provider_id, boot_id, boots, tainted, job_id, fence,
-    lines_url, since, deadline, idle_since, uses, fault, verb, not_before, tries)
-  select ${VALUES} where ${LED(21, 22)} returning id`
+    lines_url, since, deadline, idle_since, uses, fault, verb, not_before, tries, held_at)
+  select ${VALUES} where ${LED(22, 23)} returning id`
 const CHANGE = `
   update machines set pool = $2, place = $3, generation = $4, state = $5, version = $6, provider_id = $7, boot_id = $8,
     boots = $9, tainted = $10, job_id = $11, fence = $12, lines_url = $13, since = $14, deadline = $15, idle_since = $16,
-    uses = $17, fault = $18, verb = $19, not_before = $20, tries = 0
-  where id = $1 and version = $6 - 1 and ${LED(21, 22)} returning id`
+    uses = $17, fault = $18, verb = $19, not_before = $20, tries = 0,
+    held_at = $21
+  where id = $1 and version = $6 - 1 and ${LED(22, 23)} returning id`
 const CLAIM = `
   with best as (
     select id, state as found, ($10::boolean and state in ('hot', 'ready') and boot_id is not null) as held
@@ -47,6 +49,7 @@ const CLAIM = `
     deadline = case when held then null else $9::bigint end,
     tainted = case when held then boots else tainted end,
     uses = case when held then uses + 1 else uses end,
+    held_at = case when held then $8::bigint else held_at end,
     verb = case when held then null else (array['create', 'start', 'start', 'start'])[array_position(array['creating', 'ready', 'suspending', 'reserve'], found)] end,
     not_before = $8::bigint + ${OWN_ERRAND_MS}
   from best where machines.id = best.id
@@ -55,9 +58,11 @@ const OWNED = `select ${COLUMNS} from machines where job_id = $1 and fence = $2`
 const HOLD = `
   update machines set state = 'busy', version = case when state = 'busy' then version else version + 1 end,
     since = case when state = 'busy' then since else $5::bigint end, boot_id = $4, deadline = null, tainted = boots,
+    held_at = case when state = 'busy' then held_at else $5::bigint end,
     uses = case when state = 'busy' then uses else uses + 1 end, verb = null, tries = 0
   where id = $1 and job_id = $2 and fence = $3 and (state = 'waking' or (state = 'busy' and boot_id = $4))
   returning ${COLUMNS}`
+const STARTED = `select count(*)::int as started from machines where pool = $1 and held_at > $2`
 const FIND = `select ${COLUMNS} from machines where id = $1`
 const LIST = `select ${COLUMNS} from machines where pool = $1 and state <> 'gone' order by id`
 const ERRANDS = `
@@ -97,6 +102,7 @@ interface MachineRow {
   readonly verb: Verb | null
   readonly not_before: number | string | null
   readonly tries: number
+  readonly held_at: number | string | null
 }
 
 function machineOf(row: MachineRow): PooledMachine {
@@ -118,6 +124,7 @@ function machineOf(row: MachineRow): PooledMachine {
     deadline: moment(row.deadline),
     idleSince: moment(row.idle_since),
     uses,
+    heldAt: moment(row.held_at),
     fault,
   }
 }
@@ -138,6 +145,7 @@ function valuesOf({ next, verb }: MachineChange): readonly unknown[] {
     fault?.replaceAll('\0', '\uFFFD') ?? null,
     verb,
     notBefore,
+    next.heldAt,
   ]
 }
 
@@ -215,6 +223,10 @@ export function postgresPoolStore({ sql }: { readonly sql: Sql }, clock: Clock):
       return row === undefined ? undefined : machineOf(row)
     },
     list: async (pool) => (await rows<MachineRow>(LIST, [pool])).map(machineOf),
+    async started(pool, since) {
+      const [row] = await rows<{ readonly started: number }>(STARTED, [pool, since])
+      return row?.started ?? 0
+    },
     async errands(pool, places, now, limit) {
       type Due = Pick<MachineRow, 'id' | 'version' | 'tries'> & { readonly verb: Verb; readonly not_before: number }
       const due = await rows<Due>(ERRANDS, [pool, places, now, limit])

@@ -257,5 +257,24 @@ export function poolStoreContract(
         expect(await store.list(pool)).toEqual([machine])
       })
     })
+
+    it('counts who was given a job since a moment, those that are gone by now among them', async () => {
+      await up(await ordered())
+      const claimed = await claim()
+      if (claimed === undefined) throw new Error('one is there')
+      const { machine } = claimed
+      expect(await store.started(pool, 0)).toBe(0)
+      const held = await store.hold(machine.id, { jobId: machine.owner!.jobId, fence: 1 }, 'b1', NOW + 5)
+      await store.hold(machine.id, { jobId: machine.owner!.jobId, fence: 1 }, 'b1', NOW + 9)
+      expect([await store.started(pool, NOW + 4), await store.started(pool, NOW + 5)]).toEqual([1, 0])
+      await take(held!, { type: 'gone', now: NOW + 6 })
+      expect(await store.started(pool, NOW + 4)).toBe(1)
+    })
+
+    it('counts who was given it with the claim as well', async () => {
+      await up(await ordered())
+      expect((await claim({ holds: true }))?.machine).toMatchObject({ state: 'busy', heldAt: NOW })
+      expect(await store.started(pool, NOW - 1)).toBe(1)
+    })
   })
 }

@@ -81,6 +81,9 @@ export function memoryPoolStore(): PoolStore {
         machine.pool === pool && machine.state !== 'gone' ? [machine] : [],
       )
     },
+    async started(pool, since) {
+      return [...rows.values()].filter(({ machine }) => machine.pool === pool && (machine.heldAt ?? 0) > since).length
+    },
     async errands(pool, places, now, limit) {
       return [...rows.values()]
         .filter(({ machine, verb, notBefore }) => {

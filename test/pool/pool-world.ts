@@ -6,7 +6,8 @@ import type { Machine, MachineHost } from '../../src/pool/machine-host.ts'
 import type { ProviderTraits } from '../../src/pool/machine-provider.ts'
 import type { PooledMachine } from '../../src/pool/machine.ts'
 import { machinesLimits, type MachinesLimits } from '../../src/pool/machines.ts'
-import { openPool, type PoolDependencies } from '../../src/pool/pools.ts'
+import { poolPolicy, type PoolPolicy } from '../../src/pool/plan.ts'
+import { openPool, type Pool, type PoolDependencies } from '../../src/pool/pools.ts'
 import type { PoolStore } from '../../src/pool/pool-store.ts'
 import { roundsLimits } from '../../src/pool/rounds.ts'
 import { fakeChance, fakeClock, type FakeClock } from '../fake/fake-clock.ts'
@@ -22,7 +23,7 @@ export interface PoolWorld {
   readonly store: PoolStore
   readonly provider: VirtualProvider
   /** One process more. */
-  open(holder?: string, change?: Partial<PoolDependencies>): MachineHost
+  open(holder?: string, change?: Partial<PoolDependencies>): Pool
   job(): JobId
   list(): Promise<readonly PooledMachine[]>
   /** Lets time pass in small steps, so that whoever is at work gets to where it waits. */
@@ -36,6 +37,7 @@ export function poolWorld(
   options: {
     readonly traits?: ProviderTraits
     readonly ready?: number
+    readonly policy?: Partial<PoolPolicy>
     readonly limits?: Partial<MachinesLimits>
     readonly troubleOf?: (verb: Verb, id: MachineId, nth: number) => Trouble | undefined
   } = {},
@@ -69,9 +71,15 @@ export function poolWorld(
         holder,
         store,
         provider,
-        policy: { readyMin: options.ready ?? 2, machinesMax: limits.machines.machinesMax },
-        demand: async () => ({ queued: 0, running: 0 }),
+        policy: {
+          ...poolPolicy,
+          readyMin: options.ready ?? 2,
+          machinesMax: limits.machines.machinesMax,
+          ...options.policy,
+        },
+        demand: async () => ({ queued: 0 }),
         isDead: async () => false,
+        isOver: async () => false,
         linesUrl: null,
         clock,
         chance,

@@ -2,6 +2,9 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { memoryPoolStore } from '../fake/memory-pool-store.ts'
 import { LOCAL_LIKE } from '../fake/virtual-provider.ts'
+import { ProviderError } from '../../src/pool/machine-provider.ts'
+import { warmShare } from '../../src/pool/explanation.ts'
+import type { PooledMachine } from '../../src/pool/machine.ts'
 import { LOCK, poolWorld, states, type PoolWorld } from './pool-world.ts'
 
 describe('a pool', () => {
@@ -39,7 +42,8 @@ describe('a pool', () => {
     const host = open({ ready: 0 }).open()
     const machine = await world.settle(host.open(owner(), LOCK))
     expect(machine.obtained.resume).toBe('created')
-    expect(await world.list()).toHaveLength(1)
+    const owned = (await world.list()).filter(({ owner }) => owner !== null)
+    expect(owned.map(({ id }) => id)).toEqual([machine.obtained.machineId])
     await world.settle(machine.destroy())
   })
 
@@ -99,6 +103,63 @@ describe('a pool', () => {
       state: 'gone',
     })
     expect(states(await world.list())).toEqual(['ready'])
+  })
+
+  it('takes the machine of an earlier attempt away, whose process is not heard of any more (V4)', async () => {
+    const host = open({ ready: 2 }).open()
+    await world.pass(60_000)
+    const { jobId } = owner()
+    const first = await world.settle(host.open({ jobId, fence: 1 }, LOCK))
+    await expect(world.settle(host.open({ jobId, fence: 1 }, LOCK))).rejects.toMatchObject({ code: 'fence_stale' })
+    const second = await world.settle(host.open({ jobId, fence: 2 }, LOCK))
+    expect(second.obtained.machineId).not.toBe(first.obtained.machineId)
+    const owned = (await world.list()).filter((one) => one.owner !== null)
+    expect(owned).toMatchObject([{ id: second.obtained.machineId, owner: { jobId, fence: 2 } }])
+    await world.settle(second.destroy())
+  })
+
+  it('lets go of machines whose attempt is over and whose process is not there (U3)', async () => {
+    open({ ready: 1 })
+    const host = world.open('here', { isOver: async () => true })
+    await world.pass(60_000)
+    const { machineId } = (await world.settle(host.open(owner(), LOCK))).obtained
+    await world.pass(30_000)
+    expect(machineId && (await world.store.find(machineId))).toMatchObject({ state: 'busy' })
+    await world.pass(120_000)
+    expect(machineId && (await world.store.find(machineId))).toMatchObject({ owner: null, boots: 2 })
+  })
+
+  it('ends nothing because its provider does not answer (U4)', async () => {
+    open({ ready: 2 })
+    const look = { isAway: false }
+    const provider = {
+      ...world.provider,
+      look: async (machine: PooledMachine) => {
+        if (look.isAway) throw new ProviderError('ambiguous', 'nobody answers')
+        return await world.provider.look(machine)
+      },
+      list: async () => {
+        throw new ProviderError('ambiguous', 'nobody answers')
+      },
+    }
+    const host = world.open('here', { provider })
+    await world.pass(60_000)
+    look.isAway = true
+    await world.pass(200_000)
+    expect(states(await world.list())).toEqual(['ready', 'ready'])
+    expect(host.explain().faults[0]).toMatchObject({ verb: 'list', why: 'nobody answers' })
+  })
+
+  it('says why it is as it is', async () => {
+    const host = open({ ready: 2 }).open()
+    await world.pass(60_000)
+    await world.settle((await world.settle(host.open(owner(), LOCK))).destroy())
+    const { leads, target, counts, given, actions } = host.explain()
+    expect({ leads, counts, given }).toMatchObject({ leads: true, given: { resumed: 1 } })
+    expect(target?.why).toMatch(/ready/)
+    expect(actions.at(-1)).toMatchObject({ type: 'create', why: expect.stringMatching(/^0 of 2 are ready/) })
+    expect(warmShare(host.explain())).toBe(1)
+    expect(warmShare({ given: {} })).toBeNull()
   })
 
   it('waits while all machines that there may be are taken, and goes on when one is free', async () => {

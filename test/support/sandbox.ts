@@ -9,6 +9,7 @@ import type { LocalHostOptions } from '../../src/local/supervised-host.ts'
 import { openUnsafeProcessProvider } from '../../src/local/unsafe-process-provider.ts'
 import type { MachineProvider } from '../../src/pool/machine-provider.ts'
 import { machinesLimits } from '../../src/pool/machines.ts'
+import { poolPolicy } from '../../src/pool/plan.ts'
 import { openPool } from '../../src/pool/pools.ts'
 import { roundsLimits } from '../../src/pool/rounds.ts'
 import { fakeChance } from '../fake/fake-clock.ts'
@@ -59,9 +60,10 @@ function pooled(provider: MachineProvider, readyMin: number): MachineHost {
     holder: 'here',
     store: memoryPoolStore(),
     provider,
-    policy: { readyMin, machinesMax: machinesLimits.machinesMax },
-    demand: async () => ({ queued: 0, running: 0 }),
+    policy: { ...poolPolicy, readyMin, readyMax: readyMin, machinesMax: machinesLimits.machinesMax },
+    demand: async () => ({ queued: 0 }),
     isDead: async () => false,
+    isOver: async () => false,
     linesUrl: null,
     clock: realClock,
     chance,

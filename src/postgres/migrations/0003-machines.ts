@@ -15,6 +15,7 @@ export class Machines extends Migration {
       "job_id" text collate "C" null, "fence" int null, "lines_url" text null, "since" bigint not null,
       "deadline" bigint null, "idle_since" bigint null, "uses" int not null, "fault" text null,
       "verb" text null, "not_before" bigint null, "tries" int not null,
+      "held_at" bigint null,
       constraint "machines_pkey" primary key ("id"),
       constraint "machines_owned" check (("job_id" is not null and "fence" is not null) = ("state" in ('waking', 'busy'))),
       constraint "machines_clean" check ("boots" > "tainted" or "state" in ('busy', 'stopping', 'quarantined', 'retiring', 'gone')),
@@ -24,6 +25,7 @@ export class Machines extends Migration {
     this.addSql(`create unique index "machines_one_active" on "machines" ("job_id") where state in ('waking', 'busy')`)
     this.addSql(`create index "machines_claimable" on "machines" ("pool", "state") where state in ${CLAIMABLE}`)
     this.addSql(`create index "machines_due" on "machines" ("pool", "not_before") where verb is not null`)
+    this.addSql(`create index "machines_held" on "machines" ("pool", "held_at") where held_at is not null`)
     // What a job left is not forgotten by an update: only a stop that was seen to be done makes a machine clean again.
     this.addSql(
       `create function "machines_stay_tainted_fn"() returns trigger as $$ begin ${STAY_TAINTED}; end; $$ language plpgsql`,

@@ -1,0 +1,77 @@
+/**
+ * How fast the pool may ask its provider, by what became of what it asked before. Pure.
+ *
+ * A1 After a failure, machines are ordered 1, 2, 4 … at a time, doubling with each that was made.
+ * A2 Suspends under way at a place are at most its allowance: one more with each that was done, half with each that was late.
+ * A3 A place without room is left alone for a time that doubles while it has none.
+ * A4 When the provider says that an order never will be right, nothing more is ordered for a long time.
+ */
+import type { ProviderFault } from './machine-provider.ts'
+import type { Verb } from './machine.ts'
+
+export interface Pace {
+  /** Orders that may be under way at once. */
+  readonly orders: number
+  /** Suspends that may be under way, by place; what is not named may have `SUSPENDS_AT_FIRST`. */
+  readonly suspends: Readonly<Record<string, number>>
+  /** Places that are left alone, and until when. */
+  readonly resting: Readonly<Record<string, { readonly until: number; readonly ms: number }>>
+  /** Epoch ms until which nothing is ordered at all, and why; null for nothing. */
+  readonly refused: { readonly until: number; readonly why: string } | null
+}
+
+/** What became of one call. */
+export interface Outcome {
+  readonly verb: Verb
+  readonly place: string
+  /** Null when it did what it was to. */
+  readonly fault: ProviderFault | null
+  readonly why: string
+  readonly now: number
+}
+
+export const ORDERS_MAX = 64
+export const SUSPENDS_AT_FIRST = 5
+const SUSPENDS_MAX = 64
+const REST_MS = 5_000
+const REST_MS_MAX = 300_000
+const REFUSED_MS = 300_000
+
+export const initialPace: Pace = { orders: ORDERS_MAX, suspends: {}, resting: {}, refused: null }
+
+export function suspendsAt({ suspends }: Pace, place: string): number {
+  return suspends[place] ?? SUSPENDS_AT_FIRST
+}
+
+export function isResting({ resting }: Pace, place: string, now: number): boolean {
+  return (resting[place]?.until ?? 0) > now
+}
+
+/** What may be asked from now on. A machine that is gone says nothing of its provider. */
+export function learn(pace: Pace, { verb, place, fault, why, now }: Outcome): Pace {
+  if (verb === 'suspend') {
+    if (fault === 'gone' || fault === 'state') return pace
+    const before = suspendsAt(pace, place)
+    const after = fault === null ? Math.min(SUSPENDS_MAX, before + 1) : Math.max(1, Math.floor(before / 2))
+    return { ...pace, suspends: { ...pace.suspends, [place]: after } }
+  }
+  if (verb === 'create' && fault === null) {
+    const { [place]: _, ...resting } = pace.resting
+    return { ...pace, orders: Math.min(ORDERS_MAX, pace.orders * 2), resting, refused: null }
+  }
+  if (fault === null || fault === 'gone' || fault === 'state') return pace
+  if (verb !== 'create' && fault !== 'capacity') return pace
+  const slower = verb === 'create' ? { ...pace, orders: 1 } : pace
+  if (fault === 'refused') return { ...slower, refused: { until: now + REFUSED_MS, why } }
+  if (fault !== 'capacity') return slower
+  const before = pace.resting[place]
+  // Of several answers to what was asked at once, one counts.
+  if (before !== undefined && before.until > now) return slower
+  const ms = before === undefined ? REST_MS : Math.min(REST_MS_MAX, before.ms * 2)
+  return { ...slower, resting: { ...pace.resting, [place]: { until: now + ms, ms } } }
+}
+
+/** A suspend that takes far too long: there are too many of them. */
+export function suspendWasLate(pace: Pace, place: string): Pace {
+  return { ...pace, suspends: { ...pace.suspends, [place]: Math.max(1, Math.floor(suspendsAt(pace, place) / 2)) } }
+}

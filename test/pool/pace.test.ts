@@ -1,0 +1,96 @@
+/** How fast a pool asks, by what became of what it asked. */
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { ProviderFault } from '../../src/pool/machine-provider.ts'
+import type { Verb } from '../../src/pool/machine.ts'
+import {
+  initialPace,
+  isResting,
+  learn,
+  ORDERS_MAX,
+  suspendsAt,
+  suspendWasLate,
+  type Outcome,
+} from '../../src/pool/pace.ts'
+
+const outcome = (verb: Verb, fault: ProviderFault | null, now = 0): Outcome => ({
+  verb,
+  place: 'a',
+  fault,
+  why: 'a test',
+  now,
+})
+
+describe('the pace of a pool', () => {
+  it('starts anew with one order after a failure, and doubles with each that went well (A1)', () => {
+    let pace = learn(initialPace, outcome('create', 'ambiguous'))
+    const orders = [pace.orders]
+    for (let i = 0; i < 7; i++) orders.push((pace = learn(pace, outcome('create', null))).orders)
+    expect(orders).toEqual([1, 2, 4, 8, 16, 32, 64, ORDERS_MAX])
+  })
+
+  it('allows one suspend more with each that was done, and half as many with each that was late (A2)', () => {
+    let pace = initialPace
+    for (let i = 0; i < 5; i++) pace = learn(pace, outcome('suspend', null))
+    expect(suspendsAt(pace, 'a')).toBe(10)
+    expect(suspendsAt((pace = suspendWasLate(pace, 'a')), 'a')).toBe(5)
+    expect(suspendsAt(learn(pace, outcome('suspend', 'throttled')), 'a')).toBe(2)
+    expect(suspendsAt(pace, 'b')).toBe(5)
+  })
+
+  it('leaves a place alone that has no room, twice as long each time, until it had some (A3)', () => {
+    let pace = learn(initialPace, outcome('create', 'capacity'))
+    expect([isResting(pace, 'a', 4_999), isResting(pace, 'a', 5_000), isResting(pace, 'b', 0)]).toEqual([
+      true,
+      false,
+      false,
+    ])
+    pace = learn(pace, outcome('create', 'capacity', 4_000))
+    expect(isResting(pace, 'a', 5_000)).toBe(false)
+    pace = learn(pace, outcome('create', 'capacity', 5_000))
+    expect([isResting(pace, 'a', 14_999), isResting(pace, 'a', 15_000)]).toEqual([true, false])
+    pace = learn(pace, outcome('create', null, 15_000))
+    pace = learn(pace, outcome('create', 'capacity', 15_000))
+    expect(isResting(pace, 'a', 20_000)).toBe(false)
+  })
+
+  it('orders nothing for a long time when an order never will be right (A4)', () => {
+    const pace = learn(initialPace, outcome('create', 'refused', 1_000))
+    expect(pace.refused).toEqual({ until: 301_000, why: 'a test' })
+    expect(learn(pace, outcome('create', null)).refused).toBeNull()
+  })
+
+  it('never stops for good, whatever happens', () => {
+    const outcomes = fc.array(
+      fc.record({
+        verb: fc.constantFrom<Verb>('create', 'start', 'suspend', 'stop', 'destroy'),
+        place: fc.constantFrom('a', 'b'),
+        fault: fc.constantFrom<(ProviderFault | null)[]>(
+          null,
+          'capacity',
+          'throttled',
+          'state',
+          'gone',
+          'ambiguous',
+          'refused',
+        ),
+        why: fc.constant('a test'),
+        now: fc.nat(1_000_000),
+      }),
+    )
+    fc.assert(
+      fc.property(outcomes, (all) => {
+        let pace = initialPace
+        for (const one of all) {
+          pace = learn(pace, one)
+          expect(pace.orders).toBeGreaterThanOrEqual(1)
+          expect(suspendsAt(pace, one.place)).toBeGreaterThanOrEqual(1)
+          for (const { until, ms } of Object.values(pace.resting)) {
+            expect(ms).toBeLessThanOrEqual(300_000)
+            expect(until).toBeLessThanOrEqual(1_000_000 + ms)
+          }
+        }
+      }),
+    )
+  })
+})
