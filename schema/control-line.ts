@@ -374,7 +374,15 @@ const launch = z.object({
 })
 const skills = z.object({
   type: z.literal('skills'),
-  skills: z.array(z.object({ expertKey: text, skill: text, requiredEnv: z.array(text), launch })),
+  skills: z.array(
+    z.object({
+      expertKey: text,
+      skill: text,
+      requiredEnv: z.array(text),
+      launch,
+      packages: z.object({ treeHash: hash, directory: text }).exactOptional(),
+    }),
+  ),
 })
 const inwardLine: z.ZodType<InwardLine> = z.discriminatedUnion('type', [
   skills,

@@ -70,13 +70,19 @@ function isSkills(line: JsonObject): boolean {
 }
 
 function isSkillLaunch(one: Json): boolean {
-  if (!isJsonObject(one) || !hasSize(one, 4) || !isTexts(one['requiredEnv'])) return false
-  const { expertKey, skill, launch } = one
+  if (!isJsonObject(one) || !isTexts(one['requiredEnv'])) return false
+  const { expertKey, skill, launch, packages } = one
+  if (!hasSize(one, packages === undefined ? 4 : 5) || (packages !== undefined && !isPackages(packages))) return false
   if (typeof expertKey !== 'string' || typeof skill !== 'string' || !isJsonObject(launch)) return false
   const { file, args, cwd, feeds, environment, ownGroup } = launch
   if (!hasSize(launch, 6) || typeof file !== 'string' || typeof cwd !== 'string' || !isTexts(args)) return false
   if (typeof ownGroup !== 'boolean' || !isJsonObject(environment) || !isTexts(Object.values(environment))) return false
   return Array.isArray(feeds) && feeds.every(isFeed)
+}
+
+function isPackages(packages: Json): boolean {
+  if (!isJsonObject(packages) || !hasSize(packages, 2) || typeof packages['directory'] !== 'string') return false
+  return typeof packages['treeHash'] === 'string' && HASH.test(packages['treeHash'])
 }
 
 function isFeed(feed: Json): boolean {

@@ -3,6 +3,8 @@
  * compartments start. It names no secret. The plan is there before any job is known, the skills come with the job.
  * The host knows sandboxes, the supervisor knows lines; this is all that passes between them.
  */
+import type { Sha256 } from './hash.ts'
+
 /** Bytes that a starting process reads from a descriptor of its own, which is then closed. */
 export type Feed =
   | { readonly fd: number; readonly type: 'bytes'; readonly base64: string }
@@ -28,6 +30,15 @@ export interface SkillLaunch {
   /** Names of secrets that the compartment gets besides. */
   readonly requiredEnv: readonly string[]
   readonly launch: Launch
+  /** What the compartment finds its packages in; absent where the host has put them there. */
+  readonly packages?: PackageContent
+}
+
+/** Files that the supervisor restores from content before the compartment starts (P7.15). */
+export interface PackageContent {
+  readonly treeHash: Sha256
+  /** In a directory of the machine alone; the same for the same content. */
+  readonly directory: string
 }
 
 /** What one skill may use with all its processes. */

@@ -1,6 +1,5 @@
 /** A machine's workspace: restored before the runner sees a line, looked at after every tool call. */
 import { mkdirSync, lstatSync } from 'node:fs'
-import { z } from 'zod'
 import type { Clock } from '../../schema/clock.ts'
 import type { BlobLine, BlobParams, WorkspaceLine } from '../../schema/control.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -8,14 +7,13 @@ import type { Sha256 } from '../../schema/hash.ts'
 import type { Json } from '../../schema/json.ts'
 import type { MachinePlan } from '../../schema/machine-plan.ts'
 import { WorkspaceCapture } from '../workspace/capture.ts'
+import { fetchContent } from '../workspace/fetch.ts'
 import { keepResult, type KeptResult } from '../workspace/kept-result.ts'
 import { WORKSPACE_LIMITS } from '../workspace/limits.ts'
 import { restoreTree } from '../workspace/restore.ts'
 
 /** Where the input files are mounted; a mount point in a directory that skills write to must exist before they do. */
 const INPUT_NAME = 'input'
-
-const blobValue = z.object({ base64: z.base64(), last: z.boolean() })
 
 export interface MachineWorkspaceOptions {
   readonly plan: MachinePlan
@@ -52,7 +50,8 @@ export class MachineWorkspace {
     const both = {
       limits: WORKSPACE_LIMITS,
       known: this.#known,
-      fetch: (hash: Sha256) => this.#fetch(hash),
+      fetch: (hash: Sha256) =>
+        fetchContent(hash, (params) => this.#options.askBlob(params), WORKSPACE_LIMITS.fileBytes),
     }
     const mountPoint = `${workspace}/${INPUT_NAME}`
     mkdirSync(mountPoint, { recursive: true, mode: 0o755 })
@@ -94,20 +93,5 @@ export class MachineWorkspace {
     }
     const kept = attempt(() => keepResult(this.#options.plan.workspace, text))
     return kept && { ...kept, remove: () => attempt(() => kept.remove()) }
-  }
-
-  async #fetch(hash: Sha256): Promise<Uint8Array> {
-    const chunks: Buffer[] = []
-    let offset = 0
-    for (;;) {
-      const value = blobValue.safeParse(await this.#options.askBlob({ hash, offset }))
-      if (!value.success) throw new PlatformError('content_missing', `The reply with the content ${hash} is malformed.`)
-      const chunk = Buffer.from(value.data.base64, 'base64')
-      chunks.push(chunk)
-      offset += chunk.length
-      if (value.data.last) return Buffer.concat(chunks)
-      if (chunk.length === 0 || offset > WORKSPACE_LIMITS.fileBytes)
-        throw new PlatformError('content_missing', `The content ${hash} does not end.`)
-    }
   }
 }

@@ -1,4 +1,4 @@
-/** The supervisor's process: the machine's plan from the file that its one argument names, lines on stdin and stdout. */
+/** The supervisor's process: its one argument is the machine's plan or names its file; lines on stdin and stdout. */
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { Socket } from 'node:net'
@@ -7,7 +7,8 @@ import type { MachinePlan } from '../../schema/machine-plan.ts'
 import { EXIT, supervise } from './supervisor.ts'
 
 // The host wrote the plan, and the host is who started us.
-const plan = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as MachinePlan
+const given = process.argv[2] ?? ''
+const plan = JSON.parse(given.startsWith('{') ? given : readFileSync(given, 'utf8')) as MachinePlan
 if (process.getuid?.() === 0 && plan.runner.feeds.length > 0) {
   process.stderr.write('A sandbox started by uid 0 can write to the host: refused.\n')
   process.exit(EXIT.failed)

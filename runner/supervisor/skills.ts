@@ -28,7 +28,7 @@ import { PlatformError, type ErrorCode } from '../../schema/error.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { isLineFault, linesOf, type LineFault } from '../../schema/lines.ts'
 import type { Lock } from '../../schema/lock.ts'
-import type { SkillLaunch, SkillLimits } from '../../schema/machine-plan.ts'
+import type { PackageContent, SkillLaunch, SkillLimits } from '../../schema/machine-plan.ts'
 import { Rate } from '../../schema/rate.ts'
 import { servedSkill } from '../../schema/tool-pin.ts'
 import { longAnswer, markKept } from '../skill/long-answer.ts'
@@ -53,6 +53,8 @@ export interface SkillsOptions {
   askPermit(params: PermitParams): Promise<Json>
   /** Resolves when the runner can take more. */
   tell(line: OpenedLine | ClosedLine | FrameLine): Promise<void>
+  /** Resolves when the packages are where the compartment looks for them. */
+  restore(packages: PackageContent): Promise<void>
   look(): Promise<void>
   /** Keeps a long answer as a file of the workspace. */
   keep(text: string): KeptResult | undefined
@@ -201,8 +203,9 @@ export class Skills {
     return this.#launches.find((launch) => launch.expertKey === expertKey && launch.skill === skill)
   }
 
-  async #run(skill: OpenSkill, { launch, requiredEnv }: SkillLaunch): Promise<void> {
+  async #run(skill: OpenSkill, { launch, requiredEnv, packages }: SkillLaunch): Promise<void> {
     const { name } = skill
+    if (packages !== undefined) await this.#options.restore(packages)
     const secrets = await this.#secrets(name, requiredEnv)
     if (this.#ended || skill.ending !== undefined) return
     const report = (line: string) => this.#options.report(`${name.expertKey} ${name.skill}`, line)

@@ -26,6 +26,7 @@ import type { MachinePlan, SkillsLine } from '../../schema/machine-plan.ts'
 import { drained, startCompartment, together, type Compartment } from './compartment.ts'
 import { MachineWorkspace } from './machine-workspace.ts'
 import { prime } from './prime.ts'
+import { Packages } from './packages.ts'
 import { Requests } from './requests.ts'
 import { Skills } from './skills.ts'
 
@@ -80,12 +81,14 @@ class Supervisor {
       say: (line) => this.#say(line),
       report: (text) => this.#log('supervisor', text),
     })
+    const packages = new Packages((params) => this.#ask({ method: 'blob', params }))
     this.#skills = new Skills({
       limits: plan.skillLimits,
       clock,
       askSecrets: (params) => this.#ask({ method: 'secrets', params }),
       askPermit: (params) => this.#ask({ method: 'permit', params }),
       tell: (line) => this.#tell(line),
+      restore: (content) => packages.restore(content),
       look: () => this.#workspace.look(),
       keep: (text) => this.#workspace.keep(text),
       pass: (line) => this.#say(line),
