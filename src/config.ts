@@ -19,6 +19,16 @@ export interface Config {
   readonly ready: number
   /** Jobs of one application that may have a machine at once, in all processes; null for as many as there are machines. */
   readonly jobsPerApplication: number | null
+  readonly docker: {
+    /** Where the engine listens, as Docker's own tools take it; null looks in the usual places. */
+    readonly host: string | null
+    /** A directory with ca.pem, cert.pem and key.pem: the engine is spoken to by TLS. Absolute. */
+    readonly certificates: string | null
+    /** The image that machines are made of. */
+    readonly image: string
+    /** The engine's runtime for them, such as runsc; null for the engine's own. */
+    readonly runtime: string | null
+  }
   /** Where clients reach this process, when it is not where it listens (a proxy). */
   readonly publicUrl: string | null
   /** The operator's own provider keys: used for the application `dev` alone, by their usual names. */
@@ -81,8 +91,8 @@ export function parseConfig(
   const machines = MACHINE_HOSTS.find((name) => name === read('SENMON_MACHINES'))
   if (read('SENMON_MACHINES') !== undefined && machines === undefined)
     faults.push(`SENMON_MACHINES is "${read('SENMON_MACHINES')}"; it must be one of ${MACHINE_HOSTS.join(', ')}.`)
-  if (machines === 'docker' || machines === 'fly')
-    faults.push(`SENMON_MACHINES=${machines} is not available yet; use local.`)
+  if (machines === 'fly') faults.push('SENMON_MACHINES=fly is not available yet; use local.')
+  const certificates = read('DOCKER_TLS_VERIFY') === undefined ? undefined : read('DOCKER_CERT_PATH')
   const pricesFile = read('SENMON_PRICES')
   const masterKey = read('SENMON_MASTER_KEY')
   if (masterKey !== undefined && !/^[0-9a-f]{64}$/i.test(masterKey))
@@ -106,6 +116,12 @@ export function parseConfig(
     ready: whole('SENMON_READY', 1, 0, 1000),
     jobsPerApplication:
       read('SENMON_JOBS_PER_APPLICATION') === undefined ? null : whole('SENMON_JOBS_PER_APPLICATION', 0, 1, 100_000),
+    docker: {
+      host: read('DOCKER_HOST') ?? null,
+      certificates: certificates === undefined ? null : resolvePath(certificates),
+      image: read('SENMON_DOCKER_IMAGE') ?? 'senmon-machine',
+      runtime: read('SENMON_DOCKER_RUNTIME') ?? null,
+    },
     publicUrl: url('SENMON_PUBLIC_URL', ['http:', 'https:']) ?? null,
     providerKeys: secrets(PROVIDER_KEYS),
     baseUrls: Object.fromEntries(

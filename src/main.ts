@@ -21,6 +21,8 @@ import { openApplications, type Applications } from './application/applications.
 import { parseConfig, type Config } from './config.ts'
 import { openDiskContentStore } from './disk/disk-content-store.ts'
 import { openMasterKey, readDevKey, writeDevKey } from './disk/key-files.ts'
+import { openDockerProvider } from './docker/docker-provider.ts'
+import { openNamedEngine } from './docker/engines.ts'
 import { parsePrices, type Prices } from './gateway/price.ts'
 import { openGateway } from './gateway/models.ts'
 import { schema } from './graphql/schema.ts'
@@ -129,9 +131,47 @@ async function chooseProvider(
   holder: string,
 ): Promise<{ readonly provider: MachineProvider; readonly probe: ProbeResult }> {
   const options = { install, runtimeDirectory, execPath: process.execPath, log, clock }
-  const open = config.machines === 'unsafe-process' ? openUnsafeProcessProvider : openSandboxProvider
-  const provider = await open(options, holder)
-  return { provider, probe: await provider.probe() }
+  const openers = {
+    local: () => openSandboxProvider(options, holder),
+    docker: () => openDocker(config, install, holder),
+    'unsafe-process': () => openUnsafeProcessProvider(options, holder),
+  }
+  const strongest = process.platform === 'linux' ? (['local', 'docker'] as const) : (['docker', 'local'] as const)
+  const names = config.machines === null || config.machines === 'fly' ? strongest : [config.machines]
+  let first: { readonly provider: MachineProvider; readonly probe: ProbeResult } | undefined
+  for (const name of names) {
+    const provider = await openers[name]()
+    const found = { provider, probe: await provider.probe() }
+    if (!found.probe.ok && first === undefined) {
+      first = found
+      continue
+    }
+    if (!found.probe.ok) await provider.close()
+    else {
+      await first?.provider.close()
+      return found
+    }
+  }
+  if (first === undefined) throw new PlatformError('machine_host_missing', 'No host of machines is named.')
+  return first
+}
+
+async function openDocker(
+  config: Config,
+  install: (skill: LockedStdioSkill) => Promise<string>,
+  place: string,
+): Promise<MachineProvider> {
+  const { HOME, XDG_RUNTIME_DIR } = process.env
+  const surroundings = { platform: process.platform, home: HOME, runtimeDirectory: XDG_RUNTIME_DIR }
+  return await openDockerProvider({
+    ...config.docker,
+    engine: await openNamedEngine(config.docker, surroundings, clock),
+    place,
+    isDead: predecessorIsDead,
+    install,
+    clock,
+    log,
+  })
 }
 
 /**

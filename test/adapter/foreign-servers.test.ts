@@ -12,7 +12,7 @@ import { refuseAnswer } from '../../src/job/answer.ts'
 import { startRegistry, type TestRegistry } from '../support/npm-registry.ts'
 import { publishInstalled } from '../support/installed-packages.ts'
 import { JOB_ID, MachineDrive } from '../support/machine-drive.ts'
-import { openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { openHost, openSandboxes, sandboxMissing, type OpenLocalHost } from '../support/sandbox.ts'
 import { driveSkills, type SkillDrive } from '../support/skill-drive.ts'
 
 const missing = await sandboxMissing()
@@ -43,7 +43,7 @@ describe.skipIf(missing !== undefined)(
   `servers that others wrote${missing === undefined ? '' : ` (${missing})`}`,
   () => {
     let registry: TestRegistry
-    let opened: OpenHost
+    let opened: OpenLocalHost
     let lock: Lock
     const drives: MachineDrive[] = []
     beforeAll(async () => {

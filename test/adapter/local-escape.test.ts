@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Json } from '../../schema/json.ts'
 import { listProcesses } from '../../src/local/processes.ts'
 import { Content, JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
-import { openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { openHost, openSandboxes, sandboxMissing, type OpenLocalHost } from '../support/sandbox.ts'
 import { ROOT } from '../support/source.ts'
 
 const missing = await sandboxMissing()
@@ -28,7 +28,7 @@ describe.skipIf(missing !== undefined).each(kinds)(title, ({ given }) => {
     second: { package: 'probe', ...given },
   })
   const hasPrograms = 'programs' in given
-  let opened: OpenHost
+  let opened: OpenLocalHost
   let drive: MachineDrive
   let other: MachineDrive
   let listener: Server

@@ -1,7 +1,8 @@
 import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { explainBubblewrap, judgeProbe } from '../../src/local/probe.ts'
+import { explainBubblewrap } from '../../src/local/probe.ts'
+import { judgeProbe } from '../../src/pool/probe.ts'
 import { JOB_ID, lockOf } from '../support/machine-drive.ts'
 import { openHost, openSandboxes, sandboxMissing } from '../support/sandbox.ts'
 

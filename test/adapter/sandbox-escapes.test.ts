@@ -7,7 +7,7 @@ import type { Json } from '../../schema/json.ts'
 import { textOf } from '../../schema/message.ts'
 import { buildSkills } from '../support/files-skill.ts'
 import { Content, JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
-import { fixtureSkill, openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { fixtureSkill, openHost, openSandboxes, sandboxMissing, type OpenLocalHost } from '../support/sandbox.ts'
 import { driveSkills } from '../support/skill-drive.ts'
 import { ROOT } from '../support/source.ts'
 
@@ -66,7 +66,7 @@ const lock = lockOf({
 
 const title = `in bubblewrap${missing === undefined ? '' : ` (${missing})`}`
 describe.skipIf(missing !== undefined)(title, () => {
-  let opened: OpenHost
+  let opened: OpenLocalHost
   let listener: Server
   let abstract: Server
   let targets: Json

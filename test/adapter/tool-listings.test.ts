@@ -5,7 +5,14 @@ import { Networks } from '../../schema/network.ts'
 import { listingLimits, openToolListings } from '../../src/attempt/tool-listings.ts'
 import { fakeChance } from '../fake/fake-clock.ts'
 import { lockOf } from '../support/machine-drive.ts'
-import { openHost, openSandboxes, realClock, sandboxMissing, silentLog, type OpenHost } from '../support/sandbox.ts'
+import {
+  openHost,
+  openSandboxes,
+  realClock,
+  sandboxMissing,
+  silentLog,
+  type OpenLocalHost,
+} from '../support/sandbox.ts'
 
 const missing = await sandboxMissing()
 
@@ -17,7 +24,7 @@ function skillOf(deed: string, more: Partial<LockedStdioSkill> = {}): LockedStdi
 }
 
 describe.skipIf(missing !== undefined)(`a listing${missing === undefined ? '' : ` (${missing})`}`, () => {
-  let opened: OpenHost
+  let opened: OpenLocalHost
   let live = 0
   let most = 0
   const counted: typeof opened.host.open = async (owner, lock) => {

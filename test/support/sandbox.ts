@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { makeId } from '../../schema/id.ts'
 import type { Clock } from '../../schema/clock.ts'
+import type { Process } from '../../src/local/processes.ts'
 import { openSandboxProvider, type SandboxProviderOptions } from '../../src/local/sandbox-provider.ts'
 import type { LocalHostOptions } from '../../src/local/supervised-host.ts'
 import { openUnsafeProcessProvider } from '../../src/local/unsafe-process-provider.ts'
@@ -40,7 +41,8 @@ export function fixtureSkill(name: string): string {
 
 export interface OpenHost {
   readonly host: MachineHost
-  readonly options: LocalHostOptions
+  /** The processes of its machines, and maybe others; what descends from this process where it does not say. */
+  readonly processes?: () => readonly Process[]
   readonly close: () => Promise<void>
 }
 
@@ -53,7 +55,8 @@ export const openPlainProcesses = async (options: LocalHostOptions, readyMin = 0
 
 let pools = 0
 
-function pooled(provider: MachineProvider, readyMin: number): MachineHost {
+/** Machines of a provider out of a pool of this process's own. */
+export function pooled(provider: MachineProvider, readyMin: number): MachineHost {
   const chance = fakeChance(`pool ${(pools += 1)}`)
   const pool = openPool({
     pool: provider.name,
@@ -75,11 +78,15 @@ function pooled(provider: MachineProvider, readyMin: number): MachineHost {
   return { ...pool, open: (_owner, lock) => pool.open({ jobId: job(), fence: 1 }, lock) }
 }
 
+export interface OpenLocalHost extends OpenHost {
+  readonly options: LocalHostOptions
+}
+
 /** A host in a directory of its own, with a puppet for a runner. */
 export async function openHost(
   open: (options: LocalHostOptions) => Promise<MachineHost>,
   change: Partial<LocalHostOptions> = {},
-): Promise<OpenHost> {
+): Promise<OpenLocalHost> {
   // Not below the person's temporary directory, which other uids may not enter.
   const directory = mkdtempSync('/var/tmp/senmon-test-')
   chmodSync(directory, 0o755)
