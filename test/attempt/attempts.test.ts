@@ -246,6 +246,23 @@ describe('an attempt', () => {
     expect(ofType(events, 'leaseExpired')[0]?.data.reason).toBe('server_stopped')
   })
 
+  it('of a server that died goes on with the next one at once: nobody acts, and no time has to pass', async () => {
+    const { world, process } = begin(teamwork)
+    const jobId = await world.create(process)
+    await world.until(jobId, (_, events) => ofType(events, 'generated').length === 1)
+    process.die()
+    // It will never close.
+    open.splice(open.indexOf(process), 1)
+    const before = (await world.events(jobId)).length
+    await world.clock.advance(1)
+    const startedAt = world.clock.now()
+    open.push(world.start())
+    const events = await world.until(jobId, (_, all) => ofType(all.slice(before), 'machineStarted').length === 1)
+    const next = events.slice(before, before + 3)
+    expect(next.map(({ type }) => type)).toEqual(['leaseExpired', 'leaseGranted', 'machineStarted'])
+    expect(new Set(next.map(({ at }) => at))).toEqual(new Set([startedAt]))
+  })
+
   it('survives a crash of the server at every append, with parallel calls, a delegate and a question', async () => {
     const survived = await survivesCrashAtEveryAppend({
       ...teamwork,

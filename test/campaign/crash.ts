@@ -8,14 +8,7 @@ import { callKeyOf } from '../../schema/effect.ts'
 import { genesisHash, hashEvent, type JobEvent } from '../../schema/event.ts'
 import type { JobId, RunId } from '../../schema/id.ts'
 import { drawn } from '../fake/scripted-model.ts'
-import {
-  descendantsOf,
-  expertPackage,
-  npmPublish,
-  skillPackage,
-  startPlatform,
-  type Platform,
-} from '../support/platform.ts'
+import { descendantsOf, expertPackage, npmPublish, startPlatform, type Platform } from '../support/platform.ts'
 import { act, mutate, readEvents, turns, type SeenEvent } from '../support/platform-job.ts'
 import { openCounter, type Counter } from './counter.ts'
 
@@ -28,6 +21,8 @@ export interface CampaignOptions {
   readonly seed: number
   /** Jobs of one wave, each on a machine of its own. */
   readonly jobsAtOnce: number
+  /** Where jobs run: in real sandboxes (`local`), or as plain processes, where there are none. */
+  readonly machines: 'local' | 'unsafe-process'
   readonly sleep: (ms: number) => Promise<void>
   readonly say: (line: string) => void
 }
@@ -44,7 +39,7 @@ export interface Verdict {
   readonly repeated: Readonly<Record<string, number>>
   /** Questions about outcomes that were asked. */
   readonly asked: number
-  /** Jobs that were given up because five machines in a row were killed before they brought anything. */
+  /** Jobs that were given up by rule, since machine after machine was killed before it brought anything. */
   readonly exhausted: number
   /** From the server's start to the next lease of each job that it took over, in ms. */
   readonly resumes: readonly number[]
@@ -65,9 +60,8 @@ model = "rehearsal/worker"
 ${skill('campaign-worker', url)}`
 
 const skill = (expert: string, url: string) => `[experts."${expert}".skills."witness"]
-type = "mcpStdioSkill"
-packageName = "campaign-witness"
-args = ["${url}"]
+type = "mcpHttpSkill"
+endpoint = "${url}"
 [experts."${expert}".skills."witness".effects]
 look = "pure"
 put = "idempotent"
@@ -146,13 +140,16 @@ class Campaign {
   }
 
   async #start(directory?: string): Promise<void> {
-    const env = { SENMON_MACHINES: 'unsafe-process', SENMON_CONCURRENCY: String(this.#options.jobsAtOnce) }
+    const env = {
+      SENMON_MACHINES: this.#options.machines,
+      SENMON_CONCURRENCY: String(this.#options.jobsAtOnce),
+      SENMON_SKILL_NETWORKS: '127.0.0.1',
+    }
     this.#platform = await startPlatform({ env, ...(directory === undefined ? {} : { directory }) })
   }
 
   async begin(): Promise<void> {
     await this.#start()
-    await npmPublish(this.#server, await skillPackage('campaign-witness', 'witness'))
     await npmPublish(this.#server, await expertPackage('campaign', expertFile(this.#counter.url), REHEARSALS))
   }
 
@@ -224,9 +221,15 @@ class Campaign {
       await this.#resume(jobs, readyAt)
       return true
     }
-    const pattern = { supervisor: /supervisor\S*\.m?js /, runner: /runner\S*\.m?js/, skill: /campaign-witness/ }[target]
+    if (target === 'skill') {
+      if (!this.#counter.breakOff((below) => this.#draw(below))) return false
+      this.#kills.skill += 1
+      this.points += 1
+      return true
+    }
+    const pattern = { supervisor: /supervisor\S*\.m?js /, runner: /runner\S*\.m?js/ }[target]
     const found = (await descendantsOf(this.#server.child.pid ?? 0)).filter(
-      ({ command }) => pattern.test(command) && (target !== 'runner' || !/supervisor|campaign-witness/.test(command)),
+      ({ command }) => pattern.test(command) && (target !== 'runner' || !/supervisor/.test(command)),
     )
     const victim = found[this.#draw(Math.max(1, found.length))]
     if (victim === undefined) return false
@@ -269,8 +272,9 @@ class Campaign {
     if (broken !== undefined) fail(`its log breaks at ${broken}`)
     const end = events.at(-1)?.data
     if (end?.['reason'] === 'attempts_exhausted') {
-      // Five machines in a row that were killed before they got anywhere: the job is given up by rule.
+      // By rule, when machines were killed; dead servers alone are no reason.
       this.#exhausted += 1
+      if (barrenOf(events) < BARREN_MAX) fail(`it was given up after ${barrenOf(events)} barren attempts`)
       return
     }
     if (end?.['outcome'] !== 'completed' || end['result'] !== 'Done.')
@@ -327,6 +331,24 @@ class Campaign {
       resumes: this.#resumes.toSorted((a, b) => a - b),
     }
   }
+}
+
+/** As many end a job, and 20 of dead servers. */
+const BARREN_MAX = 5
+
+/** What the last leases in a row that brought nothing count, as docs/decisions/0016 says it. */
+function barrenOf(events: readonly SeenEvent[]): number {
+  let barren = 0
+  let isBarren = true
+  for (const { type, data } of events) {
+    if (type === 'leaseGranted') isBarren = true
+    if (type === 'toolReturned' || type === 'stepFinished') isBarren = false
+    if (type !== 'leaseExpired' && type !== 'jobRested') continue
+    const blame = { server_stopped: 0, lease_lost: 1 / 4 }[String(data['reason'])] ?? 1
+    const waits = type === 'jobRested' && (data['questionIds'] as readonly string[]).length > 0
+    barren = isBarren && !waits ? barren + blame : 0
+  }
+  return barren
 }
 
 /** The seq of the first event that does not hash to what it says. */

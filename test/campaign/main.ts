@@ -1,11 +1,15 @@
-/** `npm run campaign -- crash [points] [seed]`: kills real processes at random moments; the last lines are the figures. */
+/**
+ * `npm run campaign -- crash [points] [seed] [local | unsafe-process]`: kills real processes at random moments, of jobs
+ * in real sandboxes unless it is told otherwise; the last lines are the figures.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { crashCampaign } from './crash.ts'
 
 const say = (line: string): boolean => process.stdout.write(`${line}\n`)
-const [name, points = '1000', seed = '1'] = process.argv.slice(2)
-if (name !== 'crash' || !/^\d+$/.test(points) || !/^\d+$/.test(seed)) {
-  say('usage: npm run campaign -- crash [points] [seed]')
+const [name, points = '1000', seed = '1', machines = 'local'] = process.argv.slice(2)
+const isHost = machines === 'local' || machines === 'unsafe-process'
+if (name !== 'crash' || !/^\d+$/.test(points) || !/^\d+$/.test(seed) || !isHost) {
+  say('usage: npm run campaign -- crash [points] [seed] [local | unsafe-process]')
   process.exit(2)
 }
 const startedAt = Date.now()
@@ -13,13 +17,16 @@ const verdict = await crashCampaign({
   points: Number(points),
   seed: Number(seed),
   jobsAtOnce: 12,
+  machines,
   sleep: (ms) => sleep(ms),
   say: (line) => say(`${((Date.now() - startedAt) / 1000).toFixed(0)} s: ${line}`),
 })
 const { kills, repeated, resumes } = verdict
 const at = (part: number) => resumes[Math.min(resumes.length - 1, Math.floor(resumes.length * part))] ?? 0
 for (const failure of verdict.failures) say(`FAILED ${failure}`)
-say(`failures/points  ${verdict.failures.length}/${verdict.points} over ${verdict.jobs} jobs, seed ${seed}`)
+say(
+  `failures/points  ${verdict.failures.length}/${verdict.points} over ${verdict.jobs} jobs, seed ${seed}, ${machines}`,
+)
 say(
   `kills            ${Object.entries(kills)
     .map(([target, count]) => `${target} ${count}`)
@@ -28,6 +35,6 @@ say(
 say(`lost             ${verdict.lost}`)
 say(`repeated         once ${repeated['pay']}, idempotent ${repeated['put']}, undeclared ${repeated['note']}`)
 say(`asked            ${verdict.asked} questions about outcomes`)
-say(`given up         ${verdict.exhausted} jobs after five machines in a row that got nowhere`)
+say(`given up         ${verdict.exhausted} jobs after machine upon machine that got nowhere`)
 say(`resumed after    p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, max ${at(1)} ms from the start of ${kills.server} servers`)
 process.exit(verdict.failures.length === 0 ? 0 : 1)

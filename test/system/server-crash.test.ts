@@ -98,12 +98,19 @@ describe.skipIf(missing !== undefined)('a server killed in the middle of a job',
       const { dataDirectory: directory } = platform
       await platform.kill()
       platform = await startPlatform({ directory })
+      // By the server's own clock, in whole seconds.
+      const readyAt = Date.parse((await platform.fetch('/healthz')).headers.get('date') ?? '')
       await until(async () => ((await stepsOf(id)).status === 'finished' ? true : undefined))
 
       const events = await readLog(platform, id)
       expect(events.map((event) => event.seq)).toEqual(events.map((_, i) => i + 1))
       expect(firstUnverified(id, events)).toBeUndefined()
       expect(events.at(-1)).toMatchObject({ type: 'jobFinished', data: { outcome: 'completed', result: 'Counted.' } })
+      // It needs nobody, and goes on in less than a second where the computer is not busy with anything else.
+      const [, again] = events.filter((event) => event.type === 'leaseGranted')
+      expect(Date.parse(again?.at ?? '') - readyAt).toBeLessThan(5000)
+      const machine = events.findLast((event) => event.type === 'machineStarted')
+      expect(Date.parse(machine?.at ?? '') - readyAt).toBeLessThan(10_000)
       expect(events.filter((event) => event.type === 'leaseGranted')).toHaveLength(2)
       expect(events.filter((event) => event.type === 'toolReturned')).toHaveLength(STEPS)
 
