@@ -6,6 +6,7 @@ import type { Lock, LockedStdioSkill } from '../../schema/lock.ts'
 import { SKILL_LIMITS, type MachinePlan, type SkillLaunch, type SkillLimits } from '../../schema/machine-plan.ts'
 import type { Log } from '../log.ts'
 import type { Machine } from '../pool/machine-host.ts'
+import { nameOfServer, openCgroups, type Cgroup, type Cgroups, type Kept, type MachineLimits } from './cgroups.ts'
 import { openRuntime, type Bundles, type Runtime } from './runtime.ts'
 import { openSlots, type Slot } from './slots.ts'
 import { startSupervisedMachine, type ParkedMachine } from './supervised-machine.ts'
@@ -23,6 +24,8 @@ export interface LocalHostOptions {
   readonly execPath: string
   readonly log: Log
   readonly clock: Clock
+  /** What one machine may use, where there are cgroups; MACHINE_LIMITS by default. */
+  readonly machineLimits?: Partial<MachineLimits>
   /** What one skill may use; SKILL_LIMITS by default. */
   readonly skillLimits?: SkillLimits
   /** Instead of the runner and supervisor of this repository, for tests. */
@@ -36,6 +39,9 @@ export interface PlacedSkill {
   readonly locked: LockedStdioSkill
   readonly directory: string
 }
+
+/** Room for a skill that uses all it may, with the runner and another one beside it. */
+export const MACHINE_LIMITS: MachineLimits = { memoryBytes: 4 * 1024 * 1024 * 1024, tasks: 4096, cpus: null }
 
 /** A machine that waits for its job, with the slot it is in. */
 export interface Parked {
@@ -62,13 +68,15 @@ export class SupervisedHost {
   readonly #options: LocalHostOptions
   readonly #launches: Launches
   readonly #slots: ReturnType<typeof openSlots>
+  readonly #cgroups: Cgroups
   readonly #machines = new Set<ParkedMachine>()
   #closed = false
 
-  constructor(options: LocalHostOptions, runtime: Runtime, launches: Launches) {
+  constructor(options: LocalHostOptions, runtime: Runtime, launches: Launches, cgroups: Cgroups) {
     this.#options = options
     this.runtime = runtime
     this.#launches = launches
+    this.#cgroups = cgroups
     this.#slots = openSlots(join(runtime.directory, 'slots'))
   }
 
@@ -91,17 +99,28 @@ export class SupervisedHost {
       runner: this.#launches.runner(slot, this.runtime, bundle),
       skillLimits: this.#options.skillLimits ?? SKILL_LIMITS,
     }
+    const cgroup = this.#limit(slot)
     const machine = startSupervisedMachine({
       slot,
       plan,
       node: this.runtime.node,
       supervisor: this.runtime.bundles.supervisor,
-      ...launcherOf(slot),
+      cgroup,
+      ...launcherOf(slot, cgroup),
       clock: this.#options.clock,
     })
     this.#machines.add(machine)
     void machine.ended.then(() => this.#machines.delete(machine))
     return { slot, machine }
+  }
+
+  #limit(slot: Slot): Cgroup {
+    try {
+      return this.#cgroups.make(`${slot.number}`, { ...MACHINE_LIMITS, ...this.#options.machineLimits })
+    } catch (cause) {
+      slot.release()
+      throw new PlatformError('machine_failed', 'The limits of a machine could not be set.', { cause })
+    }
   }
 
   /** Gives a parked machine the skills of its job. */
@@ -131,6 +150,7 @@ export class SupervisedHost {
   async close(): Promise<void> {
     this.#closed = true
     await Promise.all([...this.#machines].map((machine) => machine.destroy()))
+    await this.#cgroups.close()
   }
 
   /** Where the skills of a lock are; installs what is not there yet. Throws `machine_failed`. */
@@ -159,26 +179,58 @@ export class SupervisedHost {
   }
 }
 
-/** Opens the runtime and the slots of a host. */
+/** Hosts that this process has opened: each has cgroups of its own. */
+let hosts = 0
+
+/** Opens the runtime, the slots and the cgroups of a host, and logs what limits its machines. */
 export async function openSupervisedHost(options: LocalHostOptions, launches: Launches): Promise<SupervisedHost> {
-  const { runtimeDirectory, execPath, bundles } = options
+  const { runtimeDirectory, execPath, bundles, clock, log } = options
   const runtime = await openRuntime({
     directory: runtimeDirectory,
     execPath,
     ...(bundles === undefined ? {} : { bundles }),
   })
-  return new SupervisedHost(options, runtime, launches)
+  const cgroups = await openCgroups(`${nameOfServer(process.pid)}-${(hosts += 1)}`, clock)
+  const { memory, pids, cpu, freeze } = isJoinable() ? cgroups.kept : UNLIMITED
+  log.info('What limits machines on this computer, by cgroups of which version; null for nothing.', {
+    memory,
+    pids,
+    cpu,
+    freeze,
+  })
+  return new SupervisedHost(options, runtime, launches, cgroups)
+}
+
+const UNLIMITED: Kept = { memory: null, pids: null, cpu: null, freeze: null }
+
+function find(paths: readonly string[]): string | undefined {
+  return paths.find((path) => existsSync(path))
+}
+
+/** Root joins a cgroup before it becomes the slot's uid, which takes a program. */
+function isJoinable(): boolean {
+  return process.getuid?.() !== 0 || find(SETPRIV_PATHS) !== undefined
 }
 
 /**
  * What stands before Node: limits on what a machine may use, and its death with this process even while it is stopped
  * in its tracks. Without the programs for it a machine runs unlimited, and is never stopped.
  */
-function launcherOf(slot: Slot): { readonly limits: readonly string[]; readonly isMortal: boolean } {
-  const [setpriv, prlimit] = [SETPRIV_PATHS, PRLIMIT_PATHS].map((paths) => paths.find((path) => existsSync(path)))
-  const mortal = setpriv === undefined ? [] : [setpriv, '--pdeathsig', 'KILL', '--']
+function launcherOf(
+  slot: Slot,
+  cgroup: Cgroup,
+): { readonly launcher: readonly string[]; readonly spawnUid: number | undefined; readonly isMortal: boolean } {
+  const [setpriv, prlimit] = [find(SETPRIV_PATHS), find(PRLIMIT_PATHS)]
+  const joining = isJoinable() ? cgroup.joining : []
+  const becomes = joining.length > 0 && slot.uid !== undefined
+  const user = becomes ? ['--reuid', `${slot.uid}`, '--regid', `${slot.uid}`, '--clear-groups'] : []
+  const mortal = setpriv === undefined ? [] : [setpriv, ...user, '--pdeathsig', 'KILL', '--']
   const processes = slot.uid === undefined ? [] : [`--nproc=${PROCESSES_MAX}`]
   const limited =
     prlimit === undefined ? [] : [prlimit, '--core=0', '--nofile=4096', `--fsize=${FILE_BYTES_MAX}`, ...processes, '--']
-  return { limits: [...mortal, ...limited], isMortal: setpriv !== undefined }
+  return {
+    launcher: [...joining, ...mortal, ...limited],
+    spawnUid: becomes ? undefined : slot.uid,
+    isMortal: setpriv !== undefined,
+  }
 }

@@ -10,6 +10,7 @@ import { PlatformError } from '../../schema/error.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
 import type { MachinePlan, SkillLaunch } from '../../schema/machine-plan.ts'
 import type { Machine } from '../pool/machine-host.ts'
+import type { Cgroup } from './cgroups.ts'
 import { cacheEnvironment, cacheOf, shareCompiled, SUPERVISOR_OPTIONS } from './compiled.ts'
 import { descendants, findProcess, listProcesses, uidOf, type Process } from './processes.ts'
 import type { Slot } from './slots.ts'
@@ -31,6 +32,8 @@ const REASONS: Readonly<Record<number, string>> = {
   76: 'protocol_breach',
 }
 
+/** Ends that the kernel may have brought about. */
+const STRUCK = new Set(['signal SIGKILL', 'runner_ended', 'supervisor_failed', 'exit code 137', 'exit code 134'])
 const ENDED_BY_US = new Set(['orphaned', 'signal SIGKILL'])
 
 export interface SupervisedMachineOptions {
@@ -38,10 +41,14 @@ export interface SupervisedMachineOptions {
   readonly plan: MachinePlan
   readonly node: string
   readonly supervisor: string
-  /** A launcher before Node's, with its arguments: limits on resources. */
-  readonly limits: readonly string[]
+  /** What all of its processes are in. */
+  readonly cgroup: Cgroup
+  /** What stands before Node, with its arguments: limits on resources. */
+  readonly launcher: readonly string[]
+  /** Whom the launcher starts as, where it does not become the slot's uid by itself. */
+  readonly spawnUid: number | undefined
   /** The launcher makes it die with this process even while it is stopped: only then it may be. */
-  readonly isMortal?: boolean
+  readonly isMortal: boolean
   readonly clock: Clock
 }
 
@@ -59,10 +66,10 @@ export interface ParkedMachine extends Omit<Machine, 'obtained'> {
 
 /** Starts the supervisor; never throws: one that cannot start is a machine that has ended. */
 export function startSupervisedMachine(options: SupervisedMachineOptions): ParkedMachine {
-  const { slot, plan, node, supervisor, limits, clock } = options
+  const { slot, plan, node, supervisor, cgroup, launcher, spawnUid, clock } = options
   const planFile = join(slot.directory, 'plan.json')
   writeFileSync(planFile, JSON.stringify(plan), { mode: 0o644 })
-  const [file, ...args] = [...limits, node, ...SUPERVISOR_OPTIONS, supervisor, planFile]
+  const [file, ...args] = [...launcher, node, ...SUPERVISOR_OPTIONS, supervisor, planFile]
   const cache = cacheOf(supervisor)
   if (cache !== undefined && slot.uid !== undefined) shareCompiled(cache, slot.uid, false)
   const child = spawn(file, args, {
@@ -71,7 +78,7 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Parke
     stdio: 'pipe',
     // A session of its own: a terminal's interrupt is the server's to handle, and we find its processes by it.
     detached: true,
-    ...(slot.uid === undefined ? {} : { uid: slot.uid, gid: slot.uid }),
+    ...(spawnUid === undefined ? {} : { uid: spawnUid, gid: spawnUid }),
   })
   for (const stream of child.stdio) stream?.on('error', () => {})
   const input = child.stdin as Writable
@@ -82,19 +89,23 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Parke
     if (child.pid !== undefined) tree = [...tree, ...descendants(child.pid, listProcesses())]
   }
   const ended = (async () => {
-    const { reason, stderrTail } = await exitOf(child)
+    const { reason: exit, stderrTail } = await exitOf(child)
+    const reason = struck(exit, cgroup)
     const session = child.pid
     const left = () => remaining(tree, session, slot.uid)
     for (let waited = 0; waited < LINGER_MS && left().length > 0; waited += POLL_MS) {
       for (const { pid } of left()) signal(pid)
+      cgroup.kill()
       await clock.sleep(POLL_MS)
     }
+    cgroup.remove()
     slot.release()
     return { reason: destroyed && ENDED_BY_US.has(reason) ? 'destroyed' : reason, stderrTail }
   })()
   const opening = openingOf(linesFrom(child.stdout as Readable))
   let stopped: readonly number[] = []
   const resume = (): void => {
+    cgroup.thaw()
     // The supervisor last: it finds whatever it started running.
     for (const pid of stopped.toReversed()) signal(pid, 'SIGCONT')
     stopped = []
@@ -103,7 +114,8 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Parke
     pid: child.pid,
     primed: opening.primed,
     suspend: () => {
-      if (child.pid === undefined || options.isMortal !== true) return false
+      if (child.pid === undefined || !options.isMortal) return false
+      if (cgroup.freeze()) return true
       stopped = treeOf(child.pid)
       for (const pid of stopped) signal(pid, 'SIGSTOP')
       return true
@@ -210,6 +222,13 @@ async function* linesFrom(output: Readable): AsyncGenerator<MachineLine> {
     if (isLineFault(line)) throw new PlatformError('protocol_breach', `The machine broke P2.6: ${line.message}`)
     yield line
   }
+}
+
+/** A machine whose processes the kernel ended or refused says so itself only by its end. */
+function struck(exit: string, cgroup: Cgroup): string {
+  if (!STRUCK.has(exit)) return exit
+  const { memory, tasks } = cgroup.strikes()
+  return memory > 0 ? 'oom' : tasks > 0 ? 'limit' : exit
 }
 
 async function exitOf(child: ChildProcess): Promise<{ reason: string; stderrTail: string }> {

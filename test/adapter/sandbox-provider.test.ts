@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { machineHostContract } from '../contract/machine-host.ts'
+import { placesOf } from '../../src/local/cgroup-layout.ts'
 import { descendants, listProcesses } from '../../src/local/processes.ts'
+import { openLog } from '../../src/log.ts'
 import { JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
 import { openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,17 +14,26 @@ describe.skipIf(missing !== undefined)(`machines in bubblewrap${missing === unde
   machineHostContract('local', () => openHost(openSandboxes))
 })
 
-/** Processes of ours that are stopped in their tracks. */
+/** Processes of ours that are stopped in their tracks: by a signal, or with their cgroup. */
 function stopped(): readonly number[] {
   return descendants(process.pid, listProcesses())
     .map(({ pid }) => pid)
-    .filter((pid) => {
-      try {
-        return /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-      } catch {
-        return false
-      }
-    })
+    .filter((pid) => /^State:\s+T/m.test(read(`/proc/${pid}/status`)) || isFrozen(pid))
+}
+
+const unified = placesOf(read('/proc/self/mountinfo'), '0::/\n').find(({ version }) => version === 2)?.directory
+
+function isFrozen(pid: number): boolean {
+  const [, path] = /^0::(.+)$/m.exec(read(`/proc/${pid}/cgroup`)) ?? []
+  return path !== undefined && /^frozen 1$/m.test(read(`${unified}${path}/cgroup.events`))
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
 }
 
 async function until(holds: () => boolean): Promise<void> {
@@ -55,5 +66,27 @@ describe.skipIf(missing !== undefined)('a sandbox that waits for a job', () => {
     expect(
       descendants(process.pid, listProcesses()).filter(({ pid, zombie }) => pid !== process.pid && !zombie),
     ).toEqual([])
+  })
+})
+
+describe.skipIf(missing !== undefined)('a sandbox with limits of its own', () => {
+  it('says what it is limited by, once, and that the kernel ended it for its memory (G3)', async () => {
+    const lines: string[] = []
+    const log = openLog(
+      (line) => lines.push(line),
+      () => 0,
+    )
+    const opened = await openHost(openSandboxes, { log, machineLimits: { memoryBytes: 256 * 1024 * 1024 } })
+    try {
+      const said = lines.map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => 'freeze' in line)
+      expect(said).toHaveLength(1)
+      if (said[0]?.['memory'] === null) return
+      const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lockOf({})))
+      drive.start(lockOf({}))
+      void drive.runInRunner('for (const all = []; ; ) all.push(Buffer.alloc(1e6, 1))').catch(() => {})
+      expect((await drive.ended()).reason).toBe('oom')
+    } finally {
+      await opened.close()
+    }
   })
 })
