@@ -1,5 +1,6 @@
 /** A closed-loop load: `connections` callers, each sending the next request when the last was answered. */
 import { performance } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 export interface Measured {
   readonly perSecond: number
@@ -32,4 +33,25 @@ export async function measure(
 
 export function percentile(sorted: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
+}
+
+/**
+ * An open loop: begins `perSecond` a second, `count` in all, whether or not those before have ended; how long each took
+ * in ms, sorted, from when it was to begin: what keeps others waiting counts for them too.
+ */
+export async function measureAt(
+  perSecond: number,
+  count: number,
+  work: (number: number) => Promise<void>,
+): Promise<readonly number[]> {
+  const start = performance.now()
+  const latencies = await Promise.all(
+    Array.from({ length: count }, async (_, number) => {
+      const due = start + (number * 1000) / perSecond
+      await sleep(Math.max(0, due - performance.now()))
+      await work(number)
+      return performance.now() - due
+    }),
+  )
+  return latencies.toSorted((a, b) => a - b)
 }

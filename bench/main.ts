@@ -6,10 +6,14 @@
  *   step     what a step costs at 10, 100, 300 and 1000 steps: time, commits, bytes, CPU, memory; with --peer, LangGraph on
  *            its Postgres checkpointer beside it (npm installs it into bench/peer the first time); with --short, 300
  *            steps alone, and no slower disk
+ *   pool     machines for jobs: warm beside cold, 16 at once, memory of a ready machine, jobs per second, and what a claim
+ *            and a queued job cost at 200/s on machines that are there at once, with graphile-worker beside it in the
+ *            same run; with --short, fewer of each
  *
- * Not measured: a model (turns are rehearsed), the network, a pool of ready machines, many jobs side by side.
+ * Not measured: a model (turns are rehearsed), the network.
  */
 import { benchCreate } from './create.ts'
+import { benchPool } from './pool.ts'
 import { benchStart } from './start.ts'
 import { benchStep } from './step.ts'
 
@@ -21,6 +25,7 @@ const environment = Object.fromEntries(
 const benches = {
   create: benchCreate,
   start: benchStart,
+  pool: () => benchPool({ short: words.includes('--short'), environment }),
   step: () => benchStep({ peer: words.includes('--peer'), short: words.includes('--short'), environment }),
 }
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name))
