@@ -27,3 +27,8 @@ export function runProgram(command: string, args: readonly string[], options: Pr
     child.stdin.end(options.input ?? '')
   })
 }
+
+/** The PATH of whoever runs the tests, for programs that are given nothing else. */
+export function programPath(): string {
+  return process.env['PATH'] ?? ''
+}

@@ -53,6 +53,7 @@ export interface Platform {
   /** Whether a fault strikes that machine now. */
   strike(fault: FaultName, machineId: string, suits?: (rule: FaultRule) => boolean): FaultRule | undefined
   show(machineId: string): Machine | undefined
+  appOf(machineId: string): string | undefined
 }
 
 export interface FlySimOptions extends Omit<WorldOptions, 'now' | 'tokens'> {
@@ -97,7 +98,7 @@ export async function openFlySim(options: FlySimOptions): Promise<FlySim> {
   let virtual = clock.type === 'virtual' ? (clock.startMs ?? 1_700_000_000_000) : 0
   const openedAt = clock.type === 'real' ? clock.now() : 0
   const now = (): number =>
-    clock.type === 'virtual' ? virtual : openedAt + Math.floor((clock.now() - openedAt) * scale)
+    clock.type === 'virtual' ? virtual : Math.floor(openedAt + (clock.now() - openedAt) * scale)
   let world: World = openWorld({ ...options, tokens, now: now() })
   const waiting = new Map<number, (answer: Answer) => void>()
   let calls = 0
@@ -116,6 +117,7 @@ export async function openFlySim(options: FlySimOptions): Promise<FlySim> {
       const held = world.machines.get(machineId)
       return held && show(held)
     },
+    appOf: (machineId) => world.machines.get(machineId)?.app,
   }
   const driver = (await options.driver?.(platform)) ?? emptyDriver(tell)
 

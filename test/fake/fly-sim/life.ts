@@ -202,6 +202,9 @@ export function come(world: World, held: Held, what: TimerWhat): void {
       world.machines.delete(held.id)
       world.gone.add(held.id)
       return
+    case 'clockSet':
+      world.effects.push({ type: 'clock', machineId: held.id, boot: held.boot, skewMs: 0 })
+      return
     case 'hostBack':
       held.hostStatus = 'ok'
       return enter(world, held, 'stopped', 'stop', 'flyd')
@@ -249,10 +252,12 @@ function resume(world: World, held: Held): void {
   if (!held.alive) return boot(world, held)
   enter(world, held, 'started', 'start', 'flyd')
   held.frozenAt = null
-  const skewMs = strike(world.rules, 'F12', held.stream, occasion)?.skewMs ?? -sleptMs
+  const fault = strike(world.rules, 'F12', held.stream, occasion)
+  const skewMs = fault?.skewMs ?? -sleptMs
   const dead = strike(world.rules, 'F13', held.stream, occasion)
-  const unreachableMs = dead?.unreachableMs ?? null
-  world.effects.push({ type: 'resume', machineId: held.id, boot: held.boot, skewMs, unreachableMs })
+  if (dead !== undefined) befall(world, held, dead.unreachableMs, { as: 'thaw', skewMs })
+  else world.effects.push({ type: 'resume', machineId: held.id, boot: held.boot, skewMs })
+  if (fault === undefined) later(world, held, drawFrom(held.stream, world.timing.clockLagMs), 'clockSet')
   afterStart(world, held)
 }
 
@@ -267,6 +272,8 @@ export function meet(world: World, held: Held, fate: GuestFate): void {
   if (!held.alive) return
   const { boot } = held
   if (fate.as === 'hang') return void world.effects.push({ type: 'hang', machineId: held.id, boot })
+  if (fate.as === 'thaw')
+    return void world.effects.push({ type: 'resume', machineId: held.id, boot, skewMs: fate.skewMs })
   if (fate.as === 'host') {
     killGuest(world, held)
     held.hostStatus = 'unreachable'

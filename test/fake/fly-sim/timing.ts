@@ -33,6 +33,8 @@ export interface Timing {
   readonly readLagMs: Spread
   /** For so long after a change a wait without `from_event_id` may still see the state before it. */
   readonly waitRaceMs: number
+  /** How long a guest's clock is behind after a resume, before somebody sets it. */
+  readonly clockLagMs: Spread
 }
 
 export const NORMAL: Timing = {
@@ -53,6 +55,7 @@ export const NORMAL: Timing = {
   shownDestroyedMs: { from: 1_000, to: 30_000 },
   readLagMs: { mean: 150, cap: 5_000 },
   waitRaceMs: 100,
+  clockLagMs: { from: 1_000, to: 8_000 },
 }
 
 /** Everything `factor` times as fast. */
@@ -87,6 +90,7 @@ export const ZERO: Timing = {
   shownDestroyedMs: AT_ONCE,
   readLagMs: AT_ONCE,
   waitRaceMs: 0,
+  clockLagMs: AT_ONCE,
 }
 
 export const TIMINGS = { normal: NORMAL, fast: { ...faster(NORMAL, 50), stuckPulls: 0 }, zero: ZERO, cruel: NORMAL }

@@ -113,10 +113,14 @@ export type TimerWhat =
   | 'destroyed'
   | 'gone'
   | 'hostBack'
+  /** Its clock is right again. */
+  | 'clockSet'
 
 export type GuestFate =
   | { readonly as: 'oom' | 'exit' | 'hang' }
   | { readonly as: 'host'; readonly backAfterMs: number | null }
+  /** It runs again: its network was gone for a while, and to everybody else that is the same as standing still. */
+  | { readonly as: 'thaw'; readonly skewMs: number }
 
 export type Timer = { readonly at: number } & (
   | {
@@ -156,14 +160,8 @@ export type Effect =
       readonly skewMs: number
     }
   | { readonly type: 'freeze' | 'kill' | 'hang'; readonly machineId: string; readonly boot: number }
-  | {
-      readonly type: 'resume'
-      readonly machineId: string
-      readonly boot: number
-      readonly skewMs: number
-      /** Its connections died; the network is gone for so long. Null: nothing of the kind. */
-      readonly unreachableMs: number | null
-    }
+  /** Its clock is off by `skewMs` from now on, which for the guest is how long it slept, as a rule. */
+  | { readonly type: 'resume' | 'clock'; readonly machineId: string; readonly boot: number; readonly skewMs: number }
   | { readonly type: 'signal'; readonly machineId: string; readonly boot: number; readonly signal: string }
   /** Its processes and files go. */
   | { readonly type: 'discard'; readonly machineId: string }
