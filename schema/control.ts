@@ -11,6 +11,16 @@ import type { SkillsLine } from './machine-plan.ts'
 import type { Prompt } from './message.ts'
 
 export const PROTOCOL_VERSION = 1
+
+/** What the exit codes of a supervisor mean (P8.3). */
+export const EXIT_REASONS: Readonly<Record<number, string>> = {
+  0: 'done',
+  69: 'orphaned',
+  70: 'supervisor_failed',
+  74: 'workspace_invalid',
+  75: 'runner_ended',
+  76: 'protocol_breach',
+}
 /** A line above this is a breach: it bounds what a hostile machine can make the control plane hold. */
 export const LINE_BYTES_MAX = 8 * 1024 * 1024
 /** Content bytes in one blob line, before base64. */

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import type { Clock } from '../../schema/clock.ts'
-import { LINE_BYTES_MAX, type HostLine, type MachineLine } from '../../schema/control.ts'
+import { EXIT_REASONS, LINE_BYTES_MAX, type HostLine, type MachineLine } from '../../schema/control.ts'
 import { parseMachineLine, printLine } from '../../schema/control-line.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
@@ -21,16 +21,6 @@ const POLL_MS = 5
 const GRACE_MS = 600
 /** A process that SIGKILL does not end within this is stuck in the kernel; we go on without it. */
 const LINGER_MS = 10_000
-
-/** What the exit codes of the protocol mean (P8.3). */
-const REASONS: Readonly<Record<number, string>> = {
-  0: 'done',
-  69: 'orphaned',
-  70: 'supervisor_failed',
-  74: 'workspace_invalid',
-  75: 'runner_ended',
-  76: 'protocol_breach',
-}
 
 /** Ends that the kernel may have brought about. */
 const STRUCK = new Set(['signal SIGKILL', 'runner_ended', 'supervisor_failed', 'exit code 137', 'exit code 134'])
@@ -239,7 +229,7 @@ async function exitOf(child: ChildProcess): Promise<{ reason: string; stderrTail
   const { promise, resolve } = Promise.withResolvers<string>()
   child.once('error', (error) => resolve(`it did not start: ${error.message}`))
   child.once('exit', (code, killedBy) =>
-    resolve(killedBy === null ? (REASONS[code ?? 1] ?? `exit code ${code}`) : `signal ${killedBy}`),
+    resolve(killedBy === null ? (EXIT_REASONS[code ?? 1] ?? `exit code ${code}`) : `signal ${killedBy}`),
   )
   const reason = await promise
   // Give what it wrote last the time to arrive.

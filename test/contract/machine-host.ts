@@ -24,9 +24,19 @@ const guarded = lockOf(skills, [{ tool: 'second/run', args: { code: '*danger*' }
 const careful = lockOf({ ...skills, probe: { package: 'probe', effects: { run: 'once' } } })
 const poke = { jsonrpc: '2.0', method: 'notifications/poke' }
 
-export function machineHostContract(name: MachineHost['name'], open: () => Promise<OpenHost>): void {
+type Part = 'lines' | 'breaches' | 'skills' | 'workspace' | 'ends'
+
+/** `parts` leaves the others out, for a host that has them from one that keeps the whole. */
+export function machineHostContract(
+  name: MachineHost['name'],
+  open: () => Promise<Pick<OpenHost, 'host' | 'close' | 'processes'>>,
+  parts: readonly Part[] = ['lines', 'breaches', 'skills', 'workspace', 'ends'],
+): void {
+  const part = (title: Part, register: () => void): void => {
+    if (parts.includes(title)) describe(title, register)
+  }
   describe(`a host of machines: ${name}`, () => {
-    let opened: OpenHost
+    let opened: Pick<OpenHost, 'host' | 'close' | 'processes'>
     const drives: MachineDrive[] = []
     beforeAll(async () => {
       opened = await open()
@@ -54,7 +64,7 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
       return drive
     }
 
-    describe('lines', () => {
+    part('lines', () => {
       it('says ready first, with a boot id of its own (P3.1)', async () => {
         const [one, two] = [await machine(), await machine()]
         const ready = [await one.untilSaid('ready'), await two.untilSaid('ready')]
@@ -122,7 +132,7 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
       })
     })
 
-    describe('breaches', () => {
+    part('breaches', () => {
       it.each([
         ['what only the supervisor may say', { type: 'workspace', treeHash: sha256('') }],
         ['content', { type: 'blob', hash: sha256(''), offset: 0, last: true, base64: '' }],
@@ -177,7 +187,7 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
       })
     })
 
-    describe('skills', () => {
+    part('skills', () => {
       it('relays frames both ways (P7.1, P7.4)', async () => {
         const drive = await withSkill('probe')
         expect(await drive.run('probe', 'return 6 * 7')).toBe(42)
@@ -396,7 +406,7 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
       })
     })
 
-    describe('workspace', () => {
+    part('workspace', () => {
       const write = (path: string, text: string) =>
         `const { writeFile, mkdir } = await load('node:fs/promises')
          const { dirname } = await load('node:path')
@@ -563,7 +573,7 @@ export function machineHostContract(name: MachineHost['name'], open: () => Promi
       })
     })
 
-    describe('ends', () => {
+    part('ends', () => {
       it('leaves no process when it is destroyed, whatever it was doing (S2)', async () => {
         const alive = opened.processes ?? (() => descendants(process.pid, listProcesses()))
         const before = new Set(listProcesses().map((one) => one.pid))

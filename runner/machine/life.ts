@@ -1,0 +1,140 @@
+/**
+ * The life of a machine elsewhere: it says who it is, makes itself ready, waits for a job, perhaps suspended, does that
+ * one job, and ends. It never does a second one: it must be stopped and started to be clean.
+ *
+ * LF1 It says who it is once for each boot, before anything else.
+ * LF2 It suspends itself only when told to, and asks for its job from before until after.
+ * LF3 It does one job, then ends.
+ */
+import type { Clock } from '../../schema/clock.ts'
+import { LINK_PROTOCOL, WAKE_MS, type Assignment, type Enrolled, type ImageFacts } from '../../schema/machine-link.ts'
+import type { MachineId } from '../../schema/id.ts'
+import type { MachinePlan } from '../../schema/machine-plan.ts'
+import { attend } from './attended.ts'
+import { DoorError, type Door } from './door.ts'
+import type { SupervisorProcess } from './supervisor-process.ts'
+
+export interface LifePorts {
+  readonly machineId: MachineId
+  readonly bootId: string
+  readonly image: ImageFacts
+  readonly door: Door
+  /** The provider's token that says which machine this is. */
+  readonly identity: () => Promise<string>
+  /** Suspends this machine; resolves before it, or long after. */
+  readonly suspend: () => Promise<void>
+  readonly start: (plan: MachinePlan) => SupervisorProcess
+  readonly unpack: (name: string, sha256: string, bytes: Uint8Array) => Promise<void>
+  readonly clock: Clock
+  /** Ends it from outside. */
+  readonly signal: AbortSignal
+  readonly report: (text: string) => void
+}
+
+const RETRY_MS = 250
+const RETRY_MS_MAX = 5_000
+/** Without the control plane for this long it ends: whoever pays for it will find it stopped. */
+const ALONE_MS_MAX = 600_000
+/** As many polls of a machine that is being suspended come one after the other; then fewer. */
+const WAKES_MAX = 1_200
+const WAKE_MS_LATE = 1_000
+
+/** Resolves with why it ended. */
+export async function live(ports: LifePorts): Promise<string> {
+  const { machineId, bootId, image, door, clock, signal, report } = ports
+  const enrolled = await enrol(ports)
+  const supervisor = ports.start(enrolled.plan)
+  const primed = primedLines(supervisor)
+  await Promise.race([primed.isPrimed, supervisor.ended])
+  const request = { machineId, bootId }
+
+  async function obtain(): Promise<Assignment | string> {
+    let isWaking = false
+    let wakes = 0
+    for (let aloneSince = clock.now(), tries = 0; !signal.aborted;) {
+      try {
+        const answer = await (isWaking ? door.wake(enrolled.secret, request) : door.park(enrolled.secret, request))
+        aloneSince = clock.now()
+        tries = 0
+        if (answer.type === 'assigned') return answer.assignment
+        if (answer.type === 'end') return answer.reason
+        if (answer.type === 'suspend' && !isWaking) {
+          isWaking = true
+          wakes = 0
+          void ports.suspend().catch((error: unknown) => report(`It could not suspend itself: ${String(error)}`))
+        }
+      } catch (error) {
+        if (!(error instanceof DoorError)) throw error
+        if (error.refused) return error.message
+        if (clock.now() - aloneSince > ALONE_MS_MAX) return 'the control plane is gone'
+        tries += 1
+      }
+      // A machine that was resumed asks as often as before: only here can it have been suspended.
+      if (isWaking) await rest(ports, (wakes += 1) < WAKES_MAX ? WAKE_MS : WAKE_MS_LATE)
+      else if (tries > 0) await rest(ports, Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** Math.min(tries, 10)))
+    }
+    return 'it was told to end'
+  }
+
+  const died = supervisor.ended.then(({ reason, stderrTail }) => `${reason}: ${stderrTail}`)
+  const assignment = await Promise.race([obtain(), died])
+  if (typeof assignment === 'string') {
+    await supervisor.kill()
+    return assignment
+  }
+  // What was kept from before a suspension is dead.
+  door.forget()
+  const { linesUrl: url, jobId, fence } = assignment
+  return await attend({
+    ...ports,
+    place: { url, secret: enrolled.secret, name: { ...request, jobId, fence } },
+    image,
+    supervisor: { ...supervisor, lines: primed.lines },
+  })
+}
+
+async function enrol(ports: LifePorts): Promise<Enrolled> {
+  const { machineId, bootId, image, door, identity, clock, report, signal } = ports
+  const since = clock.now()
+  for (let tries = 0; ; tries++) {
+    try {
+      return await door.enrol({ protocol: LINK_PROTOCOL, machineId, bootId, identity: await identity(), image })
+    } catch (error) {
+      // Its row may not be readable yet, and its token may come from a clock that is late: a refusal is no end here.
+      report(`It is not known yet: ${String(error)}`)
+      if (signal.aborted || clock.now() - since > ALONE_MS_MAX) throw error
+      await rest(ports, Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** Math.min(tries, 10)))
+    }
+  }
+}
+
+async function rest({ clock, signal }: LifePorts, ms: number): Promise<void> {
+  await clock.sleep(ms, signal).catch(() => {})
+}
+
+/** Reads until the machine is primed (P3.8), and gives every line once. */
+function primedLines(supervisor: SupervisorProcess): {
+  readonly isPrimed: Promise<void>
+  readonly lines: AsyncIterable<string>
+} {
+  const reader = supervisor.lines[Symbol.asyncIterator]()
+  const read: string[] = []
+  const isPrimed = (async () => {
+    for (;;) {
+      const next = await reader.next()
+      if (next.done === true) return
+      read.push(next.value)
+      if (next.value.includes('"type":"alive"')) return
+    }
+  })().catch(() => {})
+  async function* all(): AsyncGenerator<string> {
+    await isPrimed
+    yield* read
+    for (;;) {
+      const next = await reader.next()
+      if (next.done === true) return
+      yield next.value
+    }
+  }
+  return { isPrimed, lines: all() }
+}

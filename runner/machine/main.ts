@@ -1,0 +1,117 @@
+/**
+ * The first process of a machine elsewhere. Environment: SENMON_MACHINE_URL (where the control plane is), SENMON_MACHINE_ID,
+ * and what Fly sets: FLY_APP_NAME, FLY_MACHINE_ID; FLY_API_SOCKET and SENMON_IMAGE stand in for /.fly/api and
+ * /opt/senmon/image.json where they are elsewhere. Exit codes: 0 when its job is over or nobody wants it, 1 otherwise.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createGunzip } from 'node:zlib'
+import { extract } from 'tar'
+import type { Clock } from '../../schema/clock.ts'
+import { parseId } from '../../schema/id.ts'
+import { parseMachineImage } from '../../schema/machine-link.ts'
+import { openDoor } from './door.ts'
+import { live } from './life.ts'
+import { startSupervisor } from './supervisor-process.ts'
+
+const ANSWER_BYTES_MAX = 64 * 1024
+const SOCKET_MS_MAX = 10_000
+
+const { env } = process
+const url = demand('SENMON_MACHINE_URL')
+const machineId = parseId('mch', demand('SENMON_MACHINE_ID')) ?? fail('SENMON_MACHINE_ID is no machine id.')
+const imageFile = env['SENMON_IMAGE'] ?? '/opt/senmon/image.json'
+const image =
+  parseMachineImage(JSON.parse(readFileSync(imageFile, 'utf8'))) ?? fail(`${imageFile} does not describe an image.`)
+const { facts } = image
+const own = `/v1/apps/${env['FLY_APP_NAME'] ?? ''}/machines/${env['FLY_MACHINE_ID'] ?? ''}`
+
+const clock: Clock = {
+  now: () => Date.now(),
+  sleep: async (ms, signal) => {
+    await sleep(ms, undefined, signal === undefined ? {} : { signal })
+  },
+}
+const stop = new AbortController()
+for (const signal of ['SIGTERM', 'SIGINT'] as const)
+  process.once(signal, () => stop.abort(new Error('it was told to end')))
+
+const report = (text: string): void => void process.stderr.write(`${text}\n`)
+try {
+  const reason = await live({
+    machineId,
+    bootId: randomUUID(),
+    image: facts,
+    door: openDoor(url),
+    identity: async () => (await askFly('/v1/tokens/oidc', { aud: url })).trim(),
+    suspend: async () => void (await askFly(`${own}/suspend`, {})),
+    start: (plan) =>
+      startSupervisor({
+        node: facts.node,
+        bundle: image.supervisor,
+        plan,
+        place: facts.place,
+        uid: process.getuid?.() === 0 ? image.uid : null,
+        clock,
+      }),
+    unpack,
+    clock,
+    signal: stop.signal,
+    report,
+  })
+  report(`The machine ends: ${reason}`)
+  process.exit(0)
+} catch (error) {
+  report(`The machine ends: ${error instanceof Error ? error.stack : String(error)}`)
+  process.exit(1)
+}
+
+function demand(name: string): string {
+  return env[name] ?? fail(`${name} is not set.`)
+}
+
+function fail(sentence: string): never {
+  process.stderr.write(`${sentence}\n`)
+  process.exit(1)
+}
+
+/** Fly's own interface in the machine: it knows who asks by the socket. */
+async function askFly(path: string, body: object): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  const asked = request(
+    {
+      socketPath: env['FLY_API_SOCKET'] ?? '/.fly/api',
+      path,
+      method: 'POST',
+      agent: false,
+      timeout: SOCKET_MS_MAX,
+      headers: { host: 'flaps', 'content-type': 'application/json' },
+    },
+    (response) => {
+      let text = ''
+      response.setEncoding('utf8').on('data', (part: string) => {
+        text = `${text}${part}`.slice(0, ANSWER_BYTES_MAX)
+      })
+      response.once('error', reject).once('end', () => {
+        if ((response.statusCode ?? 500) < 300) resolve(text)
+        else reject(new Error(`${path} answers ${response.statusCode}: ${text.slice(0, 200)}`))
+      })
+    },
+  )
+  asked.once('timeout', () => asked.destroy(new Error(`${path} does not answer`))).once('error', reject)
+  asked.end(JSON.stringify(body))
+  return await promise
+}
+
+/** Owned by us, readable for the supervisor: what a skill is made of is not its own to change. */
+async function unpack(name: string, sha256: string, bytes: Uint8Array): Promise<void> {
+  if (createHash('sha256').update(bytes).digest('hex') !== sha256) throw new Error(`The package ${name} is another.`)
+  const directory = join(facts.packages, name)
+  mkdirSync(directory, { recursive: true, mode: 0o755 })
+  await pipeline(Readable.from([bytes]), createGunzip(), extract({ cwd: directory, umask: 0o022 }))
+}

@@ -1,0 +1,58 @@
+/**
+ * Who a machine is, by the token that Fly gives it in itself: signed by Fly for our audience, naming app, machine and
+ * image. Judged by our clock: the machine's may be late after a resume.
+ */
+import { createRemoteJWKSet, jwtVerify, customFetch, type JWTPayload } from 'jose'
+import type { Clock } from '../../schema/clock.ts'
+import { PlatformError } from '../../schema/error.ts'
+import type { ProvenMachine } from '../pool/links.ts'
+import type { PooledMachine } from '../pool/machine.ts'
+import { nameOf } from './fly-machine.ts'
+
+export interface FlyIdentityOptions {
+  /** `https://oidc.fly.io/<organisation>`. */
+  readonly issuer: string
+  /** Where the issuer's keys are. */
+  readonly keysUrl: string
+  /** Our own URL for machines: a token that was minted for anybody else is worth nothing here. */
+  readonly audience: string
+  /** `sha256:…` of the image that machines run; one of another image is not let in. */
+  readonly imageDigest: string
+  readonly clock: Clock
+}
+
+const LEEWAY_SECONDS = 60
+
+/** Throws `unauthenticated`, which does not say what was wrong: whoever asks knows, or must not. */
+export function openFlyIdentity(
+  options: FlyIdentityOptions,
+): (identity: string, machine: PooledMachine) => Promise<ProvenMachine> {
+  const { issuer, keysUrl, audience, imageDigest, clock } = options
+  const keys = createRemoteJWKSet(new URL(keysUrl), {
+    cooldownDuration: 30_000,
+    timeoutDuration: 5_000,
+    [customFetch]: (url, init) => fetch(url, init),
+  })
+  return async (identity, machine) => {
+    const refused = (cause?: unknown): PlatformError =>
+      new PlatformError('unauthenticated', 'This is no machine of ours in this boot.', { cause })
+    let claims: JWTPayload
+    try {
+      const verified = await jwtVerify(identity, keys, {
+        issuer,
+        audience,
+        algorithms: ['RS256', 'ES256', 'EdDSA'],
+        clockTolerance: LEEWAY_SECONDS,
+        currentDate: new Date(clock.now()),
+        requiredClaims: ['exp', 'iat', 'sub'],
+      })
+      claims = verified.payload
+    } catch (error) {
+      throw refused(error)
+    }
+    const { app_name: app, machine_id: id, machine_name: name, image_digest: digest } = claims
+    if (typeof id !== 'string' || app !== machine.place || name !== nameOf(machine.id)) throw refused()
+    if (digest !== imageDigest || (machine.providerId !== null && machine.providerId !== id)) throw refused()
+    return { providerId: id }
+  }
+}
