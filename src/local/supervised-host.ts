@@ -57,7 +57,8 @@ export interface Launches {
   input(slot: Slot): string
 }
 
-const SETPRIV_PATHS = ['/usr/bin/setpriv', '/bin/setpriv', '/usr/local/bin/setpriv']
+/** Where the program is that makes a process end with its parent. */
+export const SETPRIV_PATHS = ['/usr/bin/setpriv', '/bin/setpriv', '/usr/local/bin/setpriv']
 const PRLIMIT_PATHS = ['/usr/bin/prlimit', '/bin/prlimit', '/usr/local/bin/prlimit']
 const FILE_BYTES_MAX = 256 * 1024 * 1024
 /** For uids of our own only: the kernel counts every process of a uid, a person's desktop included. */

@@ -2,26 +2,31 @@
  * Machines without any isolation: compartments are plain processes that see what their uid sees.
  * For a person who tries Senmon on a computer without a sandbox; never for experts of others.
  */
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { MachineProvider } from '../pool/machine-provider.ts'
 import { openLocalProvider } from './local-provider.ts'
-import { openSupervisedHost, type Launches, type LocalHostOptions } from './supervised-host.ts'
+import { openSupervisedHost, SETPRIV_PATHS, type Launches, type LocalHostOptions } from './supervised-host.ts'
 
 const WARNING = 'Machines run as plain processes, without isolation: install bubblewrap to protect this computer.'
 const plain = { feeds: [], ownGroup: true } as const
 
+/** It ends with its supervisor even while it is stopped: nothing else would end it when the server is gone. */
+function mortal(file: string, args: readonly string[]): { readonly file: string; readonly args: readonly string[] } {
+  const setpriv = SETPRIV_PATHS.find((path) => existsSync(path))
+  return setpriv === undefined ? { file, args } : { file: setpriv, args: ['--pdeathsig', 'KILL', '--', file, ...args] }
+}
+
 const launches: Launches = {
   runner: (slot, runtime, bundle) => ({
     ...plain,
-    file: runtime.node,
-    args: [bundle],
+    ...mortal(runtime.node, [bundle]),
     cwd: slot.directory,
     environment: {},
   }),
   skill: (slot, runtime, { directory, locked }) => ({
     ...plain,
-    file: runtime.node,
-    args: [join(directory, locked.entry), ...locked.args],
+    ...mortal(runtime.node, [join(directory, locked.entry), ...locked.args]),
     cwd: slot.workspace,
     environment: { PATH: '/usr/local/bin:/usr/bin:/bin', SENMON_WORKSPACE: slot.workspace },
   }),

@@ -1,9 +1,8 @@
-import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { machineHostContract } from '../contract/machine-host.ts'
-import { placesOf } from '../../src/local/cgroup-layout.ts'
 import { descendants, listProcesses } from '../../src/local/processes.ts'
 import { openLog } from '../../src/log.ts'
+import { stopped } from '../support/stopped-processes.ts'
 import { JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
 import { openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -13,28 +12,6 @@ const missing = await sandboxMissing()
 describe.skipIf(missing !== undefined)(`machines in bubblewrap${missing === undefined ? '' : ` (${missing})`}`, () => {
   machineHostContract('local', () => openHost(openSandboxes))
 })
-
-/** Processes of ours that are stopped in their tracks: by a signal, or with their cgroup. */
-function stopped(): readonly number[] {
-  return descendants(process.pid, listProcesses())
-    .map(({ pid }) => pid)
-    .filter((pid) => /^State:\s+T/m.test(read(`/proc/${pid}/status`)) || isFrozen(pid))
-}
-
-const unified = placesOf(read('/proc/self/mountinfo'), '0::/\n').find(({ version }) => version === 2)?.directory
-
-function isFrozen(pid: number): boolean {
-  const [, path] = /^0::(.+)$/m.exec(read(`/proc/${pid}/cgroup`)) ?? []
-  return path !== undefined && /^frozen 1$/m.test(read(`${unified}${path}/cgroup.events`))
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return ''
-  }
-}
 
 async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await sleep(5)
