@@ -15,7 +15,6 @@ import type { Chance, Clock } from '../schema/clock.ts'
 import { PlatformError, refuse } from '../schema/error.ts'
 import type { LockedStdioSkill } from '../schema/lock.ts'
 import { Networks } from '../schema/network.ts'
-import { isFaults } from '../schema/toml-file.ts'
 import type { Secret } from '../schema/secret.ts'
 import { openApplications, type Applications } from './application/applications.ts'
 import { parseConfig, type Config } from './config.ts'
@@ -23,7 +22,7 @@ import { openDiskContentStore } from './disk/disk-content-store.ts'
 import { openMasterKey, readDevKey, writeDevKey } from './disk/key-files.ts'
 import { openDockerProvider } from './docker/docker-provider.ts'
 import { openNamedEngine } from './docker/engines.ts'
-import { parsePrices, type Prices } from './gateway/price.ts'
+import { parseModelTable, type ModelTable } from './gateway/price.ts'
 import { openGateway } from './gateway/models.ts'
 import { schema } from './graphql/schema.ts'
 import { openServer } from './http/server.ts'
@@ -91,20 +90,23 @@ const LIMITS = {
   conflictRetriesMax: 20,
 }
 
-/** Our table of prices, and the operator's before it. Throws `config_invalid` with every fault of a table. */
-async function readPrices(pricesFile: string | null): Promise<Prices> {
+/** Our table of models, and what the operator's says in place of it. Throws `config_invalid` with every fault of a table. */
+async function readModelTable(pricesFile: string | null): Promise<ModelTable> {
   const files = [join(import.meta.dirname, 'gateway/prices.toml'), ...(pricesFile === null ? [] : [pricesFile])]
   const tables = await Promise.all(
     files.map(async (file) => {
       const text = await readFile(file, 'utf8').catch((cause: unknown) => {
         throw new PlatformError('config_invalid', `The table of prices ${file} cannot be read.`, { cause })
       })
-      const prices = parsePrices(text, file)
-      if (!isFaults(prices)) return prices
-      throw new PlatformError('config_invalid', prices.map(({ message }) => message).join(' '))
+      const table = parseModelTable(text, file)
+      if ('prices' in table) return table
+      throw new PlatformError('config_invalid', table.map(({ message }) => message).join(' '))
     }),
   )
-  return Object.assign({}, ...tables) as Prices // later rows stand before earlier ones
+  // Later rows stand in place of earlier ones.
+  const prices = tables.reduce((all, table) => ({ ...all, ...table.prices }), {})
+  const windows = tables.reduce((all, table) => ({ ...all, ...table.windows }), {})
+  return { prices, windows }
 }
 
 /** What opened, to be closed in the other order. */
@@ -251,7 +253,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
     keyOf: async (applicationId, name) =>
       (await secrets.find(applicationId, name)) ?? (applicationId === dev.id ? config.providerKeys[name] : undefined),
     baseUrls: config.baseUrls,
-    prices: await readPrices(config.pricesFile),
+    ...(await readModelTable(config.pricesFile)),
     clock,
     chance,
     log,

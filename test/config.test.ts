@@ -16,6 +16,12 @@ describe('the configuration', () => {
     })
   })
 
+  it('takes a table of models from where its operator says, and from nowhere else', () => {
+    expect(parseConfig({ SENMON_PRICES: 'prices.toml' }, absolute)).toMatchObject({ pricesFile: '/srv/prices.toml' })
+    for (const unset of [{}, { SENMON_PRICES: '' }])
+      expect(parseConfig(unset, absolute)).toMatchObject({ pricesFile: null })
+  })
+
   it('counts an empty variable as unset', () => {
     expect(parseConfig({ SENMON_PORT: '', DATABASE_URL: ' ' }, absolute)).toMatchObject({
       port: 4000,

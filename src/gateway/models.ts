@@ -16,7 +16,7 @@ import type { Log } from '../log.ts'
 import type { Gateway, Generated, GenerateRequest, Streamed } from './gateway.ts'
 import { Generation } from './generation.ts'
 import { modelCall } from './model-call.ts'
-import { priceOf, type Price, type Prices } from './price.ts'
+import { priceOf, type Price, type Prices, type Windows } from './price.ts'
 import { classify, delayBefore, StreamFailure, type Backoff } from './model-failure.ts'
 import { cappedFetch } from './output-cap.ts'
 import {
@@ -58,6 +58,8 @@ export interface GatewaySettings {
   readonly baseUrls: BaseUrls
   /** What models cost; default: nobody knows. */
   readonly prices?: Prices
+  /** None by default: then no conversation is compacted before its provider refuses it. */
+  readonly windows?: Windows
   /** Default: the process's own. */
   readonly fetch?: typeof globalThis.fetch
   readonly clock: Clock
@@ -135,7 +137,7 @@ class Models implements Gateway {
       },
     }
     const generated = await this.#persist(request, call, key, onDelta, signal)
-    return { ...generated, contextWindow: windowOf(request.model) }
+    return { ...generated, contextWindow: windowOf(this.#settings.windows ?? {}, request.model) }
   }
 
   async #key(provider: ProviderName, request: GenerateRequest): Promise<string | undefined> {

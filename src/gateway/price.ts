@@ -1,6 +1,7 @@
 /**
- * What models cost: a table of prices, each row with its source and date, and the cost of a generation by it. The
- * platform's own table is `prices.toml`; an operator's has the same form, and its rows stand before ours.
+ * What is known of models: a table of their prices and windows, each row with its source and date, and the cost of a
+ * generation by it. The platform's own table is `prices.toml`; an operator's has the same form, and its rows stand in
+ * place of ours.
  */
 import { z } from 'zod'
 import { exactUsd } from '../../schema/budget.ts'
@@ -27,11 +28,21 @@ export interface Price extends Rates {
 
 /** By `provider/model`. */
 export type Prices = Readonly<Record<string, Price>>
+/** Tokens that a model reads at most, by `provider/model`. */
+export type Windows = Readonly<Record<string, number>>
+
+export interface ModelTable {
+  readonly prices: Prices
+  readonly windows: Windows
+}
 
 const usd = z.number().min(0).max(1_000_000)
 const rates = { input: usd, cachedInput: usd.optional(), cacheWrite: usd.optional(), output: usd }
-const priceShape = {
+const rowShape = {
   ...rates,
+  input: usd.optional(),
+  output: usd.optional(),
+  contextWindow: z.number().int().min(1000).max(1_000_000_000).optional(),
   long: z.strictObject({ ...rates, aboveInputTokens: z.number().int().min(1) }).optional(),
   source: z.string().min(1).max(1000),
   date: z.string().regex(/^\d{4}-\d{2}-\d{2}$/, 'must be a date such as "2026-01-31"'),
@@ -41,14 +52,15 @@ const priceShape = {
     .max(32)
     .optional(),
 }
+const rowSchema = z.strictObject(rowShape)
 const tableSchema = z.strictObject({
-  models: z.record(z.string().regex(/^[a-z-]+\/.+$/, 'must be provider/model'), z.strictObject(priceShape), {
+  models: z.record(z.string().regex(/^[a-z-]+\/.+$/, 'must be provider/model'), rowSchema, {
     error: () => 'must be a table of models, such as [models."anthropic/claude-sonnet-4-5"]',
   }),
 })
 
 /** The table of a file, or all of its faults. A model that is named twice is one. */
-export function parsePrices(text: string, fileName: string): Prices | readonly Fault[] {
+export function parseModelTable(text: string, fileName: string): ModelTable | readonly Fault[] {
   const table = readToml(text, fileName, {
     schema: tableSchema,
     keysAt: (path) =>
@@ -56,13 +68,18 @@ export function parsePrices(text: string, fileName: string): Prices | readonly F
         ? ['models']
         : path[2] === 'long'
           ? [...Object.keys(rates), 'aboveInputTokens']
-          : Object.keys(priceShape),
+          : Object.keys(rowShape),
     check: (root) => {
       const parsed = tableSchema.safeParse(root).data
       const seen = new Set(Object.keys(parsed?.models ?? {}))
+      const faulty = Object.entries(parsed?.models ?? {}).flatMap(([model, row]) => {
+        const words = faultInRow(row)
+        return words === undefined ? [] : [{ path: ['models', model], words }]
+      })
+      if (faulty.length > 0) return faulty
       return Object.entries(parsed?.models ?? {}).flatMap(([model, { aliases = [] }]) =>
         aliases.flatMap((alias) => {
-          const words = `names ${alias}, which has a price already; remove it`
+          const words = `names ${alias}, which has a row already; remove it`
           if (seen.has(alias)) return [{ path: ['models', model, 'aliases'], words }]
           seen.add(alias)
           return []
@@ -71,11 +88,32 @@ export function parsePrices(text: string, fileName: string): Prices | readonly F
     },
   })
   if (isFaults(table)) return table
-  return Object.fromEntries(
-    Object.entries(table.models).flatMap(([model, { aliases = [], ...price }]) =>
-      [model, ...aliases].map((name): [string, Price] => [name, price]),
-    ),
+  const rows = Object.entries(table.models).flatMap(([model, { aliases = [], ...row }]) =>
+    [model, ...aliases].map((name) => [name, row] as const),
   )
+  const prices = rows.flatMap(([name, row]): [string, Price][] => {
+    const price = priceIn(row)
+    return price === undefined ? [] : [[name, price]]
+  })
+  const windows = rows.flatMap(([name, { contextWindow }]): [string, number][] =>
+    contextWindow === undefined ? [] : [[name, contextWindow]],
+  )
+  return { prices: Object.fromEntries(prices), windows: Object.fromEntries(windows) }
+}
+
+function priceIn(row: z.infer<typeof rowSchema>): Price | undefined {
+  const { input, cachedInput, cacheWrite, output, long, source, date } = row
+  return input === undefined || output === undefined
+    ? undefined
+    : { input, cachedInput, cacheWrite, output, long, source, date }
+}
+
+/** A row has a whole price, a window, or both. */
+function faultInRow(row: z.infer<typeof rowSchema>): string | undefined {
+  const { input, output, cachedInput, cacheWrite, long, contextWindow } = row
+  const isPriced = [input, output, cachedInput, cacheWrite, long].some((part) => part !== undefined)
+  if (isPriced) return input === undefined || output === undefined ? 'must give input and output' : undefined
+  return contextWindow === undefined ? 'says nothing; give it a price, a contextWindow, or both' : undefined
 }
 
 /** The price of a model, or undefined: nobody guesses one. A rehearsal that no table names costs nothing. */

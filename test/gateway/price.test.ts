@@ -4,11 +4,11 @@ import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { isFaults } from '../../schema/toml-file.ts'
-import { costAtMost, costOf, parsePrices, priceOf, type Price, type Prices } from '../../src/gateway/price.ts'
+import { costAtMost, costOf, parseModelTable, priceOf, type Price, type Prices } from '../../src/gateway/price.ts'
 import { ROOT } from '../support/source.ts'
 
-const parsed = parsePrices(readFileSync(join(ROOT, 'src/gateway/prices.toml'), 'utf8'), 'prices.toml')
-const prices: Prices = isFaults(parsed) ? {} : (parsed as Prices)
+const parsed = parseModelTable(readFileSync(join(ROOT, 'src/gateway/prices.toml'), 'utf8'), 'prices.toml')
+const prices: Prices = 'prices' in parsed ? parsed.prices : {}
 
 const tiered: Price = {
   input: 2,
@@ -59,7 +59,7 @@ describe("an operator's table", () => {
       'a/c',
     ],
   ])('with %s is refused, and the fault is named', (_name, text, named) => {
-    const faults = parsePrices(text, 'mine.toml')
+    const faults = parseModelTable(text, 'mine.toml')
     expect(isFaults(faults)).toBe(true)
     expect(JSON.stringify(faults)).toContain(named)
   })
