@@ -77,13 +77,32 @@ export function nextTurn(
   messages: readonly Message[],
   isCompaction = false,
 ): Turn | undefined {
-  return rehearsal.turns.find(
-    (turn) =>
-      turn.compaction === isCompaction &&
-      isNamed(turn.expert, expertName) &&
-      (turn.step === undefined || turn.step === stepNumber) &&
-      holds(turn.when, messages),
-  )
+  const { turns } = rehearsal
+  const fits = (at: number): boolean => {
+    const turn = turns[at]
+    return turn?.compaction === isCompaction && isNamed(turn.expert, expertName) && holds(turn.when, messages)
+  }
+  const { byStep, ofAnyStep } = placesOf(rehearsal)
+  const own = byStep.get(stepNumber)?.find(fits) ?? Infinity
+  const any = ofAnyStep.find((at) => at < own && fits(at)) ?? Infinity
+  return turns[Math.min(own, any)]
+}
+
+interface Places {
+  readonly byStep: ReadonlyMap<number, readonly number[]>
+  readonly ofAnyStep: readonly number[]
+}
+const placed = new WeakMap<Rehearsal, Places>()
+
+/** Where the turns of a step are, found once: a long rehearsal names a step in each of its turns. */
+function placesOf(rehearsal: Rehearsal): Places {
+  const known = placed.get(rehearsal)
+  if (known !== undefined) return known
+  const all = [...rehearsal.turns.keys()]
+  const byStep = Map.groupBy(all, (at) => rehearsal.turns[at]?.step ?? 0)
+  const places = { byStep, ofAnyStep: byStep.get(0) ?? [] }
+  placed.set(rehearsal, places)
+  return places
 }
 
 /** By its whole name, or by what follows the last slash: the name within its own file. */

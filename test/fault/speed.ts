@@ -67,4 +67,18 @@ export const faults: readonly Fault[] = [
     replace: 'return isFrame(value)',
     tests,
   },
+  {
+    name: 'a conversation is measured as the one before with its end, whatever is between',
+    file: 'src/gateway/token.ts',
+    find: 'if (items[i] !== longer[i]) return false',
+    replace: ';',
+    tests: ['test/gateway/token.test.ts'],
+  },
+  {
+    name: 'a recorded turn of a step comes before one of any step that stands above it',
+    file: 'src/gateway/rehearsal.ts',
+    find: '(at) => at < own && fits(at)',
+    replace: '(at) => own === Infinity && fits(at)',
+    tests: ['test/gateway/rehearsal.test.ts'],
+  },
 ]

@@ -12,6 +12,12 @@ function parsed(text: string): Rehearsal {
   return rehearsal
 }
 
+function parsedJson(document: object): Rehearsal {
+  const rehearsal = parseRehearsal('rehearsals/x.json', JSON.stringify(document))
+  if (isRefusal(rehearsal)) throw new Error(rehearsal.message)
+  return rehearsal
+}
+
 const asked: Message = { role: 'user', content: [{ type: 'text', text: 'Review server.js' }] }
 
 function returned(name: string, text: string, isError = false): Message {
@@ -58,6 +64,36 @@ describe('nextTurn', () => {
     expect(text(3, asked, returned('t/t', ' yes\n'))).toBe('equal')
     expect(text(3, asked, returned('t/t', 'yes', true))).toBe('else')
     expect(text(3, asked, returned('t/t', 'yes, but'))).toBe('else')
+  })
+
+  it('takes the one that a look at each in turn finds', () => {
+    const given = <Value>(value: fc.Arbitrary<Value>) => fc.option(value, { nil: undefined, freq: 2 })
+    const turn = fc.record({
+      step: given(fc.integer({ min: 1, max: 2 })),
+      expert: given(fc.constantFrom('lead', 'lead', 'other')),
+      compaction: fc.constantFrom(false, false, true),
+      when: fc.constantFrom(undefined, undefined, undefined, { noResult: true }),
+    })
+    fc.assert(
+      fc.property(
+        fc.array(turn, { minLength: 1, maxLength: 8 }),
+        fc.integer({ min: 1, max: 2 }),
+        fc.constantFrom(false, false, true),
+        (turns, step, sums) => {
+          const rehearsal = parsedJson({ turns: turns.map((one, i) => ({ ...one, text: `${i}` })) })
+          const found = rehearsal.turns.find(
+            (one) =>
+              one.compaction === sums &&
+              (one.step ?? step) === step &&
+              one.expert !== 'other' &&
+              one.when === undefined,
+          )
+          const results = [returned('t/t', 'x')]
+          expect(nextTurn(rehearsal, 'lead', step, results, sums)).toBe(found)
+          expect(nextTurn(rehearsal, 'lead', step, results, sums)).toBe(found)
+        },
+      ),
+    )
   })
 
   it('asks one and the same result for all conditions on a result', () => {

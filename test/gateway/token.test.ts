@@ -20,6 +20,17 @@ describe('the size of a conversation', () => {
     )
   })
 
+  it('is that of its JSON when it begins as another did, and goes on otherwise or ends before', () => {
+    fc.assert(
+      fc.property(messages, messages, messages, (beginning, one, other) => {
+        const [first, ...rest] = [...beginning, ...one]
+        if (first === undefined) return
+        for (const list of [[first, ...rest], [first, ...other, ...rest], [first, ...other], [first], [first, ...rest]])
+          expect(bytesOf(list)).toBe(Buffer.byteLength(JSON.stringify(list)))
+      }),
+    )
+  })
+
   it('does not depend on how large an image is', () => {
     const withImage = (base64: string): Message => ({
       role: 'tool',
