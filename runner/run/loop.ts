@@ -31,7 +31,6 @@ export interface Loop {
 
 /** Drives a job's runs on from `state`, which its history led to. */
 export function openLoop(core: Process<JobRuns, PlacedFact, Effect>, state: JobRuns, ports: LoopPorts): Loop {
-  const abort = new AbortController()
   const { promise: rest, resolve, reject } = Promise.withResolvers<ReturnType<typeof standing>>()
   const inFlight = new Map<string, { readonly effect: Owed; readonly stop: AbortController }>()
   const performed = new Set<string>()
@@ -41,7 +40,8 @@ export function openLoop(core: Process<JobRuns, PlacedFact, Effect>, state: JobR
   const end = (settle: () => void): void => {
     if (ended) return
     ended = true
-    abort.abort(new Error('the loop has ended'))
+    const why = new Error('the loop has ended')
+    for (const { stop } of inFlight.values()) stop.abort(why)
     settle()
   }
 
@@ -54,7 +54,7 @@ export function openLoop(core: Process<JobRuns, PlacedFact, Effect>, state: JobR
     if (performed.has(key)) throw new Error(`${key} is owed still after it was performed`)
     const stop = new AbortController()
     inFlight.set(key, { effect, stop })
-    ports.perform(effect, now, AbortSignal.any([abort.signal, stop.signal])).then(
+    ports.perform(effect, now, stop.signal).then(
       ({ proposed, recorded }) => {
         if (ended) return
         inFlight.delete(key)

@@ -31,6 +31,7 @@ import { callNewer } from './newer-call.ts'
 import type { Progress } from './progress.ts'
 import { resultOfList, resultOfRead } from './resource.ts'
 import { toolResultOf } from './result.ts'
+import { ToolCalls } from './tool-calls.ts'
 import { onlyTurn, Turn, visitsIn } from './turn.ts'
 
 /** More starts than this in a row are a skill that cannot be helped. */
@@ -73,7 +74,20 @@ export interface CompartmentPorts {
 
 interface Live {
   readonly client: Client
+  readonly calls: ToolCalls
   readonly tools: readonly ToolDefinition[]
+}
+
+/** A call, and when it was last heard of. */
+interface Watched {
+  heardAt: number
+  readonly hung: () => void
+}
+
+interface Made {
+  readonly answer: Promise<{ readonly result: CallToolResult } | SkillQuestion>
+  /** Tells the server that nobody waits any more. */
+  readonly giveUp: (reason: string) => void
 }
 
 export class Compartment {
@@ -90,9 +104,12 @@ export class Compartment {
   /** What rejects the uses under way. */
   readonly #users = new Set<(fallen: Fallen) => void>()
   #transport: FrameTransport | undefined
+  #calls: ToolCalls | undefined
   #live: Promise<Live> | undefined
   /** Calls under way. */
   readonly #turns = new Set<Turn>()
+  readonly #watched = new Set<Watched>()
+  #isWatching = false
   #shut: Fallen | undefined
   #tools: readonly ToolDefinition[] | undefined
 
@@ -137,7 +154,7 @@ export class Compartment {
   }
 
   receive(frame: Json): void {
-    if (this.#transport === undefined || this.#transport.receive(frame)) return
+    if (this.#transport === undefined || this.#calls?.receive(frame) === true || this.#transport.receive(frame)) return
     this.#end(new Fallen('skill_garbage', `Skill ${this.#name.skill} wrote something that is not MCP.`))
   }
 
@@ -180,10 +197,12 @@ export class Compartment {
 
   async #connect(waitMs: number, signal: AbortSignal): Promise<Live> {
     const boot = this.#fell
-    const begin = async (stop: AbortSignal): Promise<Live> => {
+    const calls = new ToolCalls((frame) => this.#ports.send({ type: 'frame', ...this.#name, frame }))
+    const begin = async (stop: AbortSignal): Promise<Omit<Live, 'calls'>> => {
       if (waitMs > 0) await this.#ports.clock.sleep(waitMs, stop)
       await this.#closing?.promise
       stop.throwIfAborted()
+      this.#calls = calls
       this.#isOpen = true
       this.#ports.send({ type: 'open', ...this.#name })
       await Promise.race([this.#opened.promise, boot.promise])
@@ -208,7 +227,7 @@ export class Compartment {
       throw this.#end(fallenFrom(error, this.#name.skill), boot)
     })
     if (boot !== this.#fell) throw new Fallen('skill_died', `Skill ${this.#name.skill} fell while it started.`)
-    return { client, tools: this.#admit(tools) }
+    return { client, calls, tools: this.#admit(tools) }
   }
 
   /** A line to the server, in place of the one before. */
@@ -238,7 +257,7 @@ export class Compartment {
   }
 
   async #callTool(
-    { client, tools }: Live,
+    live: Live,
     tool: string,
     args: JsonObject,
     callKey: string | null,
@@ -246,22 +265,25 @@ export class Compartment {
     hear: (progress: Progress) => void,
     signal: AbortSignal,
   ): Promise<{ readonly result: CallToolResult } | SkillQuestion> {
+    signal.throwIfAborted()
     const { callMs } = this.#ports.deadlines
-    const hung = () => new Fallen('skill_hung', `Tool ${tool} of ${this.#name.skill} said nothing for ${callMs} ms.`)
+    const { promise, resolve, reject } = Promise.withResolvers<{ readonly result: CallToolResult } | SkillQuestion>()
+    const hung = () =>
+      reject(new Fallen('skill_hung', `Tool ${tool} of ${this.#name.skill} said nothing for ${callMs} ms.`))
+    const aborted = () => reject(signal.reason instanceof Error ? signal.reason : new Error('aborted'))
+    const watched: Watched = { heardAt: this.#ports.clock.now(), hung }
+    const told = (progress: Progress): void => {
+      watched.heardAt = this.#ports.clock.now()
+      hear(progress)
+    }
+    signal.addEventListener('abort', aborted, { once: true })
     this.#turns.add(turn)
+    this.#watch(watched)
+    const made = this.#make(live, tool, args, callKey, turn, told)
+    made.answer.then(resolve, reject)
+    void turn.asks.then(resolve)
     try {
-      const answer = await this.#within(callMs, hung, signal, (stop, live) => {
-        const onprogress = (progress: Progress): void => {
-          live()
-          hear(progress)
-        }
-        // The key lets a tool that keeps books recognise a call whose result was lost in a crash.
-        const meta = callKey === null ? {} : { _meta: { [CALL_KEY]: callKey } }
-        const options = { timeout: NEVER_MS, signal: stop, onprogress }
-        const definition = tools.find(({ name }) => name === tool)
-        const made = this.#make(client, definition, tool, args, meta, turn, options)
-        return Promise.race([made, turn.asks])
-      })
+      const answer = await promise
       this.#starts = 0
       return answer
     } catch (error) {
@@ -272,52 +294,80 @@ export class Compartment {
         return { result: { isError: true, content: [{ type: 'text', text: error.message }] } }
       throw fallenFrom(error, this.#name.skill)
     } finally {
+      made.giveUp(NO_LONGER.message)
+      this.#watched.delete(watched)
       this.#turns.delete(turn)
+      signal.removeEventListener('abort', aborted)
     }
   }
 
   /** In the words of the line that the server speaks. */
-  async #make(
-    client: Client,
-    definition: ToolDefinition | undefined,
+  #make(
+    { client, calls, tools }: Live,
     tool: string,
     args: JsonObject,
-    meta: { readonly _meta?: Record<string, unknown> },
+    callKey: string | null,
     { elicited }: Turn,
-    options: RequestOptions,
-  ): Promise<{ readonly result: CallToolResult } | SkillQuestion> {
-    if (definition === resourceTool) return { result: await readResource(client, args, meta, options) }
-    if (client.getProtocolEra() !== 'modern' || definition === undefined)
-      return { result: await client.callTool({ name: tool, arguments: args, ...meta }, options) }
-    return callNewer({ client, tool: definition, args, meta, elicited, options })
+    onprogress: (progress: Progress) => void,
+  ): Made {
+    // The key lets a tool that keeps books recognise a call whose result was lost in a crash.
+    const meta = callKey === null ? {} : { [CALL_KEY]: callKey }
+    const definition = tools.find(({ name }) => name === tool)
+    const isOlder = client.getProtocolEra() !== 'modern'
+    // Data of an answer is held against its tool's schema by the library.
+    if (isOlder && definition !== undefined && definition !== resourceTool && definition.outputSchema === undefined) {
+      const { result, giveUp } = calls.make(tool, args, meta, onprogress)
+      return { answer: result.then(asResult), giveUp }
+    }
+    const stop = new AbortController()
+    const options = { timeout: NEVER_MS, signal: stop.signal, onprogress }
+    const keyed = callKey === null ? {} : { _meta: meta }
+    const giveUp = (): void => stop.abort(NO_LONGER)
+    if (definition === resourceTool)
+      return { answer: readResource(client, args, keyed, options).then(asResult), giveUp }
+    if (!isOlder && definition !== undefined)
+      return { answer: callNewer({ client, tool: definition, args, meta: keyed, elicited, options }), giveUp }
+    return { answer: client.callTool({ name: tool, arguments: args, ...keyed }, options).then(asResult), giveUp }
   }
 
-  /** Runs `act` until it settles, or the clock says `ms` without progress, or the signal aborts. */
+  #watch(call: Watched): void {
+    this.#watched.add(call)
+    if (!this.#isWatching) void this.#watchOver()
+  }
+
+  /** One timer watches over all calls: when it ends it is set again for whatever is left then. */
+  async #watchOver(): Promise<void> {
+    const { clock, deadlines } = this.#ports
+    this.#isWatching = true
+    while (this.#watched.size > 0) {
+      let wait = deadlines.callMs
+      for (const call of this.#watched) {
+        const left = call.heardAt + deadlines.callMs - clock.now()
+        wait = Math.min(wait, Math.max(0, left))
+        if (left <= 0) call.hung()
+      }
+      await clock.sleep(wait)
+    }
+    this.#isWatching = false
+  }
+
+  /** Runs `act` until it settles, or the clock says that `ms` have passed, or the signal aborts. */
   async #within<Value>(
     ms: number,
     hung: () => Fallen,
     signal: AbortSignal,
-    act: (stop: AbortSignal, progress: () => void) => Promise<Value>,
+    act: (stop: AbortSignal) => Promise<Value>,
   ): Promise<Value> {
     const stop = new AbortController()
-    const { promise: timedOut, reject } = Promise.withResolvers<never>()
-    timedOut.catch(() => {})
-    const { clock } = this.#ports
-    const watch = new AbortController()
-    let heardAt = clock.now()
-    // Each word of progress only says when it was: a timer, and a signal to end it, would be made for each otherwise.
-    const watchOver = async (): Promise<never> => {
-      for (let left = ms; left > 0; left = heardAt + ms - clock.now()) await clock.sleep(left, watch.signal)
-      throw hung()
-    }
+    const { promise: over, reject } = Promise.withResolvers<never>()
+    over.catch(() => {})
     const aborted = (): void => reject(signal.reason instanceof Error ? signal.reason : new Error('aborted'))
     signal.addEventListener('abort', aborted, { once: true })
     try {
       signal.throwIfAborted()
-      watchOver().catch(reject)
-      return await Promise.race([act(stop.signal, () => void (heardAt = clock.now())), timedOut])
+      this.#ports.clock.sleep(ms, stop.signal).then(() => reject(hung()), reject)
+      return await Promise.race([act(stop.signal), over])
     } finally {
-      watch.abort(NO_LONGER)
       stop.abort(NO_LONGER)
       signal.removeEventListener('abort', aborted)
     }
@@ -341,6 +391,8 @@ export class Compartment {
     this.#isOpen = false
     const transport = this.#transport
     this.#transport = undefined
+    this.#calls?.end()
+    this.#calls = undefined
     this.#fell.reject(fallen)
     for (const reject of this.#users) reject(fallen)
     void transport?.close()
@@ -358,6 +410,10 @@ async function readResource(
   return resultOfRead(
     await client.readResource({ uri: typeof uri === 'string' ? uri : JSON.stringify(uri), ...meta }, options),
   )
+}
+
+function asResult(result: CallToolResult): { readonly result: CallToolResult } {
+  return { result }
 }
 
 function fallenFrom(error: unknown, skill: string): Fallen {

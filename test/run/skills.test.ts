@@ -257,6 +257,43 @@ describe('a skill', () => {
     expect(boots()).toBe(2)
   })
 
+  it('that fell in a call is not ended for that call once it was started again (S1)', async () => {
+    const closes: (() => void)[] = []
+    const start: Start = (say, close, boot) => {
+      closes.push(() => close('skill_died', 'gone'))
+      return puppet({ 'tools/call': () => (boot === 1 ? undefined : content({ type: 'text', text: 'again' })) })(
+        say,
+        close,
+        boot,
+      )
+    }
+    const { call, boots, clock, sent } = begin(start)
+    const first = call('read')
+    await settle()
+    closes[0]?.()
+    expect(await first).toMatchObject({ code: 'skill_died' })
+    const second = call('read')
+    await settle()
+    await clock.advance(200)
+    expect(await second).toMatchObject({ content: [{ text: 'again' }] })
+    await clock.advance(300_000)
+    await settle()
+    expect(sent.some((line) => line.type === 'close')).toBe(false)
+    expect(await call('read')).toMatchObject({ content: [{ text: 'again' }] })
+    expect(boots()).toBe(2)
+  })
+
+  it('whose answer is not what the schema of its tool says has failed', async () => {
+    const outputSchema = { type: 'object', properties: { size: { type: 'number' } }, required: ['size'] }
+    const { call } = begin(
+      puppet({
+        'tools/list': () => ({ result: { tools: [{ ...tool('read'), outputSchema }] } }),
+        'tools/call': () => content({ type: 'text', text: 'no data' }),
+      }),
+    )
+    expect(await call('read')).toMatchObject({ isError: true, content: [{ text: expect.stringContaining('schema') }] })
+  })
+
   it('that cannot be started is tried a few times and no more (S2)', async () => {
     const { call, boots, clock } = begin((_say, close) => {
       queueMicrotask(() => queueMicrotask(() => close('skill_start_failed', 'exit 127')))
