@@ -6,17 +6,7 @@
  * C3 A file whose inode, size and times are as before is not read again.
  * C4 Content goes out once, before the tree that names it.
  */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  readSync,
-  type BigIntStats,
-  type Dirent,
-} from 'node:fs'
+import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readSync, type BigIntStats } from 'node:fs'
 import type { Clock } from '../../schema/clock.ts'
 import { BLOB_CHUNK_BYTES, type BlobLine } from '../../schema/control.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -49,9 +39,16 @@ interface Remembered {
   readonly file: TreeFile
 }
 
+/** A directory as it was printed last. */
+interface Printed {
+  readonly entries: readonly TreeEntry[]
+  readonly hash: Sha256
+}
+
 export class WorkspaceCapture {
   readonly #options: CaptureOptions
   #remembered = new Map<string, Remembered>()
+  #printed: ReadonlyMap<string, Printed> = new Map()
 
   constructor(options: CaptureOptions) {
     this.#options = options
@@ -59,11 +56,12 @@ export class WorkspaceCapture {
 
   /** The tree as it is now, all its content sent. Throws `limit_exceeded`; then the tree before still stands. */
   async capture(): Promise<Sha256> {
-    const pass = new Pass(this.#options, this.#remembered)
+    const pass = new Pass(this.#options, this.#remembered, this.#printed)
     const root = openSync(this.#options.root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
     try {
       const hash = await pass.directory(root, this.#options.root, '', 0)
       this.#remembered = pass.seen
+      this.#printed = pass.printed
       return hash
     } finally {
       closeSync(root)
@@ -75,14 +73,21 @@ export class WorkspaceCapture {
 /** One walk over the workspace. */
 class Pass {
   readonly seen = new Map<string, Remembered>()
+  readonly printed = new Map<string, Printed>()
   readonly #options: CaptureOptions
   readonly #before: ReadonlyMap<string, Remembered>
+  readonly #printedBefore: ReadonlyMap<string, Printed>
   readonly #allowance: Allowance
   readonly #leftOut: string[] = []
 
-  constructor(options: CaptureOptions, before: ReadonlyMap<string, Remembered>) {
+  constructor(
+    options: CaptureOptions,
+    before: ReadonlyMap<string, Remembered>,
+    printedBefore: ReadonlyMap<string, Printed>,
+  ) {
     this.#options = options
     this.#before = before
+    this.#printedBefore = printedBefore
     this.#allowance = new Allowance(options.limits)
   }
 
@@ -90,20 +95,27 @@ class Pass {
     this.#allowance.directory(path, depth)
     const here = handle(fd, realPath)
     const entries: TreeEntry[] = []
-    for (const entry of list(here)) {
-      const name = readName(entry.name)
+    for (const bytes of readdirSync(here, { encoding: 'buffer' })) {
+      const name = readName(bytes)
       if (depth === 0 && this.#options.reserved.has(name ?? '')) continue
       const entryPath = path === '' ? (name ?? '') : `${path}/${name}`
       if (name === undefined || Buffer.byteLength(entryPath) > PATH_BYTES_MAX) {
-        this.#leave(`${path}/${entry.name.toString('latin1')}`, 'its name cannot be kept')
+        this.#leave(`${path}/${bytes.toString('latin1')}`, 'its name cannot be kept')
         continue
       }
       const found = await this.#entry(here, realPath, name, entryPath, depth)
       if (found !== undefined) entries.push(found)
     }
+    const before = this.#printedBefore.get(path)
+    const { hash } = before !== undefined && isSame(before.entries, entries) ? before : await this.#print(entries)
+    this.printed.set(path, { entries, hash })
+    return hash
+  }
+
+  async #print(entries: readonly TreeEntry[]): Promise<{ readonly hash: Sha256 }> {
     const { text, hash } = printTree(entries)
     await this.#send(hash, Buffer.from(text))
-    return hash
+    return { hash }
   }
 
   async #entry(
@@ -197,14 +209,24 @@ export function handle(fd: number, realPath: string): string {
   return process.platform === 'linux' ? `/proc/self/fd/${fd}` : realPath
 }
 
-function list(directory: string): readonly Dirent<Buffer>[] {
-  return readdirSync(directory, { withFileTypes: true, encoding: 'buffer' })
+/** What is printed of a directory is the same: a file that was not read again is the one from before. */
+function isSame(before: readonly TreeEntry[], now: readonly TreeEntry[]): boolean {
+  return before.length === now.length && before.every((entry, i) => isSameEntry(entry, now[i]))
 }
+
+function isSameEntry(before: TreeEntry, now: TreeEntry | undefined): boolean {
+  if (before === now) return true
+  return (
+    before.type === 'directory' && now?.type === 'directory' && before.name === now.name && before.hash === now.hash
+  )
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** The name when it is UTF-8 and one that a tree may hold. */
 function readName(bytes: Buffer): string | undefined {
   try {
-    const name = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+    const name = decoder.decode(bytes)
     return isEntryName(name) ? name : undefined
   } catch {
     return undefined

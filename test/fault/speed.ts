@@ -116,4 +116,18 @@ export const faults: readonly Fault[] = [
     replace: '',
     tests: ['test/run/skills.test.ts'],
   },
+  {
+    name: 'a directory that holds another tree under the same name counts as unchanged',
+    file: 'runner/workspace/capture.ts',
+    find: ' && before.hash === now.hash',
+    replace: '',
+    tests: ['test/run/workspace-capture.test.ts'],
+  },
+  {
+    name: 'a directory with as many entries as before counts as unchanged',
+    file: 'runner/workspace/capture.ts',
+    find: ' && before.every((entry, i) => isSameEntry(entry, now[i]))',
+    replace: '',
+    tests: ['test/run/workspace-capture.test.ts'],
+  },
 ]

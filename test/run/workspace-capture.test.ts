@@ -1,6 +1,17 @@
-import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { WorkspaceCapture } from '../../runner/workspace/capture.ts'
 import { WORKSPACE_LIMITS, type WorkspaceLimits } from '../../runner/workspace/limits.ts'
@@ -87,6 +98,38 @@ describe('a capture of a workspace', () => {
     utimesSync(path, 1, 1)
     await capture.capture()
     expect(known).toContain(sha256('ALPHA'))
+  })
+
+  it('is the tree that a first look would give, whatever changed since the last (C3)', async () => {
+    const names = fc.constantFrom('a', 'b', 'd/a', 'd/b', 'd/e/a', 'e/a')
+    const change = fc.oneof(
+      fc.record({ verb: fc.constant('write' as const), name: names, text: fc.constantFrom('x', 'y', 'long') }),
+      fc.record({ verb: fc.constant('remove' as const), name: fc.constantFrom('a', 'b', 'd/a', 'd', 'd/e', 'e') }),
+      fc.record({ verb: fc.constant('swap' as const), name: fc.constant('a') }),
+    )
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.array(change, { maxLength: 3 }), { minLength: 2, maxLength: 5 }), async (rounds) => {
+        rmSync(root, { recursive: true, force: true })
+        for (const place of ['d/e', 'e']) mkdirSync(join(root, place), { recursive: true })
+        const { capture } = opened()
+        for (const changes of rounds) {
+          for (const { verb, name, ...rest } of changes) {
+            const path = join(root, name)
+            if (verb === 'remove') rmSync(path, { recursive: true, force: true })
+            else if (verb === 'write') {
+              mkdirSync(dirname(path), { recursive: true })
+              writeFileSync(path, 'text' in rest ? rest.text : '')
+            } else if (existsSync(join(root, 'd')) && existsSync(join(root, 'e'))) {
+              renameSync(join(root, 'd'), join(root, 'other'))
+              renameSync(join(root, 'e'), join(root, 'd'))
+              renameSync(join(root, 'other'), join(root, 'e'))
+            }
+          }
+          expect(await capture.capture()).toBe(await opened().capture.capture())
+        }
+      }),
+      { numRuns: 60 },
+    )
   })
 
   it('reads a file again that changed too recently to tell (C3)', async () => {
