@@ -4,10 +4,14 @@ import type { RunnerLine, SupervisorLine } from '../schema/control.ts'
 import type { Clock } from '../schema/clock.ts'
 import { isLineFault, linesOf } from '../schema/lines.ts'
 import { deadlines } from './config.ts'
+import { collectGarbage } from './garbage.ts'
 import { prime } from './prime.ts'
 import { runJob, type RunnerPorts } from './run/runner.ts'
 import { openSkills } from './skill/skills.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
+
+/** Says that a job waits already: making ready for it would only keep it waiting. */
+const UNPRIMED = '--unprimed'
 
 const clock: Clock = {
   now: () => Date.now(),
@@ -54,7 +58,10 @@ async function main(): Promise<number> {
         recorded: (expertKey, skill) => state.listed[expertKey]?.[skill],
       })
   try {
-    await prime(clock, skillsBy)
+    if (!process.argv.includes(UNPRIMED)) {
+      await prime(clock, skillsBy)
+      collectGarbage()
+    }
     await runJob(supervisorLines(), { send, clock, openSkills: skillsBy(send) })
     flush()
     return 0

@@ -61,4 +61,6 @@ export interface MachinePlan {
   readonly input: string
   readonly runner: Launch
   readonly skillLimits: SkillLimits
+  /** False for a machine whose job waits already: left out, it makes itself ready for any (P3.8). */
+  readonly primes?: boolean
 }

@@ -23,6 +23,7 @@ import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
 import type { MachinePlan, SkillsLine } from '../../schema/machine-plan.ts'
+import { collectGarbage } from '../garbage.ts'
 import { drained, startCompartment, together, type Compartment } from './compartment.ts'
 import { MachineWorkspace } from './machine-workspace.ts'
 import { prime } from './prime.ts'
@@ -103,7 +104,11 @@ class Supervisor {
       this.#finish(EXIT.failed, `The supervisor failed: ${error instanceof Error ? error.stack : String(error)}`)
     await this.#say({ type: 'ready', protocol: PROTOCOL_VERSION, bootId: this.#options.bootId })
     const { plan, clock } = this.#options
-    await prime(plan, clock).catch((error: unknown) => this.#log('supervisor', `It is not primed: ${String(error)}`))
+    // A job that waits already is not helped by it.
+    if (plan.primes !== false) {
+      await prime(plan, clock).catch((error: unknown) => this.#log('supervisor', `It is not primed: ${String(error)}`))
+      collectGarbage()
+    }
     this.#hear().catch(failed)
     this.#serve().catch(failed)
     const code = await this.#end.promise

@@ -46,8 +46,8 @@ export function openLocalProvider(options: LocalProviderOptions): MachineProvide
   const listeners = new Set<(news: MachineNews) => void>()
   const tell = (news: MachineNews): void => listeners.forEach((listener) => listener(news))
 
-  async function make(id: MachineId): Promise<Kept> {
-    const parked = await host.park().catch((cause: unknown) => {
+  async function make(id: MachineId, isAwaited: boolean): Promise<Kept> {
+    const parked = await host.park(undefined, isAwaited).catch((cause: unknown) => {
       orders.delete(id)
       throw new ProviderError('capacity', 'No machine could be started on this computer.', { cause })
     })
@@ -82,8 +82,8 @@ export function openLocalProvider(options: LocalProviderOptions): MachineProvide
     ).slice(0, 16),
     places: [place],
     probe: options.probe,
-    async create({ id }) {
-      const order = orders.get(id) ?? make(id)
+    async create({ id, owner }) {
+      const order = orders.get(id) ?? make(id, owner !== null)
       orders.set(id, order)
       return { providerId: providerIdOf((await order).machine.pid) }
     },

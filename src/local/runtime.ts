@@ -23,7 +23,7 @@ import {
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { build, stop } from 'esbuild'
+import { build, stop, type Plugin } from 'esbuild'
 import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
 import { mainOf, makeCompiled, RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from './compiled.ts'
@@ -156,6 +156,15 @@ function keepCompiled(directory: string, name: string, text: string, node: strin
   return mainOf(keep(directory, `${name}-${key}`, (path) => makeCompiled(path, text, node, options)))
 }
 
+/** zod brings its messages in fifty languages; ours are read by one of them. */
+const onlyEnglish: Plugin = {
+  name: 'only-english',
+  setup(build) {
+    const contents = "export { default as en } from './en.js'"
+    build.onLoad({ filter: /[/\\]zod[/\\]v4[/\\]locales[/\\]index\.js$/ }, () => ({ contents, loader: 'js' }))
+  },
+}
+
 async function bundleOf(entry: string): Promise<string> {
   const { outputFiles } = await build({
     entryPoints: [fileURLToPath(new URL(entry, import.meta.url))],
@@ -166,6 +175,10 @@ async function bundleOf(entry: string): Promise<string> {
     format: 'esm',
     legalComments: 'none',
     logLevel: 'silent',
+    // A waiting machine keeps its source in memory, too.
+    minify: true,
+    keepNames: true,
+    plugins: [onlyEnglish],
     // Bundled CommonJS asks for Node's own modules by require.
     banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
   })

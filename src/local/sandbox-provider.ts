@@ -55,14 +55,14 @@ function launchesOf(bwrap: string): Launches {
   })
   return {
     // The runner sees no workspace: what it needs of it comes in the answers of tools.
-    runner: (slot, runtime, bundle) => {
+    runner: (slot, runtime, bundle, isAwaited) => {
       const { mounts, environment } = compiledInside(bundle)
       return sandboxLaunch(
         {
           ...specOf(runtime),
           mounts: [{ source: bundle, target: '/runner/main.mjs', writable: false }, ...mounts],
           cwd: '/tmp',
-          command: [...RUNNER_OPTIONS, '/runner/main.mjs'],
+          command: [...RUNNER_OPTIONS, '/runner/main.mjs', ...(isAwaited ? ['--unprimed'] : [])],
           environment,
         },
         slot.directory,

@@ -51,7 +51,8 @@ export interface Parked {
 
 /** How a host starts compartments; pure but for reading the runtime. */
 export interface Launches {
-  runner(slot: Slot, runtime: Runtime, bundle: string): MachinePlan['runner']
+  /** `isAwaited`: a job waits for it already. */
+  runner(slot: Slot, runtime: Runtime, bundle: string, isAwaited: boolean): MachinePlan['runner']
   skill(slot: Slot, runtime: Runtime, placed: PlacedSkill): SkillLaunch['launch']
   /** Where input files are restored to. */
   input(slot: Slot): string
@@ -88,7 +89,7 @@ export class SupervisedHost {
   }
 
   /** One that waits for a job, with the runner of `bundle`. Throws `machine_failed`. */
-  async park(bundle: string = this.runtime.bundles.runner): Promise<Parked> {
+  async park(bundle: string = this.runtime.bundles.runner, isAwaited = false): Promise<Parked> {
     const slot = await this.#slots.claim()
     if (this.#closed) {
       slot.release()
@@ -97,7 +98,8 @@ export class SupervisedHost {
     const plan: MachinePlan = {
       workspace: slot.workspace,
       input: this.#launches.input(slot),
-      runner: this.#launches.runner(slot, this.runtime, bundle),
+      runner: this.#launches.runner(slot, this.runtime, bundle, isAwaited),
+      primes: !isAwaited,
       skillLimits: this.#options.skillLimits ?? SKILL_LIMITS,
     }
     const cgroup = this.#limit(slot)

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { MachineProvider } from '../pool/machine-provider.ts'
+import { RUNNER_OPTIONS } from './compiled.ts'
 import { openLocalProvider } from './local-provider.ts'
 import { openSupervisedHost, SETPRIV_PATHS, type Launches, type LocalHostOptions } from './supervised-host.ts'
 
@@ -18,9 +19,9 @@ function mortal(file: string, args: readonly string[]): { readonly file: string;
 }
 
 const launches: Launches = {
-  runner: (slot, runtime, bundle) => ({
+  runner: (slot, runtime, bundle, isAwaited) => ({
     ...plain,
-    ...mortal(runtime.node, [bundle]),
+    ...mortal(runtime.node, [...RUNNER_OPTIONS, bundle, ...(isAwaited ? ['--unprimed'] : [])]),
     cwd: slot.directory,
     environment: {},
   }),

@@ -91,7 +91,7 @@ export interface MachineProvider {
   probe(): Promise<ProbeResult>
 
   /** Makes and boots one. Asked again for the same machine it gives the one that is there. */
-  create(machine: Pick<PooledMachine, 'id' | 'pool' | 'place' | 'generation'>): Promise<Created>
+  create(machine: Pick<PooledMachine, 'id' | 'pool' | 'place' | 'generation' | 'owner'>): Promise<Created>
   /** By the pool's own name, for an order whose answer was lost. */
   find(machine: Pick<PooledMachine, 'id' | 'place'>): Promise<Observation | undefined>
   look(machine: PooledMachine): Promise<Observation>
