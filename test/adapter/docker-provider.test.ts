@@ -10,7 +10,7 @@ import { openFakeEngine, type FakeEngine, type FakeEngineOptions } from '../fake
 import { openDockerHost, openTestProvider, TEST_IMAGE } from '../support/docker-hosts.ts'
 import { lockOf, MachineDrive } from '../support/machine-drive.ts'
 import { makeMachineRoot } from '../support/machine-image.ts'
-import { sandboxMissing } from '../support/sandbox.ts'
+import { realClock, sandboxMissing } from '../support/sandbox.ts'
 
 const missing = await sandboxMissing()
 
@@ -81,7 +81,7 @@ describe.skipIf(missing !== undefined)(
         return { provider, machine, providerId, until }
       }
       const lock = lockOf({ probe: { package: 'probe' } })
-      const FAR = Number.MAX_SAFE_INTEGER
+      const FAR = realClock.now() + 3_600_000
 
       it('passes its probe where every wall stands', async () => {
         expect(await (await open()).probe()).toEqual({ ok: true })
@@ -103,6 +103,33 @@ describe.skipIf(missing !== undefined)(
         await drive.destroy()
         expect(await until('ended')).toMatchObject({ machineId: machine.id, reason: 'destroyed' })
         expect(await provider.look(machine)).toMatchObject({ state: 'gone' })
+      })
+
+      it('shows the programs of the image to the skills that may have them, and nothing of ours', async () => {
+        const { provider, machine } = await created()
+        const both = lockOf({ alone: { package: 'probe' }, system: { package: 'probe', programs: 'system' } })
+        const drive = new MachineDrive(await provider.connect(machine, both, async () => true, FAR))
+        drive.start(both)
+        const list = `const { execFileSync } = await load('node:child_process')
+        return execFileSync('/bin/ls', ['/']).toString().trim().split('\\n')`
+        await drive.open('system')
+        expect(await drive.run('system', list)).toEqual([
+          'bin',
+          'dev',
+          'etc',
+          'lib',
+          'lib64',
+          'opt',
+          'proc',
+          'sbin',
+          'skill',
+          'tmp',
+          'usr',
+          'workspace',
+        ])
+        await drive.open('alone')
+        await expect(drive.run('alone', list)).rejects.toThrow('ENOENT')
+        await drive.destroy()
       })
 
       it('gives a machine that is held by nobody nothing', async () => {

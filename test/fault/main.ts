@@ -10,7 +10,7 @@ import { listAreas, readFaults } from './areas.ts'
 import { plant, verdictOf, type Fault, type Outcome } from './fault.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
-const FOLDERS = ['schema', 'src', 'runner', 'registry', 'plugins', 'examples', 'test', 'bench', 'docs', 'bin']
+const FOLDERS = ['schema', 'src', 'runner', 'registry', 'plugins', 'examples', 'test', 'bench', 'docs', 'bin', 'images']
 const FILES = ['package.json', 'tsconfig.json', 'vitest.config.ts', 'senmon.schema.json']
 /** Longer than any of the tests takes on a busy machine. */
 const HUNG_MS = 180_000

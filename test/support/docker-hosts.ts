@@ -63,7 +63,7 @@ export async function dockerMissing(address: EngineAddress): Promise<string | un
   }
 }
 
-/** Where the engine of this computer listens, for tests. */
+/** Where the engine of this computer listens, for tests: a socket, since they look at its processes. */
 export function testEngine(): EngineAddress {
   const given = process.env['DOCKER_HOST']?.replace(/^unix:\/\//, '')
   return { type: 'socket', path: given ?? '/var/run/docker.sock' }
