@@ -37,7 +37,7 @@ export interface AttachedMachineOptions {
   readonly content: InstalledContent
   /** Waits until the container has ended, says how, and removes it; null when it was gone. */
   readonly bury: () => Promise<ContainerEnd | null>
-  /** Ends and removes it whatever it does; resolves when it is gone. */
+  /** Ends and removes it whatever it does; resolves when it is gone, and rejects where the engine does not do it. */
   readonly remove: () => Promise<void>
 }
 
@@ -86,7 +86,8 @@ export function openAttachedMachine({ stream, content, bury, remove }: AttachedM
     },
     destroy: async () => {
       heard.isDestroyed ||= heard.isAlive
-      if (heard.isAlive) await remove()
+      // Where the engine does not do it, the machine does, without its stdin (P8.2).
+      if (heard.isAlive) await remove().catch(() => stream.destroy())
       await ended
     },
   }

@@ -205,6 +205,10 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
         isOver: false,
       }
       kept.set(machine.id, one)
+      void one.machine.ended.then(() => {
+        one.isOver = true
+        kept.delete(machine.id)
+      })
       await act(`start the container ${name}`, 'POST', `/containers/${containerId}/start`)
       return one
     } catch (error) {
@@ -219,8 +223,6 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
       const one = await boot(machine, options.runner?.(demandGround().arch) ?? imageRunner(demandGround().arch))
       void one.machine.primed.then((bootId) => bootId !== undefined && tell({ type: 'up', machineId: id, bootId }))
       void one.machine.ended.then(({ reason }) => {
-        one.isOver = true
-        kept.delete(id)
         orders.delete(id)
         tell({ type: 'ended', machineId: id, reason })
       })
@@ -316,9 +318,9 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
       )
     },
     async destroy({ id }) {
-      const one = kept.get(id)
-      if (one === undefined) await remove(containerName(id))
-      else await one.machine.destroy()
+      await kept.get(id)?.machine.destroy()
+      // Whether it was ours or not: it is gone only when the engine knows it no more.
+      await remove(containerName(id))
     },
     async connect({ id }, lock, hold, deadline) {
       const one = find(id)

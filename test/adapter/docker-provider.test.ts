@@ -165,10 +165,13 @@ describe.skipIf(missing !== undefined)(
         expect(engine.containers).toEqual([])
       })
 
-      it('says that memory ran out, by what the engine tells', async () => {
+      it.each([
+        ['its first process', 'first'],
+        ['another', 'another'],
+      ] as const)('says that memory ran out for %s', async (_whose, whom) => {
         const { machine, providerId, until } = await created()
         await until('up')
-        engine.starve(providerId)
+        engine.starve(providerId, whom)
         expect(await until('ended')).toEqual({ type: 'ended', machineId: machine.id, reason: 'oom' })
       })
 
@@ -198,6 +201,16 @@ describe.skipIf(missing !== undefined)(
         await provider.destroy(machineOf(provider, 6))
         await expect(provider.start(machine)).rejects.toMatchObject({ fault: 'gone' })
         await expect(provider.suspend(machine)).rejects.toMatchObject({ fault: 'gone' })
+      })
+
+      it('ends a machine that the engine does not remove at first', async () => {
+        const { provider, machine, until } = await created()
+        await until('up')
+        engine.trip(/^DELETE /, { status: 500, message: 'device or resource busy' })
+        await provider.destroy(machine)
+        expect(engine.containers).toEqual([])
+        engine.trip(/^DELETE /, { status: 500, message: 'device or resource busy' })
+        await expect(provider.destroy(machine)).rejects.toMatchObject({ fault: 'ambiguous' })
       })
 
       it('is of another generation with another image or other limits', async () => {
