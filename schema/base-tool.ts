@@ -5,6 +5,7 @@
  */
 import { z } from 'zod'
 import { unreachable } from './decider.ts'
+import { canonical } from './hash.ts'
 import type { RunId } from './id.ts'
 import type { Json } from './json.ts'
 import { textOf, type GeneratedPart, type ToolCallPart, type ToolDefinition, type ToolResultPart } from './message.ts'
@@ -209,7 +210,14 @@ function attemptCompletion(
   }
   const result = args.data.result ?? text
   if (result.trim() === '') return { answer: refuses('There is no result: write it into result.'), completion: null }
-  return { answer: says({ completed: true }), completion: result }
+  return { answer: says(COMPLETED), completion: result }
+}
+
+const COMPLETED = { completed: true } as const
+
+/** Whether a call with this result ended its run: its model attempted completion, and might. */
+export function completes({ name, structured, isError }: ToolResultPart): boolean {
+  return name === `${BASE}/attemptCompletion` && !isError && canonical(structured ?? null) === canonical(COMPLETED)
 }
 
 function printTodo({ id, title, completed }: Todo): Json {

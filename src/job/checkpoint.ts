@@ -5,6 +5,7 @@ import type { Sha256 } from '../../schema/hash.ts'
 import { parseId, type JobId, type RunId } from '../../schema/id.ts'
 import { SentPrompts, type SentPrompt } from '../../schema/sent-prompt.ts'
 import type { Message, ToolCallPart, ToolResultPart } from '../../schema/message.ts'
+import { completes } from '../../schema/base-tool.ts'
 import { addUsage, noUsage, type Usage } from '../../schema/usage.ts'
 
 export interface Checkpoint {
@@ -16,7 +17,7 @@ export interface Checkpoint {
   readonly runId: RunId
   readonly expertKey: string
   readonly stepNumber: number
-  /** `proceeding` while the run goes on, `completed` when the step called no tool and its text was not rejected. */
+  /** `completed` when the step called no tool, or completed by one, and its text was not rejected; else `proceeding`. */
   readonly status: 'proceeding' | 'completed'
   /** The run's whole conversation up to here. */
   readonly messages: readonly Message[]
@@ -75,6 +76,7 @@ export function openCheckpoints(jobId: JobId): Checkpoints {
       const asked = sent.get(runId) ?? null
       sent.delete(runId)
       const toolCalls = newMessages.flatMap((message) => (message.role === 'expert' ? callsOf(message.content) : []))
+      const toolResults = newMessages.flatMap((message) => (message.role === 'tool' ? message.content : []))
       return {
         id: printCheckpointId(jobId, event.seq),
         seq: event.seq,
@@ -83,11 +85,11 @@ export function openCheckpoints(jobId: JobId): Checkpoints {
         expertKey: event.expertKey ?? '',
         stepNumber: event.stepNumber ?? 0,
         // A text that was rejected is followed by what its model reads about it.
-        status: toolCalls.length === 0 && newMessages.at(-1)?.role === 'expert' ? 'completed' : 'proceeding',
+        status: isLastStep(toolCalls, toolResults, newMessages.at(-1)) ? 'completed' : 'proceeding',
         messages,
         newMessages,
         toolCalls,
-        toolResults: newMessages.flatMap((message) => (message.role === 'tool' ? message.content : [])),
+        toolResults,
         prompt: asked,
         context: { tokens: context.tokens, window: context.window },
         compactions: context.compactions,
@@ -98,6 +100,15 @@ export function openCheckpoints(jobId: JobId): Checkpoints {
       }
     },
   }
+}
+
+function isLastStep(
+  calls: readonly ToolCallPart[],
+  results: readonly ToolResultPart[],
+  last: Message | undefined,
+): boolean {
+  if (calls.length === 0) return last?.role === 'expert'
+  return last?.role === 'tool' && calls.length === results.length && results.every(completes)
 }
 
 function callsOf(parts: readonly { readonly type: string }[]): readonly ToolCallPart[] {

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import type { NewEvent } from '../../schema/event.ts'
 import { hashState } from '../../schema/conversation.ts'
 import { sha256 } from '../../schema/hash.ts'
+import type { JsonObject } from '../../schema/json.ts'
 import type { GeneratedPart } from '../../schema/message.ts'
 import { listCheckpoints, openCheckpoints, parseCheckpointId, printCheckpointId } from '../../src/job/checkpoint.ts'
 import { aLockHash, created, jobIdOf, ofRun, runFinished, runIdOf, runStarted, stepFinished, tell } from './given.ts'
@@ -69,6 +70,37 @@ describe('checkpoints', () => {
         .filter((event) => event.type === 'stepFinished')
         .map((event) => event.seq),
     )
+  })
+
+  it('say that a step completed its run by a tool, and that one that may not yet did not', () => {
+    const statusAfter = (answer: JsonObject, ...more: Parameters<typeof ofRun>[2][]) => {
+      const held = tell(created(jobId), { type: 'grant', now: 2000, holder: 'k', lease: null, barrenAttemptsMax: 3 })
+      const name = 'base/attemptCompletion'
+      const call = { type: 'toolCall', callId: 'call_1_0', name, args: { result: 'Done.' } } as const
+      const content = [text(JSON.stringify(answer))]
+      const said = {
+        type: 'toolResult',
+        callId: 'call_1_0',
+        name,
+        content,
+        structured: answer,
+        isError: false,
+      } as const
+      const start = { query: 'q', parent: null, continues: null, depth: 0 }
+      const facts = [
+        ofRun(root, 0, { type: 'runStarted', data: start }),
+        generated(root, 1, call),
+        ofRun(root, 1, { type: 'toolReturned', data: { result: said, durationMs: 0 } }),
+        ...more.map((fact) => ofRun(root, 1, fact)),
+        stepFinished(root, 1),
+      ]
+      const { events } = tell(held, { type: 'record', now: 2001, fence: 1, events: facts })
+      return listCheckpoints(jobId, events).map(({ status }) => status)
+    }
+    expect(statusAfter({ completed: true })).toEqual(['completed'])
+    expect(statusAfter({ remainingTodos: [] })).toEqual(['proceeding'])
+    const rejected = { type: 'outputRejected', data: { message: 'It is no JSON.' } } as const
+    expect(statusAfter({ completed: true }, rejected)).toEqual(['proceeding'])
   })
 
   it('hold the whole conversation of their run and what is new in it', () => {
