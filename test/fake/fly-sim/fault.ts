@@ -1,4 +1,7 @@
-/** The twenty ways in which the platform may be hostile (F1 to F20), and the rules that say when one of them strikes. */
+/**
+ * The ways in which the platform may be hostile, F1 to F20, and the rules that say when one of them strikes. F19 is not
+ * among them: what arrives twice or late on a guest's own line to us never passes this API, and is tried where lines are.
+ */
 import { z } from 'zod'
 import { isDrawn, type Stream } from './draws.ts'
 
@@ -63,8 +66,6 @@ export const faultRule = z.discriminatedUnion('fault', [
   of('F17', { as: z.enum(['active', 'replacing', 'created']) }),
   /** An answer has another shape than usual. */
   of('F18', { as: z.enum(['truncated', 'unknown_state', 'extra', 'missing']) }),
-  /** What a guest posts arrives twice, after the next, or once more later. */
-  of('F19', { as: z.enum(['duplicate', 'reorder', 'stale']) }),
   /** The image cannot be pulled, or does not boot. */
   of('F20', { as: z.enum(['pull', 'boot']) }),
 ])
@@ -166,7 +167,5 @@ export const CRUEL: readonly FaultRule[] = [
   { fault: 'F18', as: 'missing', p: 0.03 },
   { fault: 'F18', as: 'unknown_state', p: 0.02 },
   { fault: 'F18', as: 'truncated', p: 0.03 },
-  { fault: 'F19', as: 'duplicate', p: 0.03 },
-  { fault: 'F19', as: 'stale', p: 0.01 },
   { fault: 'F20', as: 'pull', p: 0.01 },
 ]
