@@ -29,6 +29,8 @@ export interface Config {
     /** The engine's runtime for them, such as runsc; null for the engine's own. */
     readonly runtime: string | null
   }
+  /** Null unless machines are Fly's. */
+  readonly fly: FlyConfig | null
   /** Where clients reach this process, when it is not where it listens (a proxy). */
   readonly publicUrl: string | null
   /** The operator's own provider keys: used for the application `dev` alone, by their usual names. */
@@ -41,6 +43,25 @@ export interface Config {
   readonly pricesFile: string | null
   /** 32 bytes as 64 hex digits; null reads or makes <data directory>/master-key. */
   readonly masterKey: Secret | null
+}
+
+export interface FlyConfig {
+  readonly token: Secret
+  /** The API of Fly, without `/v1`. */
+  readonly baseUrl: string
+  /** Apps that hold nothing but machines of ours; more than one where one makes machines too slowly. */
+  readonly apps: readonly string[]
+  /** `repository@sha256:…`. */
+  readonly image: string
+  /** In the order in which they are tried; [] lets Fly choose. */
+  readonly regions: readonly string[]
+  readonly size: { readonly cpuKind: 'shared' | 'performance'; readonly cpus: number; readonly memoryMb: number }
+  /** Whose tokens say which machine one is. */
+  readonly issuer: string
+  /** Where machines reach this very process. */
+  readonly machineUrl: string
+  /** All machines that are not gone, of all processes. */
+  readonly machinesMax: number
 }
 
 const PROVIDER_KEYS = [
@@ -91,7 +112,6 @@ export function parseConfig(
   const machines = MACHINE_HOSTS.find((name) => name === read('SENMON_MACHINES'))
   if (read('SENMON_MACHINES') !== undefined && machines === undefined)
     faults.push(`SENMON_MACHINES is "${read('SENMON_MACHINES')}"; it must be one of ${MACHINE_HOSTS.join(', ')}.`)
-  if (machines === 'fly') faults.push('SENMON_MACHINES=fly is not available yet; use local.')
   const certificates = read('DOCKER_TLS_VERIFY') === undefined ? undefined : read('DOCKER_CERT_PATH')
   const pricesFile = read('SENMON_PRICES')
   const masterKey = read('SENMON_MASTER_KEY')
@@ -106,6 +126,41 @@ export function parseConfig(
       faults.push(`SENMON_SKILL_NETWORKS holds "${text}"; it must be networks such as 10.1.0.0/16 or fd00::/8.`)
 
   const databaseUrl = url('DATABASE_URL', ['postgres:', 'postgresql:'])
+  const fly = (): FlyConfig => {
+    const demand = (name: string): string => {
+      const text = read(name)
+      if (text === undefined) faults.push(`SENMON_MACHINES=fly needs ${name}: see docs/deploy-fly.md.`)
+      return text ?? ''
+    }
+    const image = demand('SENMON_FLY_IMAGE')
+    if (image !== '' && !/@sha256:[0-9a-f]{64}$/.test(image))
+      faults.push(
+        'SENMON_FLY_IMAGE must end with @sha256: and the digest of the image: a tag can become another image.',
+      )
+    const size = /^(shared|performance)-(\d{1,2})x:(\d{3,4})$/.exec(read('SENMON_FLY_SIZE') ?? 'shared-2x:1024')
+    const memoryMb = Number(size?.[3] ?? 0)
+    if (size === null || memoryMb > 2048 || memoryMb % 256 !== 0)
+      faults.push(
+        'SENMON_FLY_SIZE must be such as shared-2x:1024, with at most 2048 MB: a larger machine is never suspended.',
+      )
+    const org = demand('FLY_ORG')
+    demand('FLY_API_TOKEN')
+    demand('SENMON_MACHINE_URL')
+    for (const name of ['DATABASE_URL', 'SENMON_MASTER_KEY']) demand(name)
+    return {
+      token: new Secret(read('FLY_API_TOKEN') ?? ''),
+      baseUrl: url('FLY_FLAPS_BASE_URL', ['http:', 'https:']) ?? 'https://api.machines.dev',
+      apps: demand('FLY_APP_NAME')
+        .split(/[\s,]+/)
+        .filter((text) => text !== ''),
+      image,
+      regions: (read('SENMON_FLY_REGIONS') ?? '').split(/[\s,]+/).filter((text) => text !== ''),
+      size: { cpuKind: size?.[1] === 'performance' ? 'performance' : 'shared', cpus: Number(size?.[2] ?? 1), memoryMb },
+      issuer: url('SENMON_FLY_ISSUER', ['http:', 'https:']) ?? `https://oidc.fly.io/${org}`,
+      machineUrl: url('SENMON_MACHINE_URL', ['http:', 'https:']) ?? '',
+      machinesMax: whole('SENMON_FLY_MACHINES_MAX', 50, 1, 100_000),
+    }
+  }
   const config: Config = {
     hostname: read('SENMON_HOST') ?? '127.0.0.1',
     port: whole('SENMON_PORT', 4000, 0, 65535),
@@ -122,6 +177,7 @@ export function parseConfig(
       image: read('SENMON_DOCKER_IMAGE') ?? 'senmon-machine',
       runtime: read('SENMON_DOCKER_RUNTIME') ?? null,
     },
+    fly: machines === 'fly' ? fly() : null,
     publicUrl: url('SENMON_PUBLIC_URL', ['http:', 'https:']) ?? null,
     providerKeys: secrets(PROVIDER_KEYS),
     baseUrls: Object.fromEntries(

@@ -2,7 +2,7 @@
  * The platform in one process: reads the environment, the clock and chance, opens every part in order, and closes
  * them in the other. `start` serves until told to stop; `probe` says what would run machines here, as one JSON line.
  */
-import { randomBytes } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, readFile } from 'node:fs/promises'
 import type { RequestListener } from 'node:http'
@@ -15,16 +15,21 @@ import type { Chance, Clock } from '../schema/clock.ts'
 import { PlatformError, refuse } from '../schema/error.ts'
 import type { LockedStdioSkill } from '../schema/lock.ts'
 import { Networks } from '../schema/network.ts'
-import type { Secret } from '../schema/secret.ts'
+import { Secret } from '../schema/secret.ts'
 import { openApplications, type Applications } from './application/applications.ts'
-import { parseConfig, type Config } from './config.ts'
+import { parseConfig, type Config, type FlyConfig } from './config.ts'
 import { openDiskContentStore } from './disk/disk-content-store.ts'
 import { openMasterKey, readDevKey, writeDevKey } from './disk/key-files.ts'
 import { openDockerProvider } from './docker/docker-provider.ts'
 import { openNamedEngine } from './docker/engines.ts'
+import { openFlyIdentity } from './fly/fly-identity.ts'
+import { openFlyProvider, probeFly, type FlyProviderOptions } from './fly/fly-provider.ts'
+import { imagePlan } from './fly/image-plan.ts'
+import { openMachinesClient } from './fly/machines-client.ts'
 import { parseModelTable, type ModelTable } from './gateway/price.ts'
 import { openGateway } from './gateway/models.ts'
 import { schema } from './graphql/schema.ts'
+import { openMachineDoor } from './http/machine-door.ts'
 import { openServer } from './http/server.ts'
 import { openBundles } from './job/bundles.ts'
 import { openForks, type Forks } from './job/forks.ts'
@@ -38,6 +43,7 @@ import { openNpmExpertSource } from './npm/npm-expert-source.ts'
 import { publishDirectory, readManifest } from './npm/package-publisher.ts'
 import { attemptLimits, openAttempts } from './attempt/attempts.ts'
 import type { ProbeResult } from './pool/machine-host.ts'
+import { openLinks, type Links, type LinksDependencies } from './pool/links.ts'
 import type { MachineProvider } from './pool/machine-provider.ts'
 import { machinesLimits } from './pool/machines.ts'
 import { poolPolicy } from './pool/plan.ts'
@@ -156,6 +162,30 @@ async function chooseProvider(
   }
   if (first === undefined) throw new PlatformError('machine_host_missing', 'No host of machines is named.')
   return first
+}
+
+/** Fly Machines, and what they come by. */
+function openFly(
+  config: Config,
+  fly: FlyConfig,
+  parts: Pick<LinksDependencies, 'store'> & Pick<FlyProviderOptions, 'install'> & { readonly masterKey: Secret },
+): { readonly links: Links; readonly provider: MachineProvider } {
+  // Any process answers a machine without a job: a proxy before all of them is as good, and outlives each.
+  const machineUrl = config.publicUrl ?? fly.machineUrl
+  const key = new Secret(
+    createHmac('sha256', Buffer.from(parts.masterKey.reveal(), 'hex')).update('secrets of machines').digest('hex'),
+  )
+  const prove = openFlyIdentity({
+    issuer: fly.issuer,
+    keysUrl: `${fly.issuer}/.well-known/jwks`,
+    audience: machineUrl,
+    imageDigest: fly.image.slice(fly.image.indexOf('@') + 1),
+    clock,
+  })
+  const links = openLinks({ store: parts.store, key, prove, planOf: imagePlan, clock, log })
+  const client = openMachinesClient({ baseUrl: fly.baseUrl, token: fly.token, clock, log })
+  const provider = openFlyProvider({ ...fly, client, links, machineUrl, install: parts.install, clock })
+  return { links, provider }
 }
 
 async function openDocker(
@@ -290,6 +320,11 @@ async function serve(config: Config, opened: Opened): Promise<void> {
   )
   const registryListener: RequestListener = (request, response) => registry.listener(request, response)
 
+  const runtimeDirectory = runtimeDirectoryOf(dataDirectory)
+  const installer = openInstaller({ directory: join(runtimeDirectory, 'skills'), content, packages })
+  const install = (skill: LockedStdioSkill) => installer.install(skill)
+  const poolStore = postgresPoolStore(database, clock)
+  const fly = config.fly === null ? null : openFly(config, config.fly, { store: poolStore, masterKey, install })
   let notReady: string | null = 'starting'
   const server = opened.keep(
     await openServer({
@@ -303,6 +338,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
       experts,
       workspaces: openWorkspaces({ content }),
       registryListener,
+      machineDoor: fly === null ? null : openMachineDoor({ links: fly.links, clock, log }),
       ready: async () => notReady,
       log,
       clock,
@@ -320,28 +356,29 @@ async function serve(config: Config, opened: Opened): Promise<void> {
     async (name, version) => (await packages.find(name))?.versions.some((known) => known.version === version) === true,
   )
 
-  const runtimeDirectory = runtimeDirectoryOf(dataDirectory)
-  const installer = openInstaller({ directory: join(runtimeDirectory, 'skills'), content, packages })
   let machines = 'none: this process only accepts jobs'
   if (config.concurrency === 0) hostMissing = null
   else {
     const holder = await nameHolder()
-    const install = (skill: LockedStdioSkill) => installer.install(skill)
-    const { provider, probe } = await chooseProvider(config, runtimeDirectory, install, holder)
+    const { provider, probe } =
+      fly === null
+        ? await chooseProvider(config, runtimeDirectory, install, holder)
+        : { provider: fly.provider, probe: await fly.provider.probe() }
+    const machinesMax = config.fly?.machinesMax ?? config.concurrency + config.ready + LISTINGS_MAX
     if (probe.ok) {
       hostMissing = null
       const host = opened.keep(
         openPool({
           pool: provider.name,
           holder,
-          store: postgresPoolStore(database, clock),
+          store: poolStore,
           provider,
           policy: {
             ...poolPolicy,
             readyMin: config.ready,
             // What comes on top with the demand is taken back: nobody asked for a computer full of idle sandboxes.
             readyMax: config.ready === 0 ? 0 : Math.max(config.ready, Math.ceil(config.concurrency / 2)),
-            machinesMax: config.concurrency + config.ready + LISTINGS_MAX,
+            machinesMax,
           },
           demand: () => jobs.demand(),
           isDead: predecessorIsDead,
@@ -350,12 +387,12 @@ async function serve(config: Config, opened: Opened): Promise<void> {
             const stored = await jobLog.find(jobId)
             return stored !== undefined && stored.lease?.fence !== fence
           },
-          linesUrl: null,
+          linesUrl: config.fly?.machineUrl ?? null,
           clock,
           chance,
           log,
           limits: {
-            machines: { ...machinesLimits, machinesMax: config.concurrency + config.ready + LISTINGS_MAX },
+            machines: { ...machinesLimits, machinesMax },
             rounds: roundsLimits,
           },
         }),
@@ -431,6 +468,14 @@ function greet(config: Config, url: string, database: string, machines: string):
 }
 
 async function probe(config: Config): Promise<number> {
+  if (config.fly !== null) {
+    const { baseUrl, token, apps } = config.fly
+    const client = openMachinesClient({ baseUrl, token, clock, log })
+    const result = await probeFly(client, apps)
+    await client.close()
+    process.stdout.write(`${JSON.stringify({ name: 'fly', ...result })}\n`)
+    return result.ok ? 0 : 1
+  }
   const install = () => Promise.reject(new PlatformError('machine_failed', 'a probe installs nothing'))
   const runtimeDirectory = runtimeDirectoryOf(config.dataDirectory)
   const { provider, probe: result } = await chooseProvider(config, runtimeDirectory, install, await nameHolder())

@@ -44,7 +44,13 @@ describe('the configuration', () => {
 
   it('refuses a host that is not built yet rather than taking another', () => {
     expect(parseConfig({ SENMON_MACHINES: 'fly' }, absolute)).toEqual([
-      'SENMON_MACHINES=fly is not available yet; use local.',
+      'SENMON_MACHINES=fly needs SENMON_FLY_IMAGE: see docs/deploy-fly.md.',
+      'SENMON_MACHINES=fly needs FLY_ORG: see docs/deploy-fly.md.',
+      'SENMON_MACHINES=fly needs FLY_API_TOKEN: see docs/deploy-fly.md.',
+      'SENMON_MACHINES=fly needs SENMON_MACHINE_URL: see docs/deploy-fly.md.',
+      'SENMON_MACHINES=fly needs DATABASE_URL: see docs/deploy-fly.md.',
+      'SENMON_MACHINES=fly needs SENMON_MASTER_KEY: see docs/deploy-fly.md.',
+      'SENMON_MACHINES=fly needs FLY_APP_NAME: see docs/deploy-fly.md.',
     ])
   })
 

@@ -45,6 +45,18 @@ const TRAITS: ProviderTraits = {
 const SELF_SUSPEND_MS = 3_000
 const PACKAGES_BYTES_MAX = 256 * 1024 * 1024
 
+/** Whether Fly answers for every app with this token. It starts no machine, and so tries no sandbox (docs/deploy-fly.md). */
+export async function probeFly(client: MachinesClient, apps: readonly string[]): Promise<ProbeResult> {
+  try {
+    for (const app of apps) await client.list(app)
+    return { ok: true }
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    const fix = 'Look at FLY_API_TOKEN, FLY_APP_NAME and FLY_FLAPS_BASE_URL (docs/deploy-fly.md).'
+    return { ok: false, reason, fix }
+  }
+}
+
 export function openFlyProvider(options: FlyProviderOptions): MachineProvider {
   const { client, links, apps, image, regions, size, machineUrl, clock } = options
   const packages = openSkillPackages({ install: options.install, bytesMax: PACKAGES_BYTES_MAX })
@@ -69,19 +81,7 @@ export function openFlyProvider(options: FlyProviderOptions): MachineProvider {
     traits: TRAITS,
     generation,
     places: apps,
-    async probe(): Promise<ProbeResult> {
-      try {
-        for (const app of apps) await client.list(app)
-        return { ok: true }
-      } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error)
-        return {
-          ok: false,
-          reason,
-          fix: 'Look at FLY_API_TOKEN, FLY_APP_NAME and FLY_FLAPS_BASE_URL (docs/deploy-fly.md).',
-        }
-      }
-    },
+    probe: () => probeFly(client, apps),
     async create({ id, pool, place, generation: made }) {
       if (made !== generation)
         throw new ProviderError('refused', `The machine ${id} is of a generation that is made no more.`)

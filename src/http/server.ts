@@ -1,8 +1,8 @@
 /**
  * The one server of a process: GraphQL, REST, the registry and what says how it is doing, behind one gate.
  *
- * H1 Without a valid key in the Authorization header nothing answers but `/`, `/healthz`, `/readyz` and `/npm/`,
- *    whose registry asks for keys itself.
+ * H1 Without a valid key in the Authorization header nothing answers but `/`, `/healthz`, `/readyz`, and `/npm/` and
+ *    `/machine/`, which ask by themselves: the registry for keys, the other for the secrets of machines.
  * H2 On loopback, a request that names another host is refused before anything reads it.
  * H3 A body is JSON of bounded size, or JSON lines of bounded size each, or it is refused before anything parses it.
  * H4 Closing cuts streams off without saying that they are complete.
@@ -23,6 +23,7 @@ import { authenticate, isOurHost } from './gate.ts'
 import { failureResponse, openGraphQLDoor, parseParams, type RequestContext } from './graphql-door.ts'
 import { readJson } from './json-body.ts'
 import { frontPage } from './front-page.ts'
+import { isMachinePath, type MachineDoor } from './machine-door.ts'
 import { printOpenApi } from './openapi.ts'
 import { openRest } from './rest.ts'
 import { restFailure, type RestBindings } from './rest-request.ts'
@@ -34,6 +35,8 @@ export interface ServerDependencies extends Verbs {
   readonly schema: GraphQLSchema
   /** The registry, under `/npm/`; null when it runs elsewhere. */
   readonly registryListener: RequestListener | null
+  /** Machines elsewhere, under `/machine/`; null where none come that way. */
+  readonly machineDoor: MachineDoor | null
   /** Rejects, or gives a sentence, while the process should get no traffic; null when it may. */
   readonly ready: () => Promise<string | null>
   readonly log: Log
@@ -61,7 +64,8 @@ type AppContext = Context<{ Bindings: Bindings }>
 
 /** Listens when it resolves. */
 export async function openServer(dependencies: ServerDependencies): Promise<Server> {
-  const { schema, registryListener, ready, log, clock, chance, hostname, port, allowedHosts } = dependencies
+  const { schema, registryListener, machineDoor, ready, log, clock, chance, hostname, port, allowedHosts } =
+    dependencies
   const { jobs, forks, bundles, prompts, applications, secrets, experts, workspaces } = dependencies
   const closing = new AbortController()
   const failures = openFailures({ log, chance })
@@ -172,7 +176,8 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
     hostname,
   })
   const server = createServer((incoming, outgoing) => {
-    if (!isOurHost(incoming.headers.host, hostname, allowedHosts)) refuseHost(outgoing)
+    if (machineDoor !== null && isMachinePath(incoming.url)) machineDoor(incoming, outgoing)
+    else if (!isOurHost(incoming.headers.host, hostname, allowedHosts)) refuseHost(outgoing)
     else if (registryListener !== null && /^\/npm(\/|\?|$)/.test(incoming.url ?? ''))
       registryListener(incoming, outgoing)
     else void listen(incoming, outgoing)

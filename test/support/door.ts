@@ -96,6 +96,7 @@ export async function openDoor(
     secrets,
     experts,
     workspaces: openWorkspaces({ content }),
+    machineDoor: null,
     registryListener: options.registryListener ?? null,
     ready: async () => null,
     log: openLog(
