@@ -16,7 +16,7 @@ import { PlatformError, refuse } from '../schema/error.ts'
 import type { LockedStdioSkill } from '../schema/lock.ts'
 import { Networks } from '../schema/network.ts'
 import { Secret } from '../schema/secret.ts'
-import { openApplications, type Applications } from './application/applications.ts'
+import { isOperator, OPERATOR, openApplications, type Applications } from './application/applications.ts'
 import { parseConfig, type Config, type FlyConfig } from './config.ts'
 import { openDiskContentStore } from './disk/disk-content-store.ts'
 import { openMasterKey, readDevKey, writeDevKey } from './disk/key-files.ts'
@@ -47,12 +47,14 @@ import { openLinks, type Links, type LinksDependencies } from './pool/links.ts'
 import type { MachineProvider } from './pool/machine-provider.ts'
 import { machinesLimits } from './pool/machines.ts'
 import { poolPolicy } from './pool/plan.ts'
+import { openPoolReports, openPoolViews } from './pool/pool-reports.ts'
 import { openPool } from './pool/pools.ts'
 import { roundsLimits } from './pool/rounds.ts'
 import { listingLimits, openToolListings, type ToolListings } from './attempt/tool-listings.ts'
 import { openDatabase } from './postgres/database.ts'
 import { postgresApplicationStore } from './postgres/postgres-application-store.ts'
 import { PostgresJobLog } from './postgres/postgres-job-log.ts'
+import { postgresPoolReportStore } from './postgres/postgres-pool-report-store.ts'
 import { postgresPoolStore } from './postgres/postgres-pool-store.ts'
 import { postgresPackageStore } from './postgres/postgres-package-store.ts'
 import { postgresSecretStore } from './postgres/postgres-secret-store.ts'
@@ -218,8 +220,8 @@ function runtimeDirectoryOf(dataDirectory: string): string {
 async function openDevKey(applications: Applications, dataDirectory: string): Promise<Secret> {
   const kept = await readDevKey(dataDirectory)
   const caller = kept === undefined ? undefined : await applications.authenticate(kept.reveal())
-  if (kept !== undefined && caller?.application.name === DEV) return kept
-  const fresh = await applications.createKey((await applications.ensure(DEV)).id)
+  if (kept !== undefined && caller?.application.name === DEV && isOperator(caller)) return kept
+  const fresh = await applications.createKey((await applications.ensure(DEV)).id, OPERATOR)
   await writeDevKey(dataDirectory, fresh)
   return fresh
 }
@@ -299,6 +301,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
     openForks({ ...stores, experts }),
     () => hostMissing,
   )
+  const poolReports = postgresPoolReportStore(database, clock)
   const registry = opened.keep(
     await openRegistry({
       directory: join(dataDirectory, 'registry'),
@@ -337,6 +340,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
       secrets,
       experts,
       workspaces: openWorkspaces({ content }),
+      pools: openPoolViews(poolReports, clock),
       registryListener,
       machineDoor: fly === null ? null : openMachineDoor({ links: fly.links, clock, log }),
       ready: async () => notReady,
@@ -398,6 +402,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
         }),
       )
       machines = host.name
+      opened.keep(openPoolReports({ holder, explain: () => host.explain(), store: poolReports, clock, log }))
       const listings = openToolListings({ host, networks, clock, chance, log, limits: listingLimits })
       listSkill = (skill) => listings.list(skill)
       opened.keep(

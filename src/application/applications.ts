@@ -34,8 +34,11 @@ export interface Applications {
   isLive(keyId: ApiKeyId): Promise<boolean>
   /** The application of this name, made when there is none. */
   ensure(name: string): Promise<Application>
-  /** A new key with every scope; this is the only time that it is seen. */
-  createKey(applicationId: ApplicationId): Promise<Secret>
+  /**
+   * A new key for all that is the application's own, and for an operator's view where `role` says so; this is the only
+   * time that it is seen.
+   */
+  createKey(applicationId: ApplicationId, role?: typeof OPERATOR): Promise<Secret>
   /** False for an unknown key, another application's, or one revoked before. */
   revokeKey(applicationId: ApplicationId, keyId: ApiKeyId): Promise<boolean>
 }
@@ -51,8 +54,15 @@ export const LIVE_MS = 1000
 /** Keys of whose life is known; above that all are forgotten and asked for again. */
 const KNOWN_MAX = 10_000
 
-/** Every verb. */
-const ALL_SCOPES: readonly string[] = ['*']
+/** Every verb on what is the application's own. */
+const OWN_SCOPES: readonly string[] = ['*']
+/** Besides: to look at what all applications share. No key has it but one that was made with it. */
+export const OPERATOR = 'operator'
+
+/** False for no caller, and for scopes that do not say so in so many words. */
+export function isOperator(caller: Pick<Caller, 'scopes'> | undefined): boolean {
+  return caller?.scopes.includes(OPERATOR) === true
+}
 
 export function openApplications({ store, clock, chance }: ApplicationsDependencies): Applications {
   async function findLive(keyId: ApiKeyId): Promise<StoredKey | undefined> {
@@ -104,10 +114,11 @@ export function openApplications({ store, clock, chance }: ApplicationsDependenc
       const createdAt = clock.now()
       return store.ensure({ id: makeId('app', createdAt, chance.bytes(16)), name, createdAt })
     },
-    async createKey(applicationId) {
+    async createKey(applicationId, role) {
       const id = makeId('key', clock.now(), chance.bytes(16))
       const { token, secretHash } = mintToken(id, chance.bytes(SECRET_BYTES))
-      await store.putKey({ id, applicationId, secretHash, scopes: ALL_SCOPES, revokedAt: null })
+      const scopes = role === undefined ? OWN_SCOPES : [...OWN_SCOPES, role]
+      await store.putKey({ id, applicationId, secretHash, scopes, revokedAt: null })
       return token
     },
     async revokeKey(applicationId, keyId) {

@@ -16,6 +16,7 @@ import { init } from './init.ts'
 import { jobs } from './jobs.ts'
 import { lint } from './lint.ts'
 import { log } from './log.ts'
+import { pool } from './pool.ts'
 import { publish } from './publish.ts'
 import { replay } from './replay.ts'
 import { run } from './run.ts'
@@ -37,6 +38,7 @@ export const COMMANDS: readonly Command[] = [
   importJob,
   log,
   jobs,
+  pool,
   init,
   lint,
   publish,

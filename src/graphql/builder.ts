@@ -6,13 +6,14 @@ import ValidationPlugin from '@pothos/plugin-validation'
 import { z } from 'zod'
 import { PlatformError } from '../../schema/error.ts'
 import type { Json } from '../../schema/json.ts'
-import type { Call } from '../job/call.ts'
+import { isOperator, OPERATOR } from '../application/applications.ts'
+import type { Call } from '../pool/call.ts'
 
 export interface SchemaShape {
   Context: Call
   DefaultFieldNullability: false
   DefaultAuthStrategy: 'all'
-  AuthScopes: { signedIn: boolean }
+  AuthScopes: { signedIn: boolean; operator: boolean }
   Scalars: {
     ID: { Input: string; Output: string }
     JSON: { Input: Json; Output: unknown }
@@ -38,8 +39,11 @@ export const builder = new SchemaBuilder<SchemaShape>({
   scopeAuth: {
     defaultStrategy: 'all',
     authorizeOnSubscribe: true,
-    authScopes: (context) => ({ signedIn: context.caller !== undefined }),
-    unauthorizedError: () => new PlatformError('unauthenticated', 'No valid key came with the request.'),
+    authScopes: ({ caller }) => ({ signedIn: caller !== undefined, operator: isOperator(caller) }),
+    unauthorizedError: (_parent, { caller }, { fieldName }) =>
+      caller === undefined
+        ? new PlatformError('unauthenticated', 'No valid key came with the request.')
+        : new PlatformError('permission_denied', `${fieldName} is for keys with the scope ${OPERATOR}.`),
   },
   validation: {
     validationError: ({ issues }) =>

@@ -25,7 +25,7 @@ const SteerModeRef = builder.enumType('SteerMode', {
     interrupt: { value: 'interrupt', description: 'What is under way is given up for it.' },
   } satisfies { readonly [Mode in SteerMode]: { readonly value: Mode; readonly description: string } },
 })
-const ResumeRef = builder.enumType('Resume', { values: ['resumed', 'cold', 'reserve', 'created'] as const })
+export const ResumeRef = builder.enumType('Resume', { values: ['resumed', 'cold', 'reserve', 'created'] as const })
 
 const PhasesRef = builder.objectRef<NonNullable<MachineFacts['phases']>>('MachinePhases').implement({
   description: 'How long each part of having a machine took, in ms.',

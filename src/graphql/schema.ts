@@ -6,6 +6,7 @@ import './checkpoint.ts'
 import './event.ts'
 import './expert.ts'
 import './job.ts'
+import './machine-pool.ts'
 import './secret.ts'
 import './workspace.ts'
 

@@ -2,7 +2,7 @@
 import { Hono } from 'hono'
 import { isRefusal, PlatformError, refusalError, type Refusal } from '../../schema/error.ts'
 import type { Json } from '../../schema/json.ts'
-import type { Call } from '../job/call.ts'
+import type { Call } from '../pool/call.ts'
 import { openCheckpoints, type Checkpoint } from '../job/checkpoint.ts'
 import { parseContinueJob, parseCreateJob, parseForkJob } from '../job/job-request.ts'
 import { isOpen, type JobSummary, type QuestionSummary } from '../job/job-summary.ts'

@@ -15,7 +15,7 @@ import { Hono, type Context } from 'hono'
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import type { Caller } from '../application/applications.ts'
-import type { Call, Verbs } from '../job/call.ts'
+import type { Call, Verbs } from '../pool/call.ts'
 import { parseLastEventId } from '../job/position.ts'
 import type { Log } from '../log.ts'
 import { openFailures } from './failure.ts'
@@ -66,7 +66,7 @@ type AppContext = Context<{ Bindings: Bindings }>
 export async function openServer(dependencies: ServerDependencies): Promise<Server> {
   const { schema, registryListener, machineDoor, ready, log, clock, chance, hostname, port, allowedHosts } =
     dependencies
-  const { jobs, forks, bundles, prompts, applications, secrets, experts, workspaces } = dependencies
+  const { jobs, forks, bundles, prompts, applications, secrets, experts, workspaces, pools } = dependencies
   const closing = new AbortController()
   const failures = openFailures({ log, chance })
   const slots = openStreamSlots()
@@ -87,6 +87,7 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
     secrets,
     experts,
     workspaces,
+    pools,
     caller,
     clock,
     signal,

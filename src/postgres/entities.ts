@@ -236,6 +236,18 @@ export const PoolLeadEntity = defineEntity({
   properties: { pool: id().primary(), holder: p.text(), epoch: p.integer(), until: moment() },
 })
 
+/** What each process says of a pool. Replaced every few seconds by that process, read by operators, forgotten in an hour. */
+export const PoolReportEntity = defineEntity({
+  name: 'PoolReportEntity',
+  tableName: 'pool_reports',
+  properties: {
+    pool: id().primary(),
+    holder: id().primary(),
+    at: moment(),
+    report: p.json<object>().columnType('json'),
+  },
+})
+
 export const ENTITIES = [
   ApplicationEntity,
   ApiKeyEntity,
@@ -250,4 +262,5 @@ export const ENTITIES = [
   PackageTagEntity,
   MachineEntity,
   PoolLeadEntity,
+  PoolReportEntity,
 ]

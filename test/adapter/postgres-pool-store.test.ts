@@ -2,7 +2,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makeId } from '../../schema/id.ts'
 import { orderMachine } from '../../src/pool/machine.ts'
+import { postgresPoolReportStore } from '../../src/postgres/postgres-pool-report-store.ts'
 import { postgresPoolStore } from '../../src/postgres/postgres-pool-store.ts'
+import { poolReportStoreContract } from '../contract/pool-report-store.ts'
 import { poolStoreContract } from '../contract/pool-store.ts'
 import { fakeChance } from '../fake/fake-clock.ts'
 import { openTestDatabase, realClock, type TestDatabase } from '../support/database.ts'
@@ -68,4 +70,9 @@ describe('the table of machines, whatever is written', () => {
     await write(id, `state = 'gone'`)
     await expect(write(id, `state = 'ready'`)).rejects.toMatchObject({ code: 'internal' })
   })
+})
+
+poolReportStoreContract('Postgres', async () => {
+  const database = await openTestDatabase()
+  return { store: postgresPoolReportStore(database, realClock), close: async () => database.close() }
 })

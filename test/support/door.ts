@@ -6,6 +6,7 @@ import type { JobId } from '../../schema/id.ts'
 import type { ExpertSource } from '../../src/expert/expert-source.ts'
 import { openApplications, type Applications } from '../../src/application/applications.ts'
 import { schema } from '../../src/graphql/schema.ts'
+import { openPoolViews } from '../../src/pool/pool-reports.ts'
 import { openServer, type Server } from '../../src/http/server.ts'
 import { openBundles } from '../../src/job/bundles.ts'
 import { openForks } from '../../src/job/forks.ts'
@@ -19,6 +20,7 @@ import { fakeExpertSource, lockedExpert, lockOf } from '../fake/fake-expert-sour
 import { memoryApplicationStore } from '../fake/memory-application-store.ts'
 import { memoryContentStore, type MemoryContentStore } from '../fake/memory-content-store.ts'
 import { memoryJobLog, type MemoryJobLog } from '../fake/memory-job-log.ts'
+import { memoryPoolReportStore, type MemoryPoolReportStore } from '../fake/memory-pool-report-store.ts'
 import { memorySecretStore } from '../fake/memory-secret-store.ts'
 import { ofRun, runFinished, runIdOf, runStarted } from '../job/given.ts'
 import { canonical, sha256 } from '../../schema/hash.ts'
@@ -31,6 +33,7 @@ export interface Door {
   readonly content: MemoryContentStore
   readonly jobs: Jobs
   readonly applications: Applications
+  readonly poolReports: MemoryPoolReportStore
   /** A key of the application `dev`, and one of another application. */
   readonly key: string
   readonly otherKey: string
@@ -83,7 +86,8 @@ export async function openDoor(
   const secrets = openSecrets({ store: memorySecretStore(), masterKey: chance.bytes(32), clock, chance })
   const dev = await applications.ensure('dev')
   const other = await applications.ensure('other')
-  const key = (await applications.createKey(dev.id)).reveal()
+  const poolReports = memoryPoolReportStore()
+  const key = (await applications.createKey(dev.id, 'operator')).reveal()
   const otherKey = (await applications.createKey(other.id)).reveal()
   const logged: string[] = []
   const server = await openServer({
@@ -97,6 +101,7 @@ export async function openDoor(
     experts,
     workspaces: openWorkspaces({ content }),
     machineDoor: null,
+    pools: openPoolViews(poolReports, clock),
     registryListener: options.registryListener ?? null,
     ready: async () => null,
     log: openLog(
@@ -119,6 +124,7 @@ export async function openDoor(
     content,
     jobs,
     applications,
+    poolReports,
     key,
     otherKey,
     logged,

@@ -3,10 +3,12 @@ import { FirstTables } from './0001-first-tables.ts'
 import { DueQuestions } from './0002-due-questions.ts'
 import { Machines } from './0003-machines.ts'
 import { FairClaims } from './0004-fair-claims.ts'
+import { PoolReports } from './0005-pool-reports.ts'
 
 export const MIGRATIONS = [
   { name: '0001-first-tables', class: FirstTables },
   { name: '0002-due-questions', class: DueQuestions },
   { name: '0003-machines', class: Machines },
   { name: '0004-fair-claims', class: FairClaims },
+  { name: '0005-pool-reports', class: PoolReports },
 ]

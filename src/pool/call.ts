@@ -2,10 +2,11 @@
 import type { Clock } from '../../schema/clock.ts'
 import type { Applications, Caller } from '../application/applications.ts'
 import type { ExpertSource } from '../expert/expert-source.ts'
-import type { Bundles } from './bundles.ts'
-import type { Forks } from './forks.ts'
-import type { Jobs } from './jobs.ts'
-import type { Prompts } from './prompts.ts'
+import type { Bundles } from '../job/bundles.ts'
+import type { Forks } from '../job/forks.ts'
+import type { Jobs } from '../job/jobs.ts'
+import type { Prompts } from '../job/prompts.ts'
+import type { PoolViews } from './pool-reports.ts'
 import type { Secrets } from '../secret/secrets.ts'
 import type { Workspaces } from '../workspace/workspaces.ts'
 
@@ -19,6 +20,7 @@ export interface Verbs {
   readonly secrets: Secrets
   readonly experts: ExpertSource
   readonly workspaces: Workspaces
+  readonly pools: PoolViews
 }
 
 /** One stream's place: set by each event as it is resolved, read by whoever writes the frame. */
