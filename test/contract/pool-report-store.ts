@@ -25,7 +25,8 @@ export function poolReportStoreContract(
 ): void {
   describe(`the store of reports on pools (${subject})`, () => {
     it('keeps the newest of each pool and process, and forgets the old', async () => {
-      const { store, close } = await open()
+      const opened = await open()
+      const { store } = opened
       try {
         await store.put(reportOf('a', 1000), 0)
         await store.put(reportOf('b', 2000, { pool: 'fly' }), 0)
@@ -35,7 +36,7 @@ export function poolReportStoreContract(
         expect((await store.list()).map(({ holder }) => holder)).toEqual(['a', 'c'])
         expect(await store.count()).toEqual([])
       } finally {
-        await close()
+        await opened.close()
       }
     })
   })
