@@ -24,9 +24,11 @@ import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { build, stop, type Plugin } from 'esbuild'
+import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
 import { mainOf, makeCompiled, RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from './compiled.ts'
+import { openUses } from './uses.ts'
 
 /** JavaScript files that Node can run by themselves. */
 export interface Bundles {
@@ -51,6 +53,7 @@ export interface Runtime {
 export interface RuntimeOptions {
   readonly directory: string
   readonly execPath: string
+  readonly clock: Clock
   /** Instead of the runner and supervisor of this repository, for tests. */
   readonly bundles?: Partial<Bundles>
 }
@@ -72,15 +75,20 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
 let builds: Promise<void> = Promise.resolve()
 function ignore(): void {}
 
-async function prepare({ directory, execPath, bundles }: RuntimeOptions): Promise<Runtime> {
+async function prepare({ directory, execPath, clock, bundles }: RuntimeOptions): Promise<Runtime> {
   mkdirSync(directory, { recursive: true, mode: 0o755 })
   demandOwned(directory)
+  const uses = openUses(directory, clock.now())
+  const keep = (name: string, make: (path: string) => void) => {
+    uses.add(name)
+    return keepOnce(directory, name, make)
+  }
   const asRoot = process.getuid?.() === 0
-  const write = (name: string, text: string) => keep(directory, name, (path) => writeFileSync(path, text))
-  const node = asRoot ? copyNode(directory, realpathSync(execPath)) : realpathSync(execPath)
+  const write = (name: string, text: string) => keep(name, (path) => writeFileSync(path, text))
+  const node = asRoot ? copyNode(keep, realpathSync(execPath)) : realpathSync(execPath)
   const bundle = async (given: string | undefined, entry: string, options: readonly string[]) =>
     given === undefined
-      ? keepCompiled(directory, basename(dirname(entry)), await bundleOf(entry), node, options)
+      ? keepCompiled(keep, basename(dirname(entry)), await bundleOf(entry), node, options)
       : write(`${sha256(readFileSync(given)).slice(0, 16)}-${basename(given)}`, readFileSync(given, 'utf8'))
   return {
     directory,
@@ -92,7 +100,7 @@ async function prepare({ directory, execPath, bundles }: RuntimeOptions): Promis
       runner: await bundle(bundles?.runner, '../../runner/main.ts', RUNNER_OPTIONS),
       supervisor: await bundle(bundles?.supervisor, '../../runner/supervisor/main.ts', SUPERVISOR_OPTIONS),
     },
-    share: (source, installHash) => (asRoot ? shareTree(directory, source, installHash) : source),
+    share: (source, installHash) => (asRoot ? shareTree(keep, source, installHash) : source),
     write,
   }
 }
@@ -113,8 +121,10 @@ function demandOwned(directory: string): void {
   }
 }
 
+type Keep = (name: string, make: (path: string) => void) => string
+
 /** Makes `name` whole or not at all, once. */
-function keep(directory: string, name: string, make: (path: string) => void): string {
+function keepOnce(directory: string, name: string, make: (path: string) => void): string {
   const path = join(directory, name)
   if (existsSync(path)) return path
   const making = mkdtempSync(join(directory, 'making-'))
@@ -139,21 +149,21 @@ function allow(path: string): void {
   if (stats.isDirectory()) for (const name of readdirSync(path)) allow(join(path, name))
 }
 
-function copyNode(directory: string, execPath: string): string {
+function copyNode(keep: Keep, execPath: string): string {
   const { size, mtimeMs } = statSync(execPath)
   const key = sha256(JSON.stringify([execPath, size, mtimeMs])).slice(0, 16)
-  return keep(directory, `node-${key}`, (path) => copyFileSync(execPath, path, constants.COPYFILE_FICLONE))
+  return keep(`node-${key}`, (path) => copyFileSync(execPath, path, constants.COPYFILE_FICLONE))
 }
 
-function shareTree(directory: string, source: string, installHash: string): string {
+function shareTree(keep: Keep, source: string, installHash: string): string {
   const name = `skill-${sha256(JSON.stringify([installHash, source])).slice(0, 32)}`
-  return keep(directory, name, (path) => cpSync(source, path, { recursive: true, verbatimSymlinks: true }))
+  return keep(name, (path) => cpSync(source, path, { recursive: true, verbatimSymlinks: true }))
 }
 
 /** A bundle with what Node compiles of it, named by all that decides about either. */
-function keepCompiled(directory: string, name: string, text: string, node: string, options: readonly string[]): string {
+function keepCompiled(keep: Keep, name: string, text: string, node: string, options: readonly string[]): string {
   const key = sha256(JSON.stringify([process.version, options, text])).slice(0, 16)
-  return mainOf(keep(directory, `${name}-${key}`, (path) => makeCompiled(path, text, node, options)))
+  return mainOf(keep(`${name}-${key}`, (path) => makeCompiled(path, text, node, options)))
 }
 
 /** zod brings its messages in fifty languages; ours are read by one of them. */

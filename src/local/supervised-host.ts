@@ -191,6 +191,7 @@ export async function openSupervisedHost(options: LocalHostOptions, launches: La
   const runtime = await openRuntime({
     directory: runtimeDirectory,
     execPath,
+    clock,
     ...(bundles === undefined ? {} : { bundles }),
   })
   const cgroups = await openCgroups(`${nameOfServer(process.pid)}-${(hosts += 1)}`, clock)

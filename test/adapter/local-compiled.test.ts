@@ -26,7 +26,7 @@ let runtime: Runtime
 
 beforeAll(async () => {
   chmodSync(directory, 0o755)
-  runtime = await openRuntime({ directory: join(directory, 'runtime'), execPath: process.execPath })
+  runtime = await openRuntime({ directory: join(directory, 'runtime'), execPath: process.execPath, clock: realClock })
 })
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 

@@ -1,0 +1,60 @@
+/**
+ * Which files of a directory that several servers share are in use, and the removal of those that are not: each new
+ * version of Senmon or Node leaves a hundred megabytes there otherwise.
+ *
+ * X1 What a server that lives has said it uses stays.
+ * X2 What nobody uses goes after a day, since a server of before this file says nothing.
+ */
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { findProcess } from './processes.ts'
+
+const USES = 'uses'
+const UNUSED_MS = 24 * 60 * 60 * 1000
+/** What is made anew when it is needed: copies of Node and bundles, and what a server that died was making. */
+const SWEPT = /^(node|runner|supervisor|making|canary|probe|dead)-/
+
+export interface Uses {
+  /** To be said before it is looked whether the file is there. */
+  add(name: string): void
+}
+
+/** This server's uses of `directory`; `now` is epoch ms. */
+export function openUses(directory: string, now: number): Uses {
+  const uses = join(directory, USES)
+  const own = join(uses, `${process.pid}-${findProcess(process.pid)?.startedAt ?? ''}`)
+  mkdirSync(own, { recursive: true, mode: 0o755 })
+  for (const owner of readdirSync(uses)) {
+    const [pid, startedAt] = owner.split('-')
+    if (findProcess(Number(pid))?.startedAt === startedAt) continue
+    rmSync(join(uses, owner), { recursive: true, force: true })
+  }
+  for (const name of readdirSync(directory)) if (SWEPT.test(name)) sweep(directory, name, now)
+  return { add: (name) => writeFileSync(join(own, name), '') }
+}
+
+function sweep(directory: string, name: string, now: number): void {
+  const path = join(directory, name)
+  const dead = join(directory, `dead-${process.pid}-${name}`)
+  try {
+    // A rename does not change when a file was last written, but when its inode was last touched.
+    if (now - statSync(path).ctimeMs < UNUSED_MS || isUsed(directory, name)) return
+    // Somebody may begin to use it now: it is taken away first, and given back when somebody has.
+    renameSync(path, dead)
+    if (isUsed(directory, name)) renameSync(dead, path)
+  } catch {
+    // Another server was quicker.
+  }
+  rmSync(dead, { recursive: true, force: true })
+}
+
+function isUsed(directory: string, name: string): boolean {
+  const uses = join(directory, USES)
+  return readdirSync(uses).some((owner) => {
+    try {
+      return readdirSync(join(uses, owner)).includes(name)
+    } catch {
+      return false // it has just been swept
+    }
+  })
+}

@@ -1,0 +1,43 @@
+/** Faults of machines on this computer: what outlives its server, and limits that are said and not kept. */
+import type { Fault } from './fault.ts'
+
+const uses = { tests: ['test/adapter/local-uses.test.ts'], suite: 'whole' } as const
+const cgroups = { tests: ['test/adapter/cgroups.test.ts'], suite: 'whole' } as const
+
+export const faults: readonly Fault[] = [
+  {
+    name: 'a server that is gone still uses what it used',
+    file: 'src/local/uses.ts',
+    find: 'if (findProcess(Number(pid))?.startedAt === startedAt) continue',
+    replace: 'if (pid !== startedAt) continue',
+    ...uses,
+  },
+  {
+    name: 'what a server that lives uses is removed',
+    file: 'src/local/uses.ts',
+    find: 'return readdirSync(join(uses, owner)).includes(name)',
+    replace: `return readdirSync(join(uses, owner)).includes('')`,
+    ...uses,
+  },
+  {
+    name: 'the cgroups of a server that is gone stay',
+    file: 'src/local/cgroups.ts',
+    find: 'if (findProcess(Number(pid))?.startedAt !== startedAt) await endTree(',
+    replace: 'if (findProcess(Number(pid)) === undefined && startedAt === pid) await endTree(',
+    ...cgroups,
+  },
+  {
+    name: 'a process that cannot join its cgroup runs without',
+    file: 'src/local/cgroups.ts',
+    find: '|| exit 78',
+    replace: '|| true',
+    ...cgroups,
+  },
+  {
+    name: 'the limit of memory is not set',
+    file: 'src/local/cgroups.ts',
+    find: `for (const kind of kinds) limit(directory`,
+    replace: `for (const kind of kinds) if (kind !== 'memory') limit(directory`,
+    ...cgroups,
+  },
+]
