@@ -67,7 +67,12 @@ describe.skipIf(none)('machines in cgroups', () => {
 
   it.skipIf(kept.memory === null)('end what uses more memory than there is, and count it (G3)', async () => {
     const cgroup = make({ memoryBytes: 96 * MiB })
-    const hog = start(cgroup, process.execPath, '-e', 'for (const all = []; ; ) all.push(Buffer.alloc(1e6, 1))')
+    const hog = start(
+      cgroup,
+      process.execPath,
+      '-e',
+      'for (const all = []; all.length < 300; ) all.push(Buffer.alloc(1e6, 1))',
+    )
     const [, signal] = (await once(hog, 'exit')) as [number | null, string | null]
     expect(signal).toBe('SIGKILL')
     expect(cgroup.strikes().memory).toBeGreaterThan(0)
