@@ -1,4 +1,8 @@
-/** Asks the provider for what the pool has decided, and says in the machine's row what came of it. */
+/**
+ * Asks the provider for what the pool has decided, and says in the machine's row what came of it.
+ *
+ * R1 What was seen of a machine changes nothing of a later state: an old stop does not clean what a job has left since.
+ */
 import type { Clock } from '../../schema/clock.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { Log } from '../log.ts'
@@ -35,9 +39,15 @@ export interface Errands {
 }
 
 export function openErrands({ store, provider, clock, log, onOutcome }: ErrandsDependencies): Errands {
-  /** What follows from a command, by whoever's row it is now; the machine as it was where it does not apply. */
+  /**
+   * What follows from a command, by whoever's row it is now; the machine as it was where it does not apply. What was
+   * seen of it holds for the state in which it was seen, and for no later one that is called the same: a process that
+   * stood still may have seen a stop of long ago.
+   */
   async function apply(machine: PooledMachine, command: MachineCommand): Promise<PooledMachine> {
+    const isSeen = command.type === 'suspended' || command.type === 'stopped' || command.type === 'started'
     for (let current: PooledMachine | undefined = machine; current !== undefined;) {
+      if (isSeen && (current.state !== machine.state || current.since !== machine.since)) return current
       const step = stepMachine(current, command)
       if (step === undefined) return current
       const [changed] = await store.change([step], null)

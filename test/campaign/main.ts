@@ -1,15 +1,22 @@
 /**
+ * `npm run campaign -- pool-model [sequences]`: the pool in virtual time, with whatever goes wrong, by as many seeds.
+ *
  * `npm run campaign -- crash [points] [seed] [local | unsafe-process]`: kills real processes at random moments, of jobs
  * in real sandboxes unless it is told otherwise; the last lines are the figures.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { crashCampaign } from './crash.ts'
+import { poolModelCampaign } from './pool-model.ts'
 
 const say = (line: string): boolean => process.stdout.write(`${line}\n`)
 const [name, points = '1000', seed = '1', machines = 'local'] = process.argv.slice(2)
+if (name === 'pool-model' && /^\d+$/.test(points)) {
+  const { isWell } = await poolModelCampaign(Number(points), say)
+  process.exit(isWell ? 0 : 1)
+}
 const isHost = machines === 'local' || machines === 'unsafe-process'
 if (name !== 'crash' || !/^\d+$/.test(points) || !/^\d+$/.test(seed) || !isHost) {
-  say('usage: npm run campaign -- crash [points] [seed] [local | unsafe-process]')
+  say('usage: npm run campaign -- pool-model [sequences] | crash [points] [seed] [local | unsafe-process]')
   process.exit(2)
 }
 const startedAt = Date.now()

@@ -177,6 +177,8 @@ export function virtualProvider(
       waiting.delete(id)
       if (bootId === undefined) throw new ProviderError('state', `${id} did not come.`)
       if (!(await hold(bootId))) throw new ProviderError('state', `${id} is another's.`)
+      // A stop or a start in between has ended the link to the boot that it was.
+      if (machine.bootId !== bootId) throw new ProviderError('state', `${id} is in another boot.`)
       machine.holds.push(owner?.jobId ?? 'nobody')
       const ended = Promise.withResolvers<{ reason: string; stderrTail: string }>()
       return {

@@ -142,4 +142,25 @@ export const faults: readonly Fault[] = [
     replace: '',
     tests: ['test/pool/pools.test.ts'],
   },
+  {
+    name: 'a stop that was seen for an earlier job cleans what a later one left',
+    file: 'src/pool/errands.ts',
+    find: '      if (isSeen && (current.state !== machine.state || current.since !== machine.since)) return current\n',
+    replace: '',
+    tests: ['test/pool/errands.test.ts'],
+  },
+  {
+    name: 'a machine counts as clean when its stop was only asked for',
+    file: 'src/pool/errands.ts',
+    find: "if (state === 'stopped' && machine.state === 'stopping')",
+    replace: "if (machine.state === 'stopping')",
+    tests: ['test/pool/pool-model.test.ts'],
+  },
+  {
+    name: 'a machine that did not come is claimed for ever',
+    file: 'src/pool/rounds.ts',
+    find: 'if (machine.deadline !== null && machine.deadline <= now) await late(machine)',
+    replace: 'if (machine.deadline === 0) await late(machine)',
+    tests: ['test/pool/pool-model.test.ts'],
+  },
 ]
