@@ -271,6 +271,8 @@ describe('a suspended machine', () => {
     sim.advance(600)
     expect(sim.act(id, 'start')).toMatchObject({ status: 200, body: { previous_state: 'suspending' } })
     expect([sim.state(id), sim.held(id).boot]).toEqual(['started', 1])
+    sim.advance(10_000)
+    expect(sim.state(id)).toBe('started')
   })
 
   it.each([

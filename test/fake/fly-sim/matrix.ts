@@ -64,7 +64,7 @@ export const MATRIX: Readonly<Record<Condition, Row>> = {
 /** The arrows of the platform: by itself or on an action, a state is left only for these. */
 export const ARROWS: Readonly<Record<MachineState, readonly MachineState[]>> = {
   created: ['starting', 'stopping', 'replacing', 'launch_failed', 'destroying'],
-  starting: ['started', 'failed', 'launch_failed', 'stopped', 'suspended', 'destroying'],
+  starting: ['started', 'failed', 'launch_failed', 'stopped', 'destroying'],
   started: ['suspending', 'stopping', 'stopped', 'starting', 'replacing', 'destroying'],
   suspending: ['suspended', 'starting', 'stopping', 'stopped', 'destroying'],
   suspended: ['starting', 'stopping', 'stopped', 'replacing', 'destroying'],
