@@ -59,7 +59,11 @@ describe.skipIf(missing !== undefined)('a stranger', () => {
   let strangerKey: string
   let walked: Awaited<ReturnType<typeof runJob>>
   const start = (directory?: string) =>
-    startPlatform({ env: { DATABASE_URL: databaseUrl(database) }, ...(directory === undefined ? {} : { directory }) })
+    // No machine waits, so that every one that is seen is a job's.
+    startPlatform({
+      env: { DATABASE_URL: databaseUrl(database), SENMON_READY: '0' },
+      ...(directory === undefined ? {} : { directory }),
+    })
 
   beforeAll(async () => {
     database = await openTestDatabase()
