@@ -332,6 +332,8 @@ export async function playPool(seed: number): Promise<Play> {
       if (!rows.some((row) => row.id === id)) broken(`machine ${id} is ${state}, and no row knows it (I11)`)
     for (const { id, state } of rows)
       if (!machines.some((machine) => machine.id === id)) broken(`the row ${id} is ${state}, and has no machine (I11)`)
+    for (const { id, state, deadline } of rows)
+      if (deadline !== null && deadline < clock.now() - 60_000) broken(`machine ${id} is ${state} past its time (I11)`)
     for (const { id, state, owner } of rows) if (owner !== null) broken(`machine ${id} is ${state} for nobody (I4)`)
     const ready = rows.filter(({ state }) => state === 'ready').length
     const leaders = isLocal ? processes.filter(({ isDead }) => !isDead).length : 1
