@@ -9,6 +9,8 @@ const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 export default defineConfig({
   test: {
     pool: 'forks',
+    // Half of what the tests of whole platforms do is waiting for their processes.
+    maxWorkers: 2,
     projects: [
       { ssr, test: { name: 'core', include: ['test/**/*.test.ts'], exclude: whole, testTimeout: 30_000 } },
       { ssr, test: { name: 'whole', include: whole, testTimeout: 60_000, hookTimeout: 120_000 } },

@@ -95,9 +95,11 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
   async function obtainInTime(owner: Owner): Promise<NonNullable<Awaited<ReturnType<typeof obtain>>>> {
     for (const until = clock.now() + limits.waitMs; ;) {
       const obtained = await obtain(owner).catch(async (error: unknown) => {
-        if (!(error instanceof PlatformError) || error.code !== 'fence_stale' || !(await supersede(owner))) throw error
-        return await obtain(owner)
+        const isStale = error instanceof PlatformError && error.code === 'fence_stale'
+        if (!isStale || clock.now() >= until || !(await supersede(owner))) throw error
+        return 'again' as const
       })
+      if (obtained === 'again') continue
       if (obtained !== undefined) return obtained
       if (closed || clock.now() >= until)
         throw new PlatformError('machine_failed', `All ${limits.machinesMax} machines of the pool ${pool} are taken.`)
@@ -105,19 +107,23 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     }
   }
 
-  /** Lets go of the machine that an earlier attempt of the job has: its process died, or has not ended it yet. */
+  /**
+   * Lets go of the machine that an earlier attempt of the job has: its process died, or has not ended it yet. False when
+   * this attempt, or a later one, has one; true also where somebody else has let it go meanwhile.
+   */
   async function supersede({ jobId, fence }: Owner): Promise<boolean> {
     const { cleansByStop } = provider.traits
-    const before = (await store.list(pool)).filter(({ owner }) => owner?.jobId === jobId && owner.fence < fence)
-    for (const machine of before) {
+    const others = (await store.list(pool)).filter(({ owner }) => owner?.jobId === jobId)
+    for (const machine of others) {
       const { owner } = machine
+      if (owner === null || owner.fence >= fence) return false
       const step = stepMachine(machine, { type: 'release', now: clock.now(), cleansByStop })
       if (step === undefined) continue
       const [changed] = await store.change([step], null)
       if (changed === true)
         log.warn('An earlier attempt has lost its machine.', { machineId: machine.id, jobId, owner })
     }
-    return before.length > 0
+    return true
   }
 
   /** Moves the machine on from whatever it is by now; the machine as it then is. */

@@ -1,5 +1,6 @@
 /** A pool at work, in virtual time: machines for jobs out of it, and the rounds that keep it. */
 import { afterEach, describe, expect, it } from 'vitest'
+import { PlatformError } from '../../schema/error.ts'
 import { memoryPoolStore } from '../fake/memory-pool-store.ts'
 import { LOCAL_LIKE } from '../fake/virtual-provider.ts'
 import { ProviderError } from '../../src/pool/machine-provider.ts'
@@ -183,6 +184,25 @@ describe('a pool', () => {
     for (const { id } of await world.list()) world.provider.kill(id)
     await world.pass(60_000)
     expect(states(await world.list())).toEqual(['ready', 'ready'])
+  })
+
+  it('takes a machine though somebody else has let an earlier attempt of its job go meanwhile (V4)', async () => {
+    open({ ready: 1 })
+    const { store } = world
+    let isFirst = true
+    const late: typeof store = {
+      ...store,
+      claim: async (request) => {
+        if (!isFirst) return await store.claim(request)
+        isFirst = false
+        throw new PlatformError('fence_stale', 'The job has another machine, which is gone when it is looked for.')
+      },
+    }
+    const host = world.open('here', { store: late })
+    await world.pass(60_000)
+    const machine = await world.settle(host.open(owner(2), LOCK))
+    expect(machine.obtained.machineId).not.toBeNull()
+    await world.settle(machine.destroy())
   })
 
   it('goes on after rounds that failed (U2)', async () => {
