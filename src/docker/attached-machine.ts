@@ -3,7 +3,7 @@
  * there before its job is known.
  */
 import { PassThrough, type Duplex, type Readable } from 'node:stream'
-import { LINE_BYTES_MAX, type HostLine, type InwardLine, type MachineLine } from '../../schema/control.ts'
+import { EXIT_REASONS, LINE_BYTES_MAX, type HostLine, type InwardLine, type MachineLine } from '../../schema/control.ts'
 import { parseMachineLine, printLine } from '../../schema/control-line.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
@@ -13,16 +13,6 @@ import type { InstalledContent } from '../skill/installed-content.ts'
 import { StreamFrames } from './stream-frames.ts'
 
 const STDERR_TAIL_CHARS = 4096
-
-/** What the exit codes of the protocol mean (P8.3). */
-const REASONS: Readonly<Record<number, string>> = {
-  0: 'done',
-  69: 'orphaned',
-  70: 'supervisor_failed',
-  74: 'workspace_invalid',
-  75: 'runner_ended',
-  76: 'protocol_breach',
-}
 
 /** How the engine says that a container ended; null where it does not know the container any more. */
 export interface ContainerEnd {
@@ -97,7 +87,7 @@ export function openAttachedMachine({ stream, content, bury, remove }: AttachedM
 export function reasonOf(end: ContainerEnd | null): string {
   if (end === null) return 'removed'
   if (end.oom && end.exitCode !== 0) return 'oom'
-  const reason = REASONS[end.exitCode]
+  const reason = EXIT_REASONS[end.exitCode]
   if (reason !== undefined) return reason
   return end.exitCode > 128 ? `signal ${end.exitCode - 128}` : `exit code ${end.exitCode}`
 }

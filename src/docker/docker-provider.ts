@@ -12,6 +12,7 @@ import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { Lock, LockedStdioSkill } from '../../schema/lock.ts'
 import type { Launch, SkillLaunch } from '../../schema/machine-plan.ts'
 import type { Log } from '../log.ts'
+import { inTime } from '../pool/in-time.ts'
 import type { ProbeResult } from '../pool/machine-host.ts'
 import {
   ProviderError,
@@ -397,18 +398,5 @@ async function survey({
     const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined
     const silence = explainSilence(engine.place, code, cause.message)
     return silence.ok ? no(error.message, 'See that it runs.') : silence
-  }
-}
-
-async function inTime<Value>(value: Promise<Value>, ms: number, clock: Clock): Promise<Value | undefined> {
-  const enough = new AbortController()
-  const late = clock.sleep(Math.max(0, ms), enough.signal).then(
-    () => undefined,
-    () => undefined,
-  )
-  try {
-    return await Promise.race([value, late])
-  } finally {
-    enough.abort(new Error('it came'))
   }
 }

@@ -7,6 +7,7 @@ import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
 import type { MachineId } from '../../schema/id.ts'
+import { inTime } from '../pool/in-time.ts'
 import type { ProbeResult } from '../pool/machine-host.ts'
 import {
   ProviderError,
@@ -132,17 +133,4 @@ export function openLocalProvider(options: LocalProviderOptions): MachineProvide
 
 function providerIdOf(pid: number | undefined): string {
   return `pid ${pid ?? 'none'}`
-}
-
-async function inTime<Value>(value: Promise<Value>, ms: number, clock: Clock): Promise<Value | undefined> {
-  const enough = new AbortController()
-  const late = clock.sleep(Math.max(0, ms), enough.signal).then(
-    () => undefined,
-    () => undefined,
-  )
-  try {
-    return await Promise.race([value, late])
-  } finally {
-    enough.abort(new Error('it came'))
-  }
 }

@@ -7,8 +7,9 @@ import type { Clock } from '../../schema/clock.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { Log } from '../log.ts'
 import { ProviderError, type MachineProvider, type Observation } from './machine-provider.ts'
-import { stepMachine, type MachineCommand, type PooledMachine, type Verb } from './machine.ts'
+import { type MachineCommand, type PooledMachine, type Verb } from './machine.ts'
 import type { Outcome } from './pace.ts'
+import { moveMachine } from './moves.ts'
 import type { Errand, PoolStore } from './pool-store.ts'
 
 export interface ErrandsDependencies {
@@ -46,15 +47,9 @@ export function openErrands({ store, provider, clock, log, onOutcome }: ErrandsD
    */
   async function apply(machine: PooledMachine, command: MachineCommand): Promise<PooledMachine> {
     const isSeen = command.type === 'suspended' || command.type === 'stopped' || command.type === 'started'
-    for (let current: PooledMachine | undefined = machine; current !== undefined;) {
-      if (isSeen && (current.state !== machine.state || current.since !== machine.since)) return current
-      const step = stepMachine(current, command)
-      if (step === undefined) return current
-      const [changed] = await store.change([step], null)
-      if (changed === true) return step.next
-      current = await store.find(machine.id)
-    }
-    return machine
+    const isAsSeen = (current: PooledMachine): boolean =>
+      !isSeen || (current.state === machine.state && current.since === machine.since)
+    return (await moveMachine(store, machine, command, isAsSeen)).machine
   }
 
   async function ask(machine: PooledMachine, verb: Verb, isAgain: boolean): Promise<PooledMachine> {

@@ -29,7 +29,8 @@ import type { Secret } from '../../schema/secret.ts'
 import type { Log } from '../log.ts'
 import { openLineLink, type LineLink } from './line-link.ts'
 import type { Machine } from './machine-host.ts'
-import { isClean, stepMachine, type MachineCommand, type PooledMachine } from './machine.ts'
+import { isClean, type MachineCommand, type PooledMachine } from './machine.ts'
+import { moveMachine } from './moves.ts'
 import type { PoolStore } from './pool-store.ts'
 
 /** What the provider says of a machine that shows its token. */
@@ -128,14 +129,7 @@ export function openLinks(dependencies: LinksDependencies): Links {
   }
 
   async function move(machine: PooledMachine, command: MachineCommand): Promise<PooledMachine> {
-    for (let current: PooledMachine | undefined = machine; current !== undefined;) {
-      const step = stepMachine(current, command)
-      if (step === undefined) return current
-      const [changed] = await store.change([step], null)
-      if (changed === true) return step.next
-      current = await store.find(machine.id)
-    }
-    return machine
+    return (await moveMachine(store, machine, command)).machine
   }
 
   /** What a machine that was found to be itself is to do, by its row. */

@@ -14,15 +14,8 @@ import type { Log } from '../log.ts'
 import type { Errands } from './errands.ts'
 import type { Machine, MachineHost } from './machine-host.ts'
 import { ProviderError, type MachineProvider } from './machine-provider.ts'
-import {
-  orderMachine,
-  resumeOf,
-  stepMachine,
-  type MachineCommand,
-  type MachineState,
-  type Owner,
-  type PooledMachine,
-} from './machine.ts'
+import { orderMachine, resumeOf, stepMachine, type MachineState, type Owner, type PooledMachine } from './machine.ts'
+import { moveMachine } from './moves.ts'
 import type { Claimed, PoolStore } from './pool-store.ts'
 
 export interface MachinesDependencies {
@@ -126,23 +119,11 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     return true
   }
 
-  /** Moves the machine on from whatever it is by now; the machine as it then is. */
-  async function move(machine: PooledMachine, command: MachineCommand): Promise<PooledMachine | undefined> {
-    for (let current: PooledMachine | undefined = machine; current !== undefined;) {
-      const step = stepMachine(current, command)
-      if (step === undefined) return undefined
-      const [changed] = await store.change([step], null)
-      if (changed === true) return step.next
-      current = await store.find(machine.id)
-    }
-    return undefined
-  }
-
   async function letGo(machine: PooledMachine): Promise<void> {
     const { cleansByStop } = provider.traits
     try {
-      const released = await move(machine, { type: 'release', now: clock.now(), cleansByStop })
-      if (released !== undefined) await errands.run(released, cleansByStop ? 'stop' : 'destroy')
+      const released = await moveMachine(store, machine, { type: 'release', now: clock.now(), cleansByStop })
+      if (released.isMoved) await errands.run(released.machine, cleansByStop ? 'stop' : 'destroy')
     } catch (error) {
       // It stays in the outbox, or among what the rounds find past its deadline.
       log.warn('A machine was not let go at once.', { machineId: machine.id, error })
@@ -218,9 +199,9 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
           if (!isOver)
             log.warn('A machine did not come for its job.', { machineId: machine.id, jobId: owner.jobId, error })
           const fault = error instanceof Error ? error.message : String(error)
-          const retired = await move(machine, { type: 'retire', now: clock.now(), fault })
+          const retired = await moveMachine(store, machine, { type: 'retire', now: clock.now(), fault })
           onChange()
-          if (retired !== undefined) void errands.run(retired, 'destroy').catch(() => {})
+          if (retired.isMoved) void errands.run(retired.machine, 'destroy').catch(() => {})
           if (isOver || error instanceof GivenError || tries >= limits.triesMax) throw failed(error)
         }
       }

@@ -145,8 +145,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a stop that was seen for an earlier job cleans what a later one left',
     file: 'src/pool/errands.ts',
-    find: '      if (isSeen && (current.state !== machine.state || current.since !== machine.since)) return current\n',
-    replace: '',
+    find: '!isSeen || (current.state === machine.state && current.since === machine.since)',
+    replace: 'isSeen || !isSeen',
     tests: ['test/pool/errands.test.ts'],
   },
   {
