@@ -6,13 +6,15 @@
  * W1 NOTIFY is sent after the commit, on a connection of its own: within the writing transaction it would make commits
  *    wait for one another. It never fails an append.
  * W2 With every new connection everybody is woken, since nobody knows what was missed without one.
- * W3 However often a job is appended to, it is announced to other processes once in NOTIFY_GAP_MS at most.
+ * W3 However often a job is appended to, it is announced to other processes once in a while at most: what they may see
+ *    late by, and less than that while there are none (`announcements.ts`).
  */
 import { Client, type ClientConfig } from 'pg'
 import type { Clock } from '../../schema/clock.ts'
 import type { JobEvent } from '../../schema/event.ts'
 import type { JobId } from '../../schema/id.ts'
 import type { Log } from '../log.ts'
+import { Announcements } from './announcements.ts'
 import type { Sql } from './sql.ts'
 
 export interface WakeUps {
@@ -26,8 +28,6 @@ export interface WakeUps {
 const CHANNEL = 'senmon_appended'
 const POLL_MS = 2000
 const RECONNECT_MS = 250
-/** What other processes may see late by: a job that takes hundreds of steps a second is not announced for each. */
-const NOTIFY_GAP_MS = 25
 /** NOTIFY takes less than 8000 bytes; an id has 30. */
 const IDS_PER_NOTIFY = 200
 /** In a payload: some job became claimable. */
@@ -79,11 +79,9 @@ class Notifier {
   readonly #hub: Hub
   readonly #config: ClientConfig
   readonly #log: Log
-  readonly #due = new Set<string>()
   readonly #clock: Clock
   readonly #signal: AbortSignal
-  #client: Client | undefined
-  #isSending = false
+  readonly #announcements: Announcements
 
   constructor(hub: Hub, config: ClientConfig, clock: Clock, log: Log, signal: AbortSignal) {
     this.#hub = hub
@@ -91,29 +89,11 @@ class Notifier {
     this.#clock = clock
     this.#log = log
     this.#signal = signal
+    this.#announcements = new Announcements(clock)
   }
 
   notify(item: string): void {
-    this.#due.add(item)
-    if (!this.#isSending) void this.#send()
-  }
-
-  /** One statement is under way at most; whatever comes meanwhile, and soon after, goes with the next. */
-  async #send(): Promise<void> {
-    this.#isSending = true
-    try {
-      while (this.#client !== undefined && this.#due.size > 0) {
-        const items = [...this.#due].slice(0, IDS_PER_NOTIFY)
-        await this.#client.query('select pg_notify($1, $2)', [CHANNEL, items.join(',')])
-        for (const item of items) this.#due.delete(item)
-        await pause(this.#clock, NOTIFY_GAP_MS, this.#signal)
-      }
-    } catch (cause) {
-      // The items stay due; the poll of the other processes is the net until then.
-      this.#log.warn('A wake-up could not be sent to other processes.', { cause })
-    } finally {
-      this.#isSending = false
-    }
+    this.#announcements.add(item)
   }
 
   /** Keeps a connection until the signal aborts. */
@@ -132,17 +112,19 @@ class Notifier {
   /** One connection, until it is lost. */
   async #connection(signal: AbortSignal): Promise<void> {
     const client = new Client(this.#config)
+    const over = new AbortController()
     const lost = new Promise<never>((_, reject) => {
       client.on('error', reject)
       client.on('end', () => reject(new Error('The connection ended.')))
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true })
     })
     lost.catch(() => undefined)
     try {
       await client.connect()
       let ownPid = 0
       client.on('notification', ({ payload = '', processId }) => {
-        if (processId !== ownPid) this.#hear(payload)
+        if (processId === ownPid) return
+        this.#announcements.heard()
+        this.#hear(payload)
       })
       const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid')
       ownPid = rows[0]?.pid ?? 0
@@ -150,11 +132,11 @@ class Notifier {
       await client.query('set synchronous_commit = off')
       await client.query(`listen ${CHANNEL}`)
       this.#hub.wakeAll()
-      this.#client = client
-      if (!this.#isSending) void this.#send()
-      await lost
+      // What could not be said stays due; the poll of the other processes is the net until then.
+      const enough = AbortSignal.any([signal, over.signal])
+      await Promise.race([lost, this.#announcements.keep((items) => say(client, items), enough)])
     } finally {
-      this.#client = undefined
+      over.abort(new Error('The connection is over.'))
       await client.end().catch(() => undefined)
     }
   }
@@ -165,6 +147,14 @@ class Notifier {
       else this.#hub.wake(item)
     }
   }
+}
+
+/** One statement and one transaction, however many items there are; without any, others hear that this process is there. */
+async function say(client: Client, items: readonly string[]): Promise<void> {
+  const payloads = [items.slice(0, IDS_PER_NOTIFY).join(',')]
+  for (let at = IDS_PER_NOTIFY; at < items.length; at += IDS_PER_NOTIFY)
+    payloads.push(items.slice(at, at + IDS_PER_NOTIFY).join(','))
+  await client.query('select pg_notify($1, payload) from unnest($2::text[]) as payload', [CHANNEL, payloads])
 }
 
 async function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {

@@ -1,5 +1,6 @@
 /** The job log on a real Postgres: the contract, then what connections that break must not do. */
 import * as fc from 'fast-check'
+import { Client } from 'pg'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -190,6 +191,46 @@ describe('the job log (Postgres)', () => {
     await heardAll
     stop()
     expect(heard).toBeLessThan((realClock.now() - startedAt) / 20 + 3)
+  })
+
+  it('keeps announcements to itself while it is alone, and tells whoever says a word all of them at once', async () => {
+    let shiftMs = 0
+    const clock: Clock = {
+      now: () => realClock.now() + shiftMs,
+      // Neither the poll nor what is said while alone comes in the time of this test.
+      sleep: async (ms, signal) => realClock.sleep(ms > 1000 ? 3_600_000 : ms, signal),
+    }
+    await Promise.all([database, second].map(({ wakeUps }) => wakeUps.close())) // who else would be heard
+    const other = new Client(database.config)
+    await other.connect()
+    const heard: string[] = []
+    let hear = Promise.withResolvers<void>()
+    other.on('notification', ({ payload = '' }) => {
+      heard.push(payload)
+      hear.resolve()
+    })
+    await other.query('listen senmon_appended')
+    const lonely = await connect('server', database.config, { log: quietLog, clock, connectionsMax: 2 })
+    try {
+      await hear.promise
+      expect(heard).toEqual(['']) // hello
+      shiftMs = 20_000
+      const log = new PostgresJobLog(lonely, clock)
+      const [first, next] = [created(jobIdOf(1)), created(jobIdOf(2))]
+      hear = Promise.withResolvers()
+      await log.create(first.job, first.events, aLockHash, null)
+      await hear.promise
+      hear = Promise.withResolvers()
+      await log.create(next.job, next.events, aLockHash, null)
+      await other.query('notify senmon_appended')
+      await hear.promise // one's own word, which comes first
+      hear = Promise.withResolvers()
+      if (heard.length < 4) await hear.promise
+      expect(heard).toEqual(['', `${first.job.id},!`, '', `${next.job.id},!`])
+    } finally {
+      await lonely.close()
+      await other.end()
+    }
   })
 
   it('loses and doubles nothing while backends are terminated in the middle of appends', async () => {

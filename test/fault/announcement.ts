@@ -1,0 +1,72 @@
+/** Faults in what processes of one database tell each other. */
+import type { Fault } from './fault.ts'
+
+const file = 'src/postgres/announcements.ts'
+const tests = ['test/postgres/announcements.test.ts']
+
+export const faults: readonly Fault[] = [
+  {
+    name: 'a process that has company announces as if it were alone',
+    file,
+    find: 'return this.#clock.now() - this.#heardAt >= ALONE_MS',
+    replace: 'return true',
+    tests,
+  },
+  {
+    name: 'a process that is alone announces as if it had company',
+    file,
+    find: 'return this.#clock.now() - this.#heardAt >= ALONE_MS',
+    replace: 'return false',
+    tests,
+  },
+  {
+    name: 'a newcomer waits for what was kept',
+    file,
+    find: '    if (wasAlone) this.#alarm.resolve()\n',
+    replace: '',
+    tests,
+  },
+  {
+    name: 'what could not be said is forgotten',
+    file,
+    find: '      for (const item of items) this.add(item)\n',
+    replace: '',
+    tests,
+  },
+  {
+    name: 'a process with nothing to tell is not heard',
+    file,
+    find: 'if (this.#due.size === 0) return HELLO_MS',
+    replace: 'if (this.#due.size === 0) return 60 * HELLO_MS',
+    tests,
+  },
+  {
+    name: 'who has just connected takes itself to be alone',
+    file,
+    find: '    this.#heardAt = this.#clock.now()\n    let saidAt',
+    replace: '    let saidAt',
+    tests,
+  },
+  {
+    name: 'a process closes with announcements unsaid',
+    file,
+    find: '    if (this.#due.size > 0) await this.#say(say)\n',
+    replace: '',
+    tests,
+  },
+  {
+    name: 'a clock that is set back silences a process',
+    file,
+    find: '      if (saidAt > now) saidAt = now\n',
+    replace: '',
+    tests,
+  },
+  {
+    name: 'what another says is taken for nothing',
+    file: 'src/postgres/wake-ups.ts',
+    find: '        this.#announcements.heard()\n',
+    replace: '',
+    tests: ['test/adapter/postgres-job-log.test.ts'],
+    suite: 'whole',
+  },
+]
