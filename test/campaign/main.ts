@@ -1,11 +1,16 @@
 /**
  * `npm run campaign -- pool-model [sequences]`: the pool in virtual time, with whatever goes wrong, by as many seeds.
  *
+ * `npm run campaign -- local [jobs] [local | unsafe-process]`: jobs in bursts of 16 through a server that dies at each point of
+ * a machine's life; what it leaves is counted.
+ *
  * `npm run campaign -- crash [points] [seed] [local | unsafe-process]`: kills real processes at random moments, of jobs
  * in real sandboxes unless it is told otherwise; the last lines are the figures.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { crashCampaign } from './crash.ts'
+import { POINTS } from './kill-point.ts'
+import { localCampaign } from './local.ts'
 import { poolModelCampaign } from './pool-model.ts'
 
 const say = (line: string): boolean => process.stdout.write(`${line}\n`)
@@ -14,9 +19,15 @@ if (name === 'pool-model' && /^\d+$/.test(points)) {
   const { isWell } = await poolModelCampaign(Number(points), say)
   process.exit(isWell ? 0 : 1)
 }
+if (name === 'local' && /^\d+$/.test(points)) {
+  const isWell = await sayLocal(Number(points), process.argv[4] === 'unsafe-process' ? 'unsafe-process' : 'local')
+  process.exit(isWell ? 0 : 1)
+}
 const isHost = machines === 'local' || machines === 'unsafe-process'
 if (name !== 'crash' || !/^\d+$/.test(points) || !/^\d+$/.test(seed) || !isHost) {
-  say('usage: npm run campaign -- pool-model [sequences] | crash [points] [seed] [local | unsafe-process]')
+  say(
+    'usage: npm run campaign -- pool-model [sequences] | local [jobs] | crash [points] [seed] [local | unsafe-process]',
+  )
   process.exit(2)
 }
 const startedAt = Date.now()
@@ -45,3 +56,25 @@ say(`asked            ${verdict.asked} questions about outcomes`)
 say(`given up         ${verdict.exhausted} jobs after machine upon machine that got nowhere`)
 say(`resumed after    p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, max ${at(1)} ms from the start of ${kills.server} servers`)
 process.exit(verdict.failures.length === 0 ? 0 : 1)
+
+async function sayLocal(jobs: number, machines: 'local' | 'unsafe-process'): Promise<boolean> {
+  const startedAt = Date.now()
+  const { deaths, failures, ends, leftAtDeath, ...counts } = await localCampaign({
+    jobs,
+    jobsAtOnce: 16,
+    points: POINTS,
+    machines,
+    sleep: (ms) => sleep(ms),
+    say: (line) => say(`${((Date.now() - startedAt) / 1000).toFixed(0)} s: ${line}`),
+  })
+  const all = Object.values(deaths).reduce((sum, count) => sum + count, 0)
+  const end = (part: number) => ends[Math.min(ends.length - 1, Math.floor(ends.length * part))] ?? 0
+  say(`failures/deaths  ${failures.length}/${all} over ${counts.jobs} jobs, ${machines}`)
+  say(`deaths while     ${POINTS.map((point) => `${point} ${deaths[point]}`).join(', ')}`)
+  say(`machines ended   p50 ${end(0.5)} ms, max ${end(1)} ms after their server`)
+  say(
+    `to be swept      at most ${leftAtDeath.cgroups} cgroups, ${leftAtDeath.directories} directories, ${leftAtDeath.mounts} mounts, and no process`,
+  )
+  say(`left after the next start: nothing, but where a failure says so`)
+  return failures.length === 0
+}

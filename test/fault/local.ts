@@ -3,6 +3,7 @@ import type { Fault } from './fault.ts'
 
 const uses = { tests: ['test/adapter/local-uses.test.ts'], suite: 'whole' } as const
 const cgroups = { tests: ['test/adapter/cgroups.test.ts'], suite: 'whole' } as const
+const deaths = { tests: ['test/adapter/local-server-death.test.ts'], suite: 'whole' } as const
 
 export const faults: readonly Fault[] = [
   {
@@ -39,5 +40,33 @@ export const faults: readonly Fault[] = [
     find: `for (const kind of kinds) limit(directory`,
     replace: `for (const kind of kinds) if (kind !== 'memory') limit(directory`,
     ...cgroups,
+  },
+  {
+    name: 'a machine that is stopped outlives its server',
+    file: 'src/local/supervised-host.ts',
+    find: `...user, '--pdeathsig', 'KILL', '--']`,
+    replace: `...user, '--']`,
+    ...deaths,
+  },
+  {
+    name: 'a start leaves the slots of a server that is dead',
+    file: 'src/local/slots.ts',
+    find: 'if (!isOwned(path)) remove(path)',
+    replace: 'isOwned(path)',
+    ...deaths,
+  },
+  {
+    name: 'a start leaves a slot that a dead server was making',
+    file: 'src/local/slots.ts',
+    find: `if (code === 'ENOENT' && maker !== undefined) return findProcess(Number(maker)) !== undefined`,
+    replace: `if (code === 'ENOENT' && maker !== undefined) return true`,
+    ...deaths,
+  },
+  {
+    name: 'a start leaves what a dead server said that it uses',
+    file: 'src/local/uses.ts',
+    find: 'rmSync(join(uses, owner), { recursive: true, force: true })',
+    replace: '',
+    ...deaths,
   },
 ]

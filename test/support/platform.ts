@@ -33,6 +33,8 @@ export async function startPlatform(
     readonly directory?: string
     readonly env?: Record<string, string>
     readonly args?: readonly string[]
+    /** Hears of the process before it is known whether it comes up. */
+    readonly onSpawn?: (child: ChildProcess) => void
   } = {},
 ): Promise<Platform> {
   const dataDirectory = options.directory ?? (await mkdtemp(join(tmpdir(), 'senmon-')))
@@ -47,6 +49,7 @@ export async function startPlatform(
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+  options.onSpawn?.(child)
   let log = ''
   let out = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => (log += text))

@@ -1,8 +1,12 @@
 /** The server dies by SIGKILL in the middle of a job; the next start finishes it, and nothing finished is done again. */
+import { once } from 'node:events'
 import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { hashEvent, genesisHash, type JobEvent } from '../../schema/event.ts'
 import type { JobId } from '../../schema/id.ts'
+import { armed } from '../campaign/kill-point.ts'
+import { remainsOf } from '../campaign/remains.ts'
 import { expertPackage, npmPublish, startPlatform, until, type Platform } from '../support/platform.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
@@ -88,12 +92,36 @@ describe.skipIf(missing !== undefined)('a server killed in the middle of a job',
     return { status: job.status, steps: job.checkpoints.nodes.length }
   }
 
+  const create = async () => {
+    const { createJob } = await platform.graphql<{ createJob: { id: string } }>(
+      `mutation { createJob(input: { expertKey: "counter", query: "Count." }) { ... on Job { id } ... on Refusal { code message } } }`,
+    )
+    return createJob.id
+  }
+
+  it('that has claimed a machine and told nobody leaves nothing of it, and the next start gives the job another (V4)', async () => {
+    const { dataDirectory: directory } = platform
+    await platform.stop()
+    platform = await startPlatform({ directory, env: { NODE_OPTIONS: armed('claiming', 1) } })
+    const id = await create()
+    const { child } = platform
+    if (child.signalCode === null) await once(child, 'exit')
+    expect(child.signalCode).toBe('SIGKILL')
+    platform = await startPlatform({ directory })
+    const runtimeDirectory = process.getuid?.() === 0 ? '/var/lib/senmon' : join(directory, 'runtime')
+    expect(remainsOf(new Set([child.pid ?? 0]), runtimeDirectory)).toEqual({
+      processes: [],
+      cgroups: [],
+      directories: [],
+      mounts: [],
+    })
+    await until(async () => ((await stepsOf(id)).status === 'finished' ? true : undefined))
+    expect((await readLog(platform, id)).at(-1)).toMatchObject({ data: { outcome: 'completed' } })
+  })
+
   describe.each([1, 5, 10])('after %i steps', (killAfter) => {
     it('finishes after the next start, does nothing finished again, and its log verifies', async () => {
-      const { createJob } = await platform.graphql<{ createJob: { id: string } }>(
-        `mutation { createJob(input: { expertKey: "counter", query: "Count." }) { ... on Job { id } ... on Refusal { code message } } }`,
-      )
-      const { id } = createJob
+      const id = await create()
       await until(async () => ((await stepsOf(id)).steps >= killAfter ? true : undefined))
       const { dataDirectory: directory } = platform
       await platform.kill()
