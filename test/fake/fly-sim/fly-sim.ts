@@ -3,6 +3,7 @@
  *
  *     const sim = await openFlySim({ seed: 1, profile: 'zero', clock: { type: 'virtual' } })
  *     sim.url                      'http://127.0.0.1:…', what FLY_FLAPS_BASE_URL would say
+ *     sim.issuer                   what stands in place of https://oidc.fly.io/<org>
  *     sim.tokens.org               'Bearer' tokens: of the organization, and read-only; `sim.deployToken(app)` for one app
  *     await sim.advance(1_000)     a virtual clock stands still until it is moved; calls that take time are answered then
  *     sim.faults([{ fault: 'F1', commit: true, status: 408, times: 1 }])
@@ -54,6 +55,8 @@ export interface Platform {
   strike(fault: FaultName, machineId: string, suits?: (rule: FaultRule) => boolean): FaultRule | undefined
   show(machineId: string): Machine | undefined
   appOf(machineId: string): string | undefined
+  /** Who signs the tokens of guests; its keys are below it, as those of https://oidc.fly.io/<org> are. */
+  issuer(): string
 }
 
 export interface FlySimOptions extends Omit<WorldOptions, 'now' | 'tokens'> {
@@ -66,6 +69,7 @@ export interface FlySimOptions extends Omit<WorldOptions, 'now' | 'tokens'> {
 
 export interface FlySim {
   readonly url: string
+  readonly issuer: string
   readonly tokens: { readonly org: string; readonly read: string }
   /** Valid for this app alone, whether it exists or not. */
   deployToken(app: string): string
@@ -104,6 +108,7 @@ export async function openFlySim(options: FlySimOptions): Promise<FlySim> {
   let calls = 0
   let alarm: NodeJS.Timeout | undefined
   let isOpen = true
+  let url = ''
 
   const platform: Platform = {
     now,
@@ -118,6 +123,7 @@ export async function openFlySim(options: FlySimOptions): Promise<FlySim> {
       return held && show(held)
     },
     appOf: (machineId) => world.machines.get(machineId)?.app,
+    issuer: () => issuerAt(url),
   }
   const driver = (await options.driver?.(platform)) ?? emptyDriver(tell)
 
@@ -175,7 +181,7 @@ export async function openFlySim(options: FlySimOptions): Promise<FlySim> {
     wake()
   }
 
-  const sim: Omit<FlySim, 'url' | 'close'> = {
+  const sim: Omit<FlySim, 'url' | 'issuer' | 'close'> = {
     tokens: { org: 'sim-org', read: 'sim-read' },
     deployToken(app) {
       const token = `sim-deploy-${app}`
@@ -310,9 +316,11 @@ export async function openFlySim(options: FlySimOptions): Promise<FlySim> {
   await new Promise<void>((resolve) => server.listen(options.port ?? 0, '127.0.0.1', resolve))
   const address = server.address()
   if (typeof address !== 'object' || address === null) throw new Error('the simulator has no port')
+  url = `http://127.0.0.1:${address.port}`
   return {
     ...sim,
-    url: `http://127.0.0.1:${address.port}`,
+    url,
+    issuer: issuerAt(url),
     async close() {
       isOpen = false
       clearTimeout(alarm)
@@ -322,6 +330,8 @@ export async function openFlySim(options: FlySimOptions): Promise<FlySim> {
     },
   }
 }
+
+const issuerAt = (url: string): string => `${url}/__sim/oidc`
 
 const FATES: Readonly<Record<string, Fate>> = {
   kill: { as: 'kill' },

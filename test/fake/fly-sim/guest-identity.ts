@@ -1,5 +1,6 @@
 /** Identity tokens as a machine gets them from its own socket: JWTs (RFC 7519) signed with RS256 by a key of the simulator. */
 import { createSign, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import type { Platform } from './fly-sim.ts'
 import type { Machine } from './shapes.ts'
 
 const LIFE_S = 600
@@ -18,12 +19,12 @@ export class GuestIdentity {
     return { keys: [{ ...this.#key.publicKey.export({ format: 'jwk' }), kid: 'sim', alg: 'RS256', use: 'sig' }] }
   }
 
-  /** For ten minutes from `now`, in epoch ms. */
-  token(machine: Machine, app: string, audience: string, now: number): string {
-    const issuedAt = Math.floor(now / 1_000)
+  /** For ten minutes from now. */
+  token(machine: Machine, app: string, audience: string, platform: Pick<Platform, 'now' | 'issuer'>): string {
+    const issuedAt = Math.floor(platform.now() / 1_000)
     const { registry, repository, digest } = machine.image_ref
     const claims = {
-      iss: `https://oidc.fly.io/${this.#org}`,
+      iss: platform.issuer(),
       sub: `${this.#org}:${app}:${machine.name}`,
       aud: audience,
       iat: issuedAt,

@@ -1,27 +1,26 @@
 /**
- * Machines that are processes of this computer: each has a directory for a file system, a group of processes for a
- * virtual machine, and a unix socket for `/.fly/api`. It is no isolation: it shows what a client and a guest must live with.
+ * Machines that are processes of this computer: each has a directory for a file system, namespaces of its own (by
+ * bubblewrap) for a virtual machine, and a unix socket for `/.fly/api`.
  *
- *     driver: processDriver({ directory, images: { 'repo@sha256:…': { directory, command: ['node', 'main.js'] } }, path })
+ *     driver: processDriver({ directory, images: { 'repo@sha256:…': { directory, command: ['node', 'main.js'] } } })
  *
- * A guest's environment is what Fly sets (`FLY_MACHINE_ID` …), what its machine's config sets, and
- *   FLY_API_SOCKET      the socket that is /.fly/api on Fly
+ * A guest sees the files of its image as its root, the programs of this computer below /usr read-only, and nobody else's
+ * processes. Its network is this computer's. Its environment is what Fly sets (`FLY_MACHINE_ID` …), what its machine's config
+ * sets, and
  *   FLY_SIM_BOOT_ID     changes with every boot, and not with a resume, as /proc/sys/kernel/random/boot_id does
  *   FLY_SIM_CLOCK_FILE  a file that says by how many ms the guest's clock is off
  *
  *   FD1 A boot of a clean machine begins with the files of its image; any other with those that it left.
- *   FD2 When its main process ends, so does all that it began: by group, by descent, or by the mark in its environment.
+ *   FD2 When its main process ends, so does all that it began, whatever became of groups, parents and environments.
  *   FD3 When the simulator is closed, or its process dies, no process and no file of a machine is left.
- *
- * Out of reach, for want of a namespace: a process that left its group, lost its parents and wiped its environment.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
-import { cp, mkdir, rm, writeFile } from 'node:fs/promises'
+import { existsSync, lstatSync, readlinkSync } from 'node:fs'
+import { chmod, cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import { constants } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { sha256 } from '../../../schema/hash.ts'
@@ -33,11 +32,13 @@ import type { Machine } from './shapes.ts'
 import type { Effect } from './world.ts'
 
 export interface Image {
-  /** Copied for each clean boot. */
+  /** The guest's root, copied for each clean boot. */
   readonly directory: string
-  /** Run where the machine's config names none; relative to the copy. */
+  /** Run where the machine's config names none; in the guest's root. */
   readonly command: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  /** Files of this computer that the guest finds, read-only, at the same paths. */
+  readonly files?: readonly string[]
 }
 
 export interface ProcessDriverOptions {
@@ -45,27 +46,21 @@ export interface ProcessDriverOptions {
   readonly directory: string
   /** By the name that machines ask for. */
   readonly images: Readonly<Record<string, Image>>
-  /** The guests' PATH. */
-  readonly path: string
   readonly org?: string
 }
 
 const KEPT_LINES = 10_000
-const MARK = 'FLY_SIM_GUEST'
-/** Kills what it was told of and removes the directory, when the end of its input says that the simulator is no more. */
+const BWRAP = '/usr/bin/bwrap'
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+const ROOTS = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32', '/etc']
+/** Descriptor by which bubblewrap says which process is the first of the guest. */
+const INFO_FD = 3
+/** bubblewrap covers parts of /proc, and the kernel lets nobody mount another in the guest until they are bare. */
+const UNCOVER = 'for part in sys sysrq-trigger irq bus; do umount /proc/$part 2>/dev/null; done; exec "$@"'
+/** Guests die with the simulator; their files go when the end of its input says that it is no more. */
 const GUARD = `trap '' INT TERM HUP
-groups=' '
-while read -r verb group; do
-  case $verb in
-    add) groups="$groups$group " ;;
-    del) groups=$(printf '%s' "$groups" | sed "s/ $group / /") ;;
-  esac
-done
-for group in $groups; do kill -9 -- "-$group" 2>/dev/null; done
-grep -lazs "^${MARK}=$1/" /proc/[0-9]*/environ | while read -r file; do
-  pid=\${file#/proc/}; kill -9 "\${pid%/environ}" 2>/dev/null
-done
-rm -rf -- "$1"`
+read -r _
+until rm -rf -- "$1" 2>/dev/null; do sleep 0.1; done`
 
 export function processDriver(options: ProcessDriverOptions): (platform: Platform) => Promise<Driver> {
   return async (platform) => {
@@ -79,6 +74,8 @@ interface Guest {
   readonly boot: number
   readonly child: ChildProcess
   readonly env: Readonly<Record<string, string>>
+  /** The pid of its first process, with which all others end; undefined when it never came to be. */
+  readonly init: Promise<number | undefined>
   readonly ended: Promise<void>
 }
 
@@ -102,7 +99,7 @@ class ProcessDriver implements Driver {
     this.#guard = spawn('sh', ['-c', GUARD, 'guard', options.directory], {
       detached: true,
       stdio: [...stdio],
-      env: { PATH: options.path },
+      env: { PATH },
     })
     this.#guard.unref()
   }
@@ -154,15 +151,14 @@ class ProcessDriver implements Driver {
     switch (effect.type) {
       case 'freeze':
       case 'hang':
-        return signalAll(guest, 'SIGSTOP')
+        return signalAll(await guest.init, 'SIGSTOP')
       case 'resume':
         await this.#setClock(effect.machineId, effect.skewMs)
-        return signalAll(guest, 'SIGCONT')
+        return signalAll(await guest.init, 'SIGCONT')
       case 'clock':
         return this.#setClock(effect.machineId, effect.skewMs)
       case 'signal':
-        guest.child.kill(signalNamed(effect.signal))
-        return
+        return signalMain(await guest.init, signalNamed(effect.signal))
       case 'kill':
         return this.#end(guest)
     }
@@ -173,7 +169,7 @@ class ProcessDriver implements Driver {
   }
 
   #setClock(id: string, skewMs: number): Promise<void> {
-    return writeFile(join(this.#directory(id), 'clock'), String(skewMs))
+    return writeFile(join(this.#directory(id), 'fly', 'clock'), String(skewMs))
   }
 
   async #boot({ machine, boot, clean, skewMs }: Extract<Effect, { type: 'boot' }>): Promise<void> {
@@ -189,13 +185,17 @@ class ProcessDriver implements Driver {
     if (image === undefined) return exit(127)
     if (clean) await rm(files, { recursive: true, force: true })
     await mkdir(files, { recursive: true })
+    await mkdir(join(directory, 'fly'), { recursive: true })
     if (clean) await cp(image.directory, files, { recursive: true })
+    await linkRoots(files)
+    // Bubblewrap would make the way there for its own user alone.
+    for (const path of image.files ?? []) await mkdir(dirname(join(files, path)), { recursive: true })
     await this.#setClock(id, skewMs)
     await this.#openSocket(machine)
     const { registry, repository, digest } = machine.image_ref
     const env = {
-      PATH: this.#options.path,
-      HOME: files,
+      PATH,
+      HOME: '/root',
       ...image.env,
       ...config.env,
       FLY_APP_NAME: this.#appOf(id),
@@ -209,43 +209,40 @@ class ProcessDriver implements Driver {
       FLY_MACHINE_VERSION: machine.instance_id,
       FLY_PROCESS_GROUP: 'app',
       FLY_VM_MEMORY_MB: String(config.guest?.memory_mb ?? 256),
-      FLY_API_SOCKET: join(directory, 'api'),
       FLY_SIM_BOOT_ID: bootIdOf(id, boot),
-      FLY_SIM_CLOCK_FILE: join(directory, 'clock'),
-      [MARK]: `${directory}/${boot}`,
+      FLY_SIM_CLOCK_FILE: '/.fly/clock',
     }
     const init = config.init ?? {}
     const asked = [...(init.exec ?? init.entrypoint ?? []), ...(init.exec === undefined ? (init.cmd ?? []) : [])]
-    const [command = 'false', ...args] = asked.length > 0 ? asked : image.command
-    const child = spawn(command, args, { cwd: files, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+    const command = asked.length > 0 ? asked : image.command
+    const args = [...wallsOf(files, join(directory, 'fly'), image), '--', '/bin/sh', '-c', UNCOVER, 'sh', ...command]
+    const child = spawn(BWRAP, args, { cwd: '/', env, detached: true, stdio: ['ignore', 'pipe', 'pipe', 'pipe'] })
     const { promise: ended, resolve } = Promise.withResolvers<void>()
-    const guest: Guest = { machine, boot, child, env, ended }
+    const guest: Guest = { machine, boot, child, env, init: initOf(child), ended }
     this.#guests.set(id, guest)
-    if (child.pid !== undefined) this.#guard.stdin?.write(`add ${child.pid}\n`)
     this.#listen(id, child.stdout)
     this.#listen(id, child.stderr)
     let isOver = false
     const over = (code: number, signal: number): void => {
       if (isOver) return
       isOver = true
-      signalAll(guest, 'SIGKILL')
-      if (child.pid !== undefined) this.#guard.stdin?.write(`del ${child.pid}\n`)
       if (this.#guests.get(id) === guest) this.#guests.delete(id)
       resolve()
       this.#platform.tell({ type: 'exited', machineId: id, boot, exit: { code, signal, oom: false } })
     }
     child.on('error', () => over(127, 0))
     child.on('exit', (code, signal) => {
-      const number = signal === null ? 0 : constants.signals[signal]
+      // Bubblewrap says of a signal what a shell would.
+      const number = signal === null ? Math.max(0, (code ?? 0) - 128) : constants.signals[signal]
       over(code ?? 128 + number, number)
     })
   }
 
   async #end(guest: Guest): Promise<void> {
-    // Again and again: whoever was about to be born at the first look is there at the next.
-    signalAll(guest, 'SIGKILL')
+    // The kernel ends all others with the first, and bubblewrap waits for that.
+    const init = await guest.init
+    if (init !== undefined) send(init, 'SIGKILL')
     await guest.ended
-    signalAll(guest, 'SIGKILL')
   }
 
   #appOf(id: string): string {
@@ -255,7 +252,7 @@ class ProcessDriver implements Driver {
   async #openSocket(machine: Machine): Promise<void> {
     const { id } = machine
     if (this.#sockets.has(id)) return
-    const path = join(this.#directory(id), 'api')
+    const path = join(this.#directory(id), 'fly', 'api')
     await rm(path, { force: true })
     const server = createServer((request, response) => {
       let body = ''
@@ -266,7 +263,7 @@ class ProcessDriver implements Driver {
           const shown = this.#platform.show(id)
           const audience = audienceIn(body)
           if (shown === undefined || audience === undefined) response.writeHead(400).end('aud is required')
-          else response.end(this.#identity.token(shown, this.#appOf(id), audience, this.#platform.now()))
+          else response.end(this.#identity.token(shown, this.#appOf(id), audience, this.#platform))
           return
         }
         const nonce = request.headers['fly-machine-lease-nonce']?.toString()
@@ -280,6 +277,8 @@ class ProcessDriver implements Driver {
     this.#sockets.set(id, server)
     server.listen(path)
     await once(server, 'listening')
+    // Whether others than root may ask is not known of Fly; here they may.
+    await chmod(path, 0o777)
   }
 
   async #closeSocket(id: string): Promise<void> {
@@ -325,25 +324,40 @@ class ProcessDriver implements Driver {
     const guest = this.#guests.get(machineId)
     const tell = (outcome: ExecOutcome): void => this.#platform.tell({ type: 'executed', id, outcome })
     if (guest === undefined) return tell({ exit_code: 127, stdout: '', stderr: 'no guest' })
-    const [name = 'false', ...args] = command
-    const cwd = join(this.#directory(machineId), 'rootfs')
-    const child = spawn(name, args, { cwd, env: guest.env, detached: true })
-    let [stdout, stderr, isLate] = ['', '', false]
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
-    const alarm = setTimeout(() => {
-      isLate = true
-      child.kill('SIGKILL')
-    }, timeoutMs)
-    child.on('error', (error) => (stderr += String(error)))
-    child.on('close', (code, signal) => {
-      clearTimeout(alarm)
-      const exit_signal = signal === null ? {} : { exit_signal: constants.signals[signal] }
-      tell(isLate ? { timedOut: true } : { exit_code: code ?? -1, ...exit_signal, stdout, stderr })
+    void guest.init.then((init) => {
+      if (init === undefined) tell({ exit_code: 127, stdout: '', stderr: 'no guest' })
+      else enter(init, guest.env, command, stdin, timeoutMs, tell)
     })
-    child.stdin.on('error', () => {})
-    child.stdin.end(stdin)
   }
+}
+
+/** Runs a command in the guest whose first process is `init`. */
+function enter(
+  init: number,
+  env: Readonly<Record<string, string>>,
+  command: readonly string[],
+  stdin: string,
+  timeoutMs: number,
+  tell: (outcome: ExecOutcome) => void,
+): void {
+  const user = process.getuid?.() === 0 ? [] : ['--user', '--preserve-credentials']
+  const args = ['--target', String(init), ...user, '--mount', '--pid', '--root', '--wd', '--', ...command]
+  const child = spawn('nsenter', args, { env, detached: true })
+  let [stdout, stderr, isLate] = ['', '', false]
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+  const alarm = setTimeout(() => {
+    isLate = true
+    if (child.pid !== undefined) send(-child.pid, 'SIGKILL')
+  }, timeoutMs)
+  child.on('error', (error) => (stderr += String(error)))
+  child.on('close', (code, signal) => {
+    clearTimeout(alarm)
+    const exit_signal = signal === null ? {} : { exit_signal: constants.signals[signal] }
+    tell(isLate ? { timedOut: true } : { exit_code: code ?? -1, ...exit_signal, stdout, stderr })
+  })
+  child.stdin.on('error', () => {})
+  child.stdin.end(stdin)
 }
 
 /** Shaped like a boot id of Linux. */
@@ -370,34 +384,60 @@ function signalNamed(name: string): NodeJS.Signals | number {
   return full in constants.signals ? (full as NodeJS.Signals) : 'SIGINT'
 }
 
-/** Everybody of a machine, as far as this computer can tell; looked for again until nobody new has been born meanwhile. */
-function signalAll(guest: Guest, signal: NodeJS.Signals): void {
+const isDirectory = (path: string): boolean => existsSync(path) && !lstatSync(path).isSymbolicLink()
+
+/** Links such as /bin, where this computer has them: a boot without a reset finds its own. */
+async function linkRoots(files: string): Promise<void> {
+  for (const path of ROOTS)
+    if (existsSync(path) && !isDirectory(path) && !lstatSync(join(files, path), { throwIfNoEntry: false }))
+      await symlink(readlinkSync(path), join(files, path))
+}
+
+/** What is the guest's own, and what it sees of this computer. */
+function wallsOf(files: string, fly: string, image: Image): readonly string[] {
+  const roots = ROOTS.flatMap((path) => (isDirectory(path) ? ['--ro-bind', path, path] : []))
+  return [
+    ['--unshare-pid', '--unshare-ipc', '--unshare-uts', '--die-with-parent', '--info-fd', String(INFO_FD)],
+    // It is root where we are, and shares the kernel: the clock and the power switch are not its own.
+    ['--cap-drop', 'CAP_SYS_TIME', '--cap-drop', 'CAP_SYS_BOOT', '--cap-drop', 'CAP_SYS_MODULE'],
+    ['--bind', files, '/', ...roots, '--proc', '/proc', '--dev', '/dev', '--bind', fly, '/.fly'],
+    (image.files ?? []).flatMap((path) => ['--ro-bind', path, path]),
+    ['--chdir', '/'],
+  ].flat()
+}
+
+async function initOf(child: ChildProcess): Promise<number | undefined> {
+  let text = ''
+  const info = child.stdio[INFO_FD] as Readable // opened above, for reading
+  info.on('error', () => {})
+  for await (const part of info) text += String(part)
+  const [, pid] = /"child-pid": *(\d+)/.exec(text) ?? []
+  return pid === undefined ? undefined : Number(pid)
+}
+
+function send(pid: number, signal: NodeJS.Signals | number): void {
+  try {
+    process.kill(pid, signal)
+  } catch {
+    // It ended meanwhile.
+  }
+}
+
+/** Everybody of a guest; looked for again until nobody new has been born meanwhile. */
+function signalAll(init: number | undefined, signal: NodeJS.Signals): void {
   const reached = new Set<number>()
-  for (let found = everybody(guest); found.some((pid) => !reached.has(pid)); found = everybody(guest))
+  const everybody = (): readonly number[] =>
+    init === undefined ? [] : descendants(init, listProcesses()).map(({ pid }) => pid)
+  for (let found = everybody(); found.some((pid) => !reached.has(pid)); found = everybody())
     for (const pid of found) {
       reached.add(pid)
-      try {
-        process.kill(pid, signal)
-      } catch {
-        // It ended meanwhile.
-      }
+      send(pid, signal)
     }
 }
 
-function everybody({ child, env }: Guest): readonly number[] {
-  if (child.pid === undefined) return []
-  const processes = listProcesses().filter(({ zombie }) => !zombie)
-  const inGroup = processes.filter(({ group, session }) => group === child.pid || session === child.pid)
-  const below = child.exitCode === null && child.signalCode === null ? descendants(child.pid, processes) : []
-  const mark = `${MARK}=${env[MARK]}\0`
-  const marked = processes.filter(({ pid }) => environOf(pid).includes(mark))
-  return [...inGroup, ...below, ...marked].map(({ pid }) => pid)
-}
-
-function environOf(pid: number): string {
-  try {
-    return `${readFileSync(`/proc/${pid}/environ`, 'utf8')}\0`
-  } catch {
-    return ''
-  }
+/** The first process but bubblewrap's own, which only minds the others. */
+function signalMain(init: number | undefined, signal: NodeJS.Signals | number): void {
+  const below = listProcesses().filter(({ parent, zombie }) => parent === init && !zombie)
+  const main = below.toSorted((a, b) => Number(a.startedAt) - Number(b.startedAt) || a.pid - b.pid)[0]
+  if (main !== undefined) send(main.pid, signal)
 }

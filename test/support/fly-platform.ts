@@ -1,0 +1,95 @@
+/**
+ * A platform on Fly, whole but for Fly: the Machines API simulated, each machine the real image's processes behind walls of
+ * its own, servers as processes on one Postgres. What a server is told is what an operator would tell it.
+ */
+import { mkdirSync, mkdtempSync, chmodSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { createServer, type AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { makeImage } from '../../runner/image/image.ts'
+import { openFlySim, type FlySim, type FlySimOptions } from '../fake/fly-sim/fly-sim.ts'
+import { processDriver } from '../fake/fly-sim/process-driver.ts'
+import { databaseUrl, openTestDatabase, realClock } from './database.ts'
+import { startPlatform, type Platform } from './platform.ts'
+
+/** The app of machines. */
+export const APP = 'machines'
+const ORG = 'personal'
+const IMAGE = `registry.fly.io/${APP}@sha256:${'5e'.repeat(32)}`
+/** A uid that no other test runs anything as. */
+const UID = 61_701
+
+export interface FlyPlatform {
+  readonly sim: FlySim
+  /** A server more; the same data directory and database for all. */
+  start(env?: Readonly<Record<string, string>>): Promise<Platform>
+  /** Ends everything; servers first. */
+  close(): Promise<void>
+}
+
+export async function openFlyPlatform(options: Omit<FlySimOptions, 'clock' | 'driver'>): Promise<FlyPlatform> {
+  // Guests run as others than root, who must find their way.
+  const directory = mkdtempSync('/var/tmp/senmon-fly-')
+  chmodSync(directory, 0o755)
+  const root = join(directory, 'image')
+  const state = '/var/lib/senmon-machine'
+  mkdirSync(join(root, state), { recursive: true })
+  await makeImage({
+    directory: join(root, 'opt/senmon'),
+    target: '/opt/senmon',
+    state,
+    node: process.execPath,
+    uid: UID,
+  })
+  const command = [process.execPath, '--max-old-space-size=256', '/opt/senmon/machine.mjs']
+  const image = { directory: root, command, files: [process.execPath] }
+  const sim = await openFlySim({
+    ...options,
+    clock: { type: 'real', now: () => realClock.now() },
+    driver: processDriver({ directory: join(directory, 'machines'), images: { [IMAGE]: image }, org: ORG }),
+  })
+  await sim.call('POST', '/v1/apps', { app_name: APP, org_slug: ORG })
+  const database = await openTestDatabase()
+  const platforms: Platform[] = []
+  return {
+    sim,
+    async start(env = {}) {
+      const port = await freePort()
+      const platform = await startPlatform({
+        directory: join(directory, 'data'),
+        env: {
+          SENMON_PORT: String(port),
+          SENMON_MACHINES: 'fly',
+          SENMON_MACHINE_URL: `http://127.0.0.1:${port}`,
+          FLY_FLAPS_BASE_URL: sim.url,
+          FLY_API_TOKEN: sim.deployToken(APP),
+          FLY_APP_NAME: APP,
+          FLY_ORG: ORG,
+          SENMON_FLY_ISSUER: sim.issuer,
+          SENMON_FLY_IMAGE: IMAGE,
+          SENMON_FLY_REGIONS: 'iad,ord',
+          SENMON_MASTER_KEY: '42'.repeat(32),
+          DATABASE_URL: databaseUrl(database),
+          ...env,
+        },
+      })
+      platforms.push(platform)
+      return platform
+    },
+    async close() {
+      for (const platform of platforms)
+        if (platform.child.exitCode === null && platform.child.signalCode === null) await platform.stop()
+      await sim.close()
+      await database.close()
+      await rm(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
