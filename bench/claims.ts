@@ -5,7 +5,7 @@ import type { Clock } from '../schema/clock.ts'
 import { isRefusal } from '../schema/error.ts'
 import { makeId, type ApplicationId, type MachineId } from '../schema/id.ts'
 import type { Lock } from '../schema/lock.ts'
-import { openJobs, type Jobs } from '../src/job/jobs.ts'
+import { openJobs, type Attempt, type Jobs } from '../src/job/jobs.ts'
 import { openLog } from '../src/log.ts'
 import { openErrands } from '../src/pool/errands.ts'
 import type { MachineHost } from '../src/pool/machine-host.ts'
@@ -95,6 +95,12 @@ function consume(jobs: Jobs, host: MachineHost, started: (jobId: string) => void
   const kept = new Set<Promise<void>>()
   const closing = new AbortController()
   let [isFilling, isAsked] = [false, false]
+  const serve = async (attempt: Attempt): Promise<void> => {
+    const machine = await host.open(attempt, attempt.lock)
+    started(attempt.jobId)
+    await jobs.finish(attempt, { outcome: 'completed', reason: 'completed', message: null, result: '' })
+    await machine.destroy()
+  }
   const run = async (): Promise<void> => {
     isAsked = true
     if (isFilling) return
@@ -102,18 +108,15 @@ function consume(jobs: Jobs, host: MachineHost, started: (jobId: string) => void
     while (isAsked) {
       isAsked = false
       while (kept.size < AT_ONCE && !closing.signal.aborted) {
-        const attempt = await jobs.claim('bench')
-        if (attempt === undefined) break
-        const keeping = (async () => {
-          const machine = await host.open(attempt, attempt.lock)
-          started(attempt.jobId)
-          await jobs.finish(attempt, { outcome: 'completed', reason: 'completed', message: null, result: '' })
-          await machine.destroy()
-        })().finally(() => {
-          kept.delete(keeping)
-          void run()
-        })
-        kept.add(keeping)
+        const attempts = await jobs.claim('bench', AT_ONCE - kept.size)
+        if (attempts.length === 0) break
+        for (const attempt of attempts) {
+          const keeping = serve(attempt).finally(() => {
+            kept.delete(keeping)
+            void run()
+          })
+          kept.add(keeping)
+        }
       }
     }
     isFilling = false

@@ -47,13 +47,15 @@ export function openAttempts(dependencies: AttemptsDependencies): Attempts {
 
   async function fill(): Promise<void> {
     while (kept.size < limits.concurrent && !closing.signal.aborted) {
-      const attempt = await jobs.claim(holder)
-      if (attempt === undefined) return
-      const keeping = keep(dependencies, attempt, clock.now(), closing.signal).finally(() => {
-        kept.delete(keeping)
-        ring()
-      })
-      kept.add(keeping)
+      const attempts = await jobs.claim(holder, limits.concurrent - kept.size)
+      if (attempts.length === 0) return
+      for (const attempt of attempts) {
+        const keeping = keep(dependencies, attempt, clock.now(), closing.signal).finally(() => {
+          kept.delete(keeping)
+          ring()
+        })
+        kept.add(keeping)
+      }
     }
   }
 

@@ -102,7 +102,7 @@ export interface JobLog {
    * ended by `now` (until <= now). First those of the application that has the fewest running, each one counted as
    * running for those after it; the oldest job first within an application, and between equals. `quota`: jobs of an
    * application that may run at once, null for any number. It is looked at, not locked: processes that claim at the same
-   * moment may together go beyond it by one each.
+   * moment may together go beyond it by as many jobs as became claimable between their looks.
    */
   claimable(now: number, limit: number, quota: number | null): Promise<readonly StoredJob[]>
   /** How many jobs want a machine and may have one under the quota, 10,000 at most, and how many run. */

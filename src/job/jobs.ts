@@ -71,8 +71,11 @@ export interface Jobs {
   expireQuestions(): Promise<number>
 
   // -- for whoever drives machines
-  /** Grants a lease on the job that is next (`JobLog.claimable`); undefined when none may have a machine. */
-  claim(holder: string): Promise<Attempt | undefined>
+  /**
+   * Grants leases on the jobs that are next (`JobLog.claimable`), as many as there are places or fewer; none when none may
+   * have a machine. It throws only where it has granted nothing.
+   */
+  claim(holder: string, places: number): Promise<readonly Attempt[]>
   /** How many jobs could be claimed, and how many are. */
   demand(): Promise<JobDemand>
   /**
@@ -100,8 +103,10 @@ export interface Jobs {
   show(delta: Delta): void
 }
 
-/** Jobs that one claim looks at: enough that several claimers do not all meet at the first. */
+/** Jobs that one claim looks at, or more: enough that several claimers do not all meet at the first. */
 const CANDIDATES = 8
+/** Locks that are kept parsed for the jobs to come. */
+const LOCKS_MAX = 64
 
 export function openJobs(dependencies: JobsDependencies): Jobs {
   const { log, experts, content, models, clock, chance, limits } = dependencies
@@ -110,6 +115,8 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
   const decoder = new TextDecoder()
   /** Locks that are in the content store already: the source gives the same object while nothing was published. */
   const locks = new WeakMap<Lock, Sha256>()
+  /** Locks by their hash, which says all of them; those that were asked for last. */
+  const parsed = new Map<Sha256, Promise<Lock>>()
 
   async function create(applicationId: ApplicationId, input: CreateJob): Promise<JobSummary | Refusal> {
     const refused = refuseCreate(input, limits)
@@ -200,8 +207,15 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
   }
 
   async function getLock(lockHash: Sha256): Promise<Lock> {
+    const known = parsed.get(lockHash)
+    if (known !== undefined) return known
     // Written by create, and the content store has checked it against its hash.
-    return JSON.parse(decoder.decode(await content.get(lockHash))) as Lock
+    const lock = content.get(lockHash).then((bytes) => JSON.parse(decoder.decode(bytes)) as Lock)
+    parsed.set(lockHash, lock)
+    lock.catch(() => parsed.delete(lockHash))
+    const [oldest] = parsed.keys()
+    if (parsed.size > LOCKS_MAX && oldest !== undefined) parsed.delete(oldest)
+    return lock
   }
 
   /** The receipt of a job that nothing holds any more, from its whole log. */
@@ -221,33 +235,42 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     const cancellation = stored.job.cancelRequested ? await receipt(stored, now) : undefined
     const changes = decide(stored.job, { type: 'grant', now, holder, lease, barrenAttemptsMax, cancellation })
     if (isRefusal(changes)) return undefined
-    const { id } = stored.job
+    const { id, lockHash } = stored.job
     const events = chain(id, stored.head.revision, stored.head.hash, now, changes)
     const job = replay({ initial: stored.job, evolve }, events)
     const granted = job.status === 'running' ? { holder, fence: job.fence, until: now + limits.leaseMs } : null
     try {
-      const head = await log.append(stored.head, job, events, null, { lease: granted })
-      if (granted === null) return undefined
-      return await take({ job, head })
+      const appended = log.append(stored.head, job, events, null, { lease: granted })
+      if (granted === null) {
+        await appended
+        return undefined
+      }
+      // What is before the lease is there already, and never changes: it is read while the lease is written.
+      const [head, before, lock] = await Promise.all([
+        appended,
+        readAll(log, id, 0),
+        getLock(lockHash).catch((error: unknown) => (isMissing(error) ? error : Promise.reject(error))),
+      ])
+      const history = [...before.slice(0, stored.head.revision), ...events]
+      return await hold({ job, head }, lock, history)
     } catch (error) {
       if (error instanceof PlatformError && error.code === 'revision_conflict') return undefined
       throw error
     }
   }
 
-  async function take(stored: Pick<StoredJob, 'job' | 'head'>): Promise<Attempt | undefined> {
-    const { id, lockHash } = stored.job
-    const history = await readAll(log, id, 0)
-    try {
-      return new HeldAttempt({ log, clock, limits }, stored, await getLock(lockHash), history)
-    } catch (error) {
-      // A job whose lock is lost can never run; left in the queue it would be claimed for ever.
-      if (!(error instanceof PlatformError) || error.code !== 'content_missing') throw error
-      const attempt = new HeldAttempt({ log, clock, limits }, stored, locklessOf(stored.job), history)
-      const ending = { outcome: 'failed', reason: error.code, message: error.message, result: null } as const
-      await attempt.record((now) => [{ type: 'finish', now, fence: attempt.fence, ...ending }])
-      return undefined
-    }
+  async function hold(
+    stored: Pick<StoredJob, 'job' | 'head'>,
+    lock: Lock | PlatformError,
+    history: readonly JobEvent[],
+  ): Promise<Attempt | undefined> {
+    const world = { log, clock, limits }
+    if (!(lock instanceof PlatformError)) return new HeldAttempt(world, stored, lock, history)
+    // A job whose lock is lost can never run; left in the queue it would be claimed for ever.
+    const attempt = new HeldAttempt(world, stored, locklessOf(stored.job), history)
+    const ending = { outcome: 'failed', reason: lock.code, message: lock.message, result: null } as const
+    await attempt.record((now) => [{ type: 'finish', now, fence: attempt.fence, ...ending }])
+    return undefined
   }
 
   async function expireQuestions(): Promise<number> {
@@ -270,16 +293,25 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     return changed
   }
 
-  async function claim(holder: string): Promise<Attempt | undefined> {
+  async function claim(holder: string, places: number): Promise<readonly Attempt[]> {
     for (let retries = 0; retries <= limits.conflictRetriesMax; retries++) {
-      const candidates = await log.claimable(clock.now(), CANDIDATES, limits.quota)
-      if (candidates.length === 0) return undefined
-      for (const stored of candidates) {
-        const attempt = await grant(stored, holder)
-        if (attempt !== undefined) return attempt
+      const candidates = await log.claimable(clock.now(), Math.max(places, CANDIDATES), limits.quota)
+      if (candidates.length === 0) return []
+      const attempts: Attempt[] = []
+      // Where another was faster, the next in line has the place.
+      for (let at = 0; at < candidates.length && attempts.length < places;) {
+        const few = candidates.slice(at, at + places - attempts.length)
+        at += few.length
+        const granted = await Promise.allSettled(few.map((stored) => grant(stored, holder)))
+        for (const one of granted) if (one.status === 'fulfilled' && one.value !== undefined) attempts.push(one.value)
+        const failed = granted.find((one) => one.status === 'rejected')
+        // Whoever has a lease needs its keeper, whatever became of the others.
+        if (failed !== undefined && attempts.length > 0) return attempts
+        if (failed !== undefined) throw failed.reason
       }
+      if (attempts.length > 0) return attempts
     }
-    return undefined
+    return []
   }
 
   return {
@@ -376,6 +408,10 @@ export function summarize({ job, head }: Pick<StoredJob, 'job' | 'head'>): JobSu
 
 function locklessOf({ expertKey }: Pick<Job, 'expertKey'>): Lock {
   return { version: 1, coordinator: expertKey, experts: {} } as Lock // an exact key, as jobCreated has it
+}
+
+function isMissing(error: unknown): error is PlatformError {
+  return error instanceof PlatformError && error.code === 'content_missing'
 }
 
 function ours(attempt: Attempt): HeldAttempt {

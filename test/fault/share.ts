@@ -41,8 +41,29 @@ export const faults: readonly Fault[] = [
   {
     name: 'the quota is not asked for',
     file: 'src/job/jobs.ts',
-    find: 'log.claimable(clock.now(), CANDIDATES, limits.quota)',
-    replace: 'log.claimable(clock.now(), CANDIDATES, null)',
+    find: 'Math.max(places, CANDIDATES), limits.quota)',
+    replace: 'Math.max(places, CANDIDATES), null)',
+    tests: ['test/job/claim.test.ts'],
+  },
+  {
+    name: 'leases that were granted are left where another grant failed',
+    file: 'src/job/jobs.ts',
+    find: '        if (failed !== undefined && attempts.length > 0) return attempts\n',
+    replace: '',
+    tests: ['test/job/claim.test.ts'],
+  },
+  {
+    name: 'what was appended after a lease is in its history too',
+    file: 'src/job/jobs.ts',
+    find: 'before.slice(0, stored.head.revision)',
+    replace: 'before.filter(({ type }) => type !== events[0]?.type)',
+    tests: ['test/job/claim.test.ts'],
+  },
+  {
+    name: 'a claim of several jobs gives more than there are places',
+    file: 'src/job/jobs.ts',
+    find: 'candidates.slice(at, at + places - attempts.length)',
+    replace: 'candidates.slice(at, at + places)',
     tests: ['test/job/claim.test.ts'],
   },
 ]

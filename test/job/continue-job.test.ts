@@ -54,7 +54,7 @@ describe('an answer', () => {
   it('makes a waiting job queued again, and is there when a machine takes it', async () => {
     const world = jobsWorld()
     const { id, questions } = await asking(world, ['fix'], true)
-    expect(await world.jobs.claim('keeper-2')).toBeUndefined()
+    expect(await world.jobs.claim('keeper-2', 1)).toEqual([])
     const [question] = questions
     if (question === undefined) throw new Error('no question')
     const job = accepted(await world.jobs.continue(anApplication, saying(id, { answer: yesTo(question) })))
@@ -229,9 +229,9 @@ function jobsWorldWith(world: JobsWorld): JobsWorld {
     ...world,
     jobs: {
       ...world.jobs,
-      async claim(holder) {
-        await world.jobs.claim('keeper-of-the-first')
-        return world.jobs.claim(holder)
+      async claim(holder, places) {
+        await world.jobs.claim('keeper-of-the-first', 1)
+        return world.jobs.claim(holder, places)
       },
     },
   }
@@ -247,7 +247,7 @@ describe('a cancel', () => {
       expect(job).toMatchObject({ status: 'finished', outcome: 'canceled', reason: 'canceled_by_user' })
       expect(await world.jobs.cancel(anApplication, id)).toMatchObject({ refused: 'job_finished' })
     }
-    expect(await world.jobs.claim('keeper-2')).toBeUndefined()
+    expect(await world.jobs.claim('keeper-2', 1)).toEqual([])
     const [question] = waiting.questions
     if (question === undefined) throw new Error('no question')
     expect(await world.jobs.continue(anApplication, saying(waiting.id, { answer: yesTo(question) }))).toMatchObject({
@@ -274,7 +274,7 @@ describe('a cancel', () => {
     await claimed(world)
     accepted(await world.jobs.cancel(anApplication, id))
     await world.clock.advance(10_000)
-    expect(await world.jobs.claim('keeper-2')).toBeUndefined()
+    expect(await world.jobs.claim('keeper-2', 1)).toEqual([])
     expect(await world.jobs.find(anApplication, id)).toMatchObject({ status: 'finished', outcome: 'canceled' })
   })
 

@@ -68,7 +68,7 @@ export async function newJob({ jobs }: JobsWorld, given: Partial<CreateJob> = {}
 }
 
 export async function claimed({ jobs }: JobsWorld, holder = 'keeper-1'): Promise<Attempt> {
-  const attempt = await jobs.claim(holder)
+  const [attempt] = await jobs.claim(holder, 1)
   if (attempt === undefined) throw new Error('there was nothing to claim')
   return attempt
 }

@@ -159,7 +159,7 @@ export async function openDoor(
       return made.id
     },
     async claim() {
-      const attempt = await jobs.claim('door test')
+      const [attempt] = await jobs.claim('door test', 1)
       if (attempt === undefined) throw new Error('no job wants a machine')
       if (!steps.has(attempt.jobId)) {
         await jobs.record(attempt, [runStarted(runIdOf(attempt.jobId))])
