@@ -127,7 +127,7 @@ type Keep = (name: string, make: (path: string) => void) => string
 function keepOnce(directory: string, name: string, make: (path: string) => void): string {
   const path = join(directory, name)
   if (existsSync(path)) return path
-  const making = mkdtempSync(join(directory, 'making-'))
+  const making = mkdtempSync(join(directory, `making-${process.pid}-`))
   try {
     make(join(making, 'made'))
     allow(join(making, 'made'))

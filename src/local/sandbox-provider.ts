@@ -123,7 +123,7 @@ async function probe(host: SupervisedHost, clock: Clock): Promise<ProbeResult> {
     writeFileSync(file, 'canary', { mode: 0o644 })
     const port = typeof address === 'object' && address !== null ? address.port : 0
     const text = probeScript({ file, port })
-    script = host.runtime.write(`probe-${sha256(text).slice(0, 16)}.mjs`, text)
+    script = host.runtime.write(`probe-${process.pid}-${sha256(text).slice(0, 16)}.mjs`, text)
     return await within(host.fill(await host.park(script), []), clock)
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)

@@ -4,6 +4,7 @@
  *
  * X1 What a server that lives has said it uses stays.
  * X2 What nobody uses goes after a day, since a server of before this file says nothing.
+ * X3 What a server was making or trying when it died goes with the next start.
  */
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -11,8 +12,10 @@ import { findProcess } from './processes.ts'
 
 const USES = 'uses'
 const UNUSED_MS = 24 * 60 * 60 * 1000
-/** What is made anew when it is needed: copies of Node and bundles, and what a server that died was making. */
-const SWEPT = /^(node|runner|supervisor|making|canary|probe|dead)-/
+/** What is made anew when it is needed: copies of Node, of bundles and of skills. */
+const SWEPT = /^(node|runner|supervisor|skill|making|canary|probe|dead)-/
+/** What is of one server alone, by its pid. */
+const OWN = /^(?:making|canary|probe|dead)-(\d+)(?:-|$)/
 
 export interface Uses {
   /** To be said before it is looked whether the file is there. */
@@ -29,8 +32,20 @@ export function openUses(directory: string, now: number): Uses {
     if (findProcess(Number(pid))?.startedAt === startedAt) continue
     rmSync(join(uses, owner), { recursive: true, force: true })
   }
-  for (const name of readdirSync(directory)) if (SWEPT.test(name)) sweep(directory, name, now)
-  return { add: (name) => writeFileSync(join(own, name), '') }
+  for (const name of readdirSync(directory)) {
+    const [, maker] = OWN.exec(name) ?? []
+    if (maker !== undefined && findProcess(Number(maker)) === undefined)
+      rmSync(join(directory, name), { recursive: true, force: true })
+    else if (SWEPT.test(name)) sweep(directory, name, now)
+  }
+  const said = new Set<string>()
+  return {
+    add(name) {
+      // Once: every job says it of its skills.
+      if (!said.has(name)) writeFileSync(join(own, name), '')
+      said.add(name)
+    },
+  }
 }
 
 function sweep(directory: string, name: string, now: number): void {

@@ -27,7 +27,7 @@ describe('what servers share on this computer', () => {
     openUses(directory, now + DAY - 1000)
     expect(left().toSorted()).toEqual(names.toSorted())
     openUses(directory, now + DAY + 1000)
-    expect(left().toSorted()).toEqual(['passwd', 'skill-a', 'slots'])
+    expect(left().toSorted()).toEqual(['passwd', 'slots'])
   })
 
   it('stays while a server that lives uses it, however old (X1)', () => {
@@ -38,11 +38,18 @@ describe('what servers share on this computer', () => {
     expect(left()).not.toContain('supervisor-a')
   })
 
+  it('goes at once when a server that is gone was making or trying it (X3)', () => {
+    const own = (pid: number) => [`making-${pid}-x`, `canary-${pid}`, `probe-${pid}-x.mjs`, `dead-${pid}-node-a`]
+    for (const name of [...own(process.pid), ...own(999_999_999)]) mkdirSync(join(directory, name))
+    openUses(directory, now)
+    expect(left().toSorted()).toEqual([...names, ...own(process.pid)].toSorted())
+  })
+
   it('is not kept by a server that is gone, nor by a later one with its pid', () => {
     saidBy('1-0', 'node-a')
     saidBy('999999999-7', 'runner-a')
     openUses(directory, now + 2 * DAY)
-    expect(left().toSorted()).toEqual(['passwd', 'skill-a', 'slots'])
+    expect(left().toSorted()).toEqual(['passwd', 'slots'])
     expect(readdirSync(join(directory, 'uses'))).toHaveLength(1)
   })
 })

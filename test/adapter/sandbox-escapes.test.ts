@@ -1,15 +1,38 @@
-/** A table of what a hostile program tries, in every kind of compartment: nothing but /tmp and the workspace is open. */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
+/**
+ * A table of what a hostile program tries, in every kind of compartment of a machine that was primed, stopped and resumed:
+ * nothing but /tmp and the workspace is open, and nothing is there that priming or another machine has left.
+ */
+import { spawnSync } from 'node:child_process'
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer, type Server } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { build, stop } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Json } from '../../schema/json.ts'
 import { textOf } from '../../schema/message.ts'
 import { buildSkills } from '../support/files-skill.ts'
 import { Content, JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
-import { fixtureSkill, openHost, openSandboxes, sandboxMissing, type OpenLocalHost } from '../support/sandbox.ts'
+import {
+  fixtureSkill,
+  openHost,
+  openSandboxes,
+  realClock,
+  sandboxMissing,
+  type OpenLocalHost,
+} from '../support/sandbox.ts'
 import { driveSkills } from '../support/skill-drive.ts'
 import { ROOT } from '../support/source.ts'
+import { stopped } from '../support/stopped-processes.ts'
 
 const missing = await sandboxMissing()
 const TRIES = readFileSync(join(ROOT, 'test/fixture/escape.mjs'), 'utf8')
@@ -38,6 +61,8 @@ const EXPECTED: readonly (readonly [tried: RegExp, outcome: RegExp])[] = [
   [/ in \/(workspace|proc\/self\/\w+)\/(workspace\/)?input$/, /^EROFS$/],
   // Nobody else's processes.
   [/^strangers /, /^ENOENT$/],
+  [/^connect to what another machine listens on$/, /^ECONNREFUSED$/],
+  [/^what was there before in /, /^nothing$/],
   [/^signal the host$/, /^ESRCH$/],
   [/^(process_vm_readv|process_vm_writev)$/, /^EPERM$/],
   [/(the host|of the host)$/, /^(ESRCH|ECONNREFUSED)$/],
@@ -71,20 +96,42 @@ describe.skipIf(missing !== undefined)(title, () => {
   let abstract: Server
   let targets: Json
   let drive: MachineDrive
+  let other: MachineDrive
+  let runtime: string
   let exec: (command: string) => Promise<string>
 
   beforeAll(async () => {
     await buildSkills()
-    opened = await openHost(openSandboxes, {
+    const bundle = join(mkdtempSync('/var/tmp/senmon-test-'), 'primed-puppet.mjs')
+    const entryPoints = [join(ROOT, 'test/fixture/runners/primed-puppet.ts')]
+    const banner = {
+      js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
+    }
+    await build({ entryPoints, outfile: bundle, bundle: true, platform: 'node', format: 'esm', banner })
+    await stop()
+    opened = await openHost((options) => openSandboxes(options, 1), {
       install: (skill) => Promise.resolve(packages[skill.packages[0]?.name ?? ''] ?? ''),
+      bundles: { runner: bundle },
     })
-    const start = async (content: Content) =>
-      new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)
-    const runtime = realpathSync(opened.options.runtimeDirectory)
-    const other = await start(new Content())
+    rmSync(dirname(bundle), { recursive: true })
+    const start = async (content: Content) => {
+      while (stopped().length < 2) await realClock.sleep(5)
+      const machine = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)
+      expect(machine.obtained.resume).toBe('resumed')
+      return machine
+    }
+    runtime = realpathSync(opened.options.runtimeDirectory)
+    other = await start(new Content())
     other.start(lock)
     await other.open('probe')
-    await other.run('probe', `(await load('node:fs')).writeFileSync('mine', 'of the other job', { mode: 0o777 })`)
+    await other.run(
+      'probe',
+      `const fs = await load('node:fs'); fs.writeFileSync('mine', 'of the other job', { mode: 0o777 })
+       for (const path of ['/tmp/left', '/dev/shm/left']) fs.writeFileSync(path, 'of the other job', { mode: 0o777 })
+       const { createServer } = await load('node:net')
+       globalThis.kept = createServer((socket) => socket.end('reached'))
+       await new Promise((done) => globalThis.kept.listen('\\0of-the-other-job', done))`,
+    )
     const [otherJob] = readdirSync(join(runtime, 'slots')).map((slot) => join(runtime, 'slots', slot, 'ws/mine'))
     const forAll = join(runtime, '../open')
     mkdirSync(forAll)
@@ -101,6 +148,7 @@ describe.skipIf(missing !== undefined)(title, () => {
       closed: [ROOT, join(forAll, 'file'), '/proc/self/root/../etc/shadow'],
       runtime,
       otherJob: otherJob ?? '',
+      otherAbstract: 'of-the-other-job',
     }
     const content = new Content()
     const program = `${TRIES}\nprocess.stdout.write(JSON.stringify(await escapes(${JSON.stringify(targets)})))\n`
@@ -144,6 +192,28 @@ describe.skipIf(missing !== undefined)(title, () => {
     expect(open).toEqual([])
     expect(outcomes['write /workspace']).toBe(name === 'runner' ? 'ENOENT' : 'OPEN')
   })
+
+  it('what a machine did before it had a job is nowhere: not in what it says, nor in its directories (P2.7, P3.8)', () => {
+    expect(other.said.slice(0, 2).map(({ type }) => type)).toEqual(['ready', 'alive'])
+    expect(JSON.stringify([other.said, drive.said])).not.toContain('primer')
+    for (const slot of readdirSync(join(runtime, 'slots')))
+      expect(readdirSync(join(runtime, 'slots', slot)).toSorted()).toEqual(['input', 'owner', 'plan.json', 'ws'])
+  })
+
+  it.runIf(process.getuid?.() === 0)(
+    'the uid of one machine opens nothing of another, and signals nothing of it (L3)',
+    () => {
+      const [one, another] = readdirSync(join(runtime, 'slots')).map((name) => join(runtime, 'slots', name))
+      const { uid } = statSync(one ?? '')
+      expect(uid).toBeGreaterThan(200_000)
+      const as = (command: string, ...args: readonly string[]) => spawnSync(command, args, { uid, gid: uid }).status
+      expect(as('/bin/ls', one ?? '')).toBe(0)
+      expect(as('/bin/ls', another ?? '')).not.toBe(0)
+      for (const name of ['plan.json', 'owner']) expect(as('/bin/cat', join(another ?? '', name))).not.toBe(0)
+      const [pid] = stopped()
+      expect(as('/bin/kill', '-0', `${pid}`)).not.toBe(0)
+    },
+  )
 
   it('the input is what its caller gave, after all of it', async () => {
     expect((await exec('cat input/spec.md')).trim()).toBe('the spec')

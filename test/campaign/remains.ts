@@ -37,7 +37,7 @@ export function remainsOf(servers: ReadonlySet<number>, runtimeDirectory: string
     return isOne || slots.some(({ path }) => command.includes(`${path}/`)) ? [`${pid} ${command}`] : []
   })
   const places = placesOf(read('/proc/self/mountinfo'), read('/proc/self/cgroup'))
-  const others = new RegExp(`^(making|canary|uses/|dead)-?(${[...servers].join('|')})(-|$)`)
+  const others = new RegExp(`^(making|canary|probe|dead|uses/)-?(${[...servers].join('|')})(-|$)`)
   return {
     processes,
     cgroups: places.flatMap(({ directory }) =>

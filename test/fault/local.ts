@@ -3,6 +3,7 @@ import type { Fault } from './fault.ts'
 
 const uses = { tests: ['test/adapter/local-uses.test.ts'], suite: 'whole' } as const
 const cgroups = { tests: ['test/adapter/cgroups.test.ts'], suite: 'whole' } as const
+const escapes = { tests: ['test/adapter/sandbox-escapes.test.ts'], suite: 'whole' } as const
 const deaths = { tests: ['test/adapter/local-server-death.test.ts'], suite: 'whole' } as const
 
 export const faults: readonly Fault[] = [
@@ -18,6 +19,27 @@ export const faults: readonly Fault[] = [
     file: 'src/local/uses.ts',
     find: 'return readdirSync(join(uses, owner)).includes(name)',
     replace: `return readdirSync(join(uses, owner)).includes('')`,
+    ...uses,
+  },
+  {
+    name: 'copies of skills are kept for ever',
+    file: 'src/local/uses.ts',
+    find: '/^(node|runner|supervisor|skill|',
+    replace: '/^(node|runner|supervisor|',
+    ...uses,
+  },
+  {
+    name: 'what a dead server was making stays',
+    file: 'src/local/uses.ts',
+    find: 'maker !== undefined && findProcess(Number(maker)) === undefined',
+    replace: 'maker === undefined && findProcess(Number(maker)) !== undefined',
+    ...uses,
+  },
+  {
+    name: 'what a server that lives is making is removed',
+    file: 'src/local/uses.ts',
+    find: 'maker !== undefined && findProcess(Number(maker)) === undefined',
+    replace: 'maker !== undefined',
     ...uses,
   },
   {
@@ -68,5 +90,33 @@ export const faults: readonly Fault[] = [
     find: 'rmSync(join(uses, owner), { recursive: true, force: true })',
     replace: '',
     ...deaths,
+  },
+  {
+    name: 'priming leaves its directories beside the workspace',
+    file: 'runner/supervisor/prime.ts',
+    find: 'rmSync(beside, { recursive: true, force: true })',
+    replace: '',
+    ...escapes,
+  },
+  {
+    name: 'what priming says goes to the control plane',
+    file: 'runner/prime.ts',
+    find: 'await runJob(lines(), { send: answer,',
+    replace: 'await runJob(lines(), { send: (line) => { process.stdout.write(printLine(line)); answer(line) },',
+    ...escapes,
+  },
+  {
+    name: 'a waiting machine is made anew instead of being resumed',
+    file: 'src/local/local-provider.ts',
+    find: 'one.suspended = one.machine.suspend()',
+    replace: 'one.suspended = one.machine.suspend(); void one.machine.destroy()',
+    ...escapes,
+  },
+  {
+    name: 'slots are open to other machines',
+    file: 'src/local/slots.ts',
+    find: 'const { uid } = lease\n',
+    replace: 'const { uid } = lease\n    chmodSync(path, 0o755)\n',
+    ...escapes,
   },
 ]
