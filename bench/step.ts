@@ -8,6 +8,7 @@ import type { Pool } from 'pg'
 import { startPlatform, type Platform } from '../test/support/platform.ts'
 import { CostMeter, ROLES } from './cost.ts'
 import { openBenchDatabase, type BenchDatabase } from './database.ts'
+import { measureFloor } from './floor.ts'
 import { openLangGraph, type Peer } from './peers.ts'
 import { createRehearsed, PAGES, publishRehearsed, readEvents, runRehearsed } from './rehearsed.ts'
 
@@ -227,6 +228,8 @@ export async function* benchStep(options: StepOptions): AsyncGenerator<string> {
       `select current_setting('server_version') as version`,
     )
     yield `Postgres ${rows[0]?.version}, fsync on; Node ${process.version}; load before ${loadavg()[0]?.toFixed(2)}; medians of ${RUNS}`
+    const floor = await measureFloor(database.pool)
+    yield `floor: ${floor.toFixed(2)} ms for the hops between processes and the two commits of a step with nothing done in it`
     yield HEADER
     const costs: string[] = []
     for (const delay of delays) {
@@ -237,6 +240,7 @@ export async function* benchStep(options: StepOptions): AsyncGenerator<string> {
           const runs = steps > GOAL_LENGTH ? 1 : RUNS
           const ours = await median(runs, (isLast) => measureOurs(database, platform, steps, result, isGoal && isLast))
           yield row('senmon', result, delay, steps, ours)
+          if (delay === '0') yield `  senmon / floor: ms/step ${(ours.msPerStep / floor).toFixed(2)}`
           const total = ours.cpu.reduce<number>((sum, ms) => sum + (ms ?? 0), 0)
           if (steps >= GOAL_LENGTH)
             costs.push(
