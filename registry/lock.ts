@@ -77,6 +77,7 @@ function lockOf(own: LockedPackage, file: ExpertFile, resolved: Resolved, expert
     delegates,
     skills,
     ...(expert.budget === undefined ? {} : { budget: expert.budget }),
+    ...(expert.compaction === undefined ? {} : { compaction: expert.compaction }),
     ...(expert.approvals.length === 0 ? {} : { approvals: expert.approvals }),
     ...(expert.output === null ? {} : { output: expert.output }),
     ...(expert.modelSettings === null ? {} : { modelSettings: expert.modelSettings }),

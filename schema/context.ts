@@ -2,6 +2,7 @@
  * How full the context of a run is, and when its conversation must be compacted: a part of the fold of its facts, the
  * same for the runner that asks for a compaction and for the control plane that checks whether one is owed.
  */
+import { COMPACTION, type CompactionRule } from './compaction-rule.ts'
 import type { Usage } from './usage.ts'
 import type { Message } from './message.ts'
 
@@ -14,19 +15,19 @@ export interface Context {
   readonly compactions: number
   /** The provider said that the messages are too many, with this. */
   readonly exceeded: string | null
-  /** A compaction failed since the last generation: it is not tried again before the next. */
-  readonly hasFailed: boolean
+  /** It was compacted since the last generation, or that failed: it is not tried again before the next. */
+  readonly isTried: boolean
 }
 
-export const noContext: Context = { tokens: 0, window: null, compactions: 0, exceeded: null, hasFailed: false }
+export const noContext: Context = { tokens: 0, window: null, compactions: 0, exceeded: null, isTried: false }
 
 /** The code of a generation that failed because its messages were too many. */
 export const CONTEXT_EXCEEDED = 'context_exceeded'
 
-/** What is left of the window is for the answer, and for the results of the calls in it. */
-const FULL = 0.8
-/** With fewer messages that a step's end covers there is too little between the first and the last to be worth it. */
-const SETTLED_MIN = 5
+/** Of a step: what the model said, and what it read of its calls. */
+const MESSAGES_A_STEP = 2
+/** Fewer messages between the first and those that stay are not worth it. */
+export const REPLACED_MIN = 2
 
 /** After a generation: what it read and wrote is what the next one reads. */
 export function contextAfterGeneration(
@@ -34,7 +35,7 @@ export function contextAfterGeneration(
   { usage, contextWindow }: { readonly usage: Usage; readonly contextWindow?: number },
 ): Context {
   const tokens = usage.inputTokens + usage.outputTokens
-  return { ...context, tokens, window: contextWindow ?? null, exceeded: null, hasFailed: false }
+  return { ...context, tokens, window: contextWindow ?? null, exceeded: null, isTried: false }
 }
 
 /** After a message that nobody has counted. */
@@ -45,14 +46,26 @@ export function contextAfterMessage(context: Context, message: Message): Context
 /** After a compaction: how many tokens are left is known with the next generation. */
 export function contextAfterCompaction(context: Context, summary: Message): Context {
   const { compactions } = context
-  return { ...context, tokens: estimateTokens(summary), compactions: compactions + 1, exceeded: null }
+  return { ...context, tokens: estimateTokens(summary), compactions: compactions + 1, exceeded: null, isTried: true }
 }
 
-/** A compaction is owed before the next generation. `settled` is how many messages the last step's end covers. */
-export function wantsCompaction(context: Context, settled: number): boolean {
-  const { tokens, window, exceeded, hasFailed } = context
-  if (hasFailed || settled < SETTLED_MIN) return false
-  return exceeded !== null || (window !== null && tokens >= window * FULL)
+/** After a compaction that failed. */
+export function contextWithoutSummary(context: Context): Context {
+  return { ...context, isTried: true }
+}
+
+/**
+ * A compaction is owed before the next generation. `settled` is how many messages the last step's end covers; `rule` is
+ * the expert's own.
+ */
+export function wantsCompaction(context: Context, settled: number, rule: CompactionRule = {}): boolean {
+  const { tokens, window, exceeded, isTried } = context
+  const { at, keepSteps } = { ...COMPACTION, ...rule }
+  const least = (steps: number): number => 1 + REPLACED_MIN + steps * MESSAGES_A_STEP
+  if (isTried) return false
+  // What was refused must become shorter, whatever its expert would keep.
+  if (exceeded !== null) return settled >= least(1)
+  return window !== null && tokens >= window * at && settled >= least(keepSteps)
 }
 
 /** What a generation that failed makes of the context; undefined when the run cannot go on. */

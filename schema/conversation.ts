@@ -8,6 +8,7 @@ import {
   contextAfterFailure,
   contextAfterGeneration,
   contextAfterMessage,
+  contextWithoutSummary,
   noContext,
   type Context,
 } from './context.ts'
@@ -62,7 +63,7 @@ export function converse(conversation: Conversation, fact: PlacedFact, before?: 
     case 'compacted':
       return compact(conversation, fact.data)
     case 'compactionFailed':
-      return { ...conversation, context: { ...conversation.context, hasFailed: true } }
+      return { ...conversation, context: contextWithoutSummary(conversation.context) }
     case 'stepFinished':
       return { ...conversation, added: [] }
     default:

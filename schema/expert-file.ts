@@ -7,6 +7,7 @@ import { matchesGlob } from './approval.ts'
 import { baseSchema, checkChoice, printChoice } from './base-choice.ts'
 import { BASE } from './base-tool.ts'
 import { isUnlimited, LIMITS, MEASURES, type Budget, type Measure } from './budget.ts'
+import { COMPACTION, compactionSchema, printCompaction } from './compaction-rule.ts'
 import { DOMAIN, domainFault, isWithin } from './domain.ts'
 import { CALL_EFFECTS } from './effect.ts'
 import { parseExpertKey } from './expert-key.ts'
@@ -196,6 +197,7 @@ const expertSchema = z.strictObject({
   base: baseSchema.optional(),
   effects: baseEffects.optional(),
   budget: budgetSchema.optional(),
+  compaction: compactionSchema.optional(),
   /** JSON text: the schema of the expert's result. */
   outputJsonSchema: z.string().optional(),
   outputRetries: z.number().int().min(0).max(10).optional(),
@@ -263,6 +265,7 @@ function keysAt(path: readonly (string | number)[], root: unknown): readonly str
   if (path[0] === 'provider') return ['providerName']
   if (path.length === 2) return EXPERT_KEYS
   if (path[2] === 'budget') return MEASURES
+  if (path[2] === 'compaction') return Object.keys(COMPACTION)
   if (path[2] === 'approvals') return Object.keys(approvalShape)
   if (path.length === 4) return SKILL_KEYS[String(valueAt(root, [...path, 'type']))] ?? []
   return Object.keys(toolShape)
@@ -512,6 +515,7 @@ function printFile(file: FileText): ExpertFile {
         ),
       ),
       ...(expert.budget === undefined ? {} : { budget: known(expert.budget) }),
+      ...(expert.compaction === undefined ? {} : { compaction: printCompaction(expert.compaction) }),
       approvals: (expert.approvals ?? []).map(({ tool, args = {}, edits = false, timeout }) => ({
         tool,
         args,

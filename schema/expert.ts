@@ -5,6 +5,7 @@
 import type { ApprovalRule } from './approval.ts'
 import type { BaseChoice } from './base-choice.ts'
 import type { Budget } from './budget.ts'
+import type { CompactionRule } from './compaction-rule.ts'
 import type { EffectTable } from './effect.ts'
 import type { JsonObject } from './json.ts'
 import type { QuestionKind } from './event.ts'
@@ -87,6 +88,8 @@ export interface Expert {
   readonly approvals: readonly ApprovalRule[]
   /** What one run may cost, its delegates included; left out for no bound. */
   readonly budget?: Budget
+  /** When its conversation is compacted; left out for the usual rule. */
+  readonly compaction?: CompactionRule
   readonly output: OutputRule | null
   readonly modelSettings: ModelSettings | null
   /** What it has of the tools that every expert has. */

@@ -5,6 +5,7 @@
 import type { ApprovalRule } from './approval.ts'
 import type { BaseTools } from './base-tool.ts'
 import type { Budget } from './budget.ts'
+import type { CompactionRule } from './compaction-rule.ts'
 import type { EffectTable } from './effect.ts'
 import type { ExpertKey } from './expert-key.ts'
 import type { InteractiveTool } from './expert.ts'
@@ -104,6 +105,8 @@ export interface LockedExpert {
   readonly skills: Readonly<Record<string, LockedSkill>>
   /** What one run may cost, and all that it delegates to with it; left out for no bound. */
   readonly budget?: Budget
+  /** When its conversation is compacted; left out for the usual rule. */
+  readonly compaction?: CompactionRule
   /** Calls of this expert that a human must approve; left out when there are none. */
   readonly approvals?: readonly ApprovalRule[]
   /** What a run's result must be; left out when any text will do. */

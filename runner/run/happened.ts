@@ -6,6 +6,7 @@ import {
   contextAfterFailure,
   contextAfterGeneration,
   contextAfterMessage,
+  contextWithoutSummary,
   CONTEXT_EXCEEDED,
   noContext,
 } from '../../schema/context.ts'
@@ -189,7 +190,7 @@ function uncompacted(
   { context }: Run,
   { code, message }: { readonly code: string; readonly message: string },
 ): Pick<Run, 'context'> & Partial<Pick<Run, 'failure'>> {
-  const failed = { ...context, hasFailed: true }
+  const failed = contextWithoutSummary(context)
   if (context.exceeded === null) return { context: failed }
   const why = `${context.exceeded} The conversation could not be compacted: ${message} (${code})`
   return { context: failed, failure: { code: CONTEXT_EXCEEDED, message: why } }

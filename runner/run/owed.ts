@@ -186,7 +186,7 @@ function owedBeforeGeneration(
   const tools = catalogOf(lock, expert, known)
   if (isRefusal(tools)) return [finish(run, 'failed', tools.refused, tools.message, null)]
   if (!generating(run)) return []
-  const type = wantsCompaction(run.context, settledCount(run)) ? 'compact' : 'generate'
+  const type = wantsCompaction(run.context, settledCount(run), expert.compaction) ? 'compact' : 'generate'
   const { compactions } = run.context
   return [{ type, runId, expertKey, stepNumber: run.stepNumber + 1, messageCount, asks, compactions }]
 }

@@ -1,4 +1,6 @@
 /** What a compaction asks of the model, and what it keeps. Pure. */
+import { COMPACTION, type CompactionRule } from '../../schema/compaction-rule.ts'
+import { REPLACED_MIN } from '../../schema/context.ts'
 import { queryMessage } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { ImagePart, Message, TextPart } from '../../schema/message.ts'
@@ -21,15 +23,17 @@ export function compactionMessages(messages: readonly Message[], isExceeded: boo
   return [...(isExceeded ? messages.map(cut) : messages), queryMessage(REQUEST)]
 }
 
-/** How many of the last messages stay as they are: the last step, with all that came after it. */
-export function keptOf(messages: readonly Message[]): number {
-  return (
-    messages.length -
-    Math.max(
-      1,
-      messages.findLastIndex(({ role }) => role === 'expert'),
-    )
-  )
+/**
+ * How many of the last messages stay as they are: the last steps that the rule asks for, with all that came after them;
+ * fewer steps where they would leave nothing to replace, but never less than the last.
+ */
+export function keptOf(
+  messages: readonly Message[],
+  { keepSteps = COMPACTION.keepSteps }: CompactionRule = {},
+): number {
+  const begins = messages.flatMap(({ role }, index) => (role === 'expert' && index > 0 ? [index] : []))
+  const worthIt = begins.slice(-keepSteps).find((index) => index > REPLACED_MIN)
+  return messages.length - (worthIt ?? begins.at(-1) ?? 1)
 }
 
 function cut(message: Message): Message {

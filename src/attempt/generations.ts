@@ -94,10 +94,10 @@ export function openGenerations(
         'protocol_breach',
         `run ${runId} has ${messages.length} messages in the log and ${params.messageCount} in the machine`,
       )
-    if (purpose === 'compaction' && !wantsCompaction(context, settled(conversation)))
-      throw new PlatformError('protocol_breach', `run ${runId} owes no compaction`)
     const expert = lock.experts[expertKey as ExpertKey] // the admission found the run's expert in the lock
     if (expert === undefined) throw new PlatformError('protocol_breach', `expert ${expertKey} is not in the lock`)
+    if (purpose === 'compaction' && !wantsCompaction(context, settled(conversation), expert.compaction))
+      throw new PlatformError('protocol_breach', `run ${runId} owes no compaction`)
     const model = attempt.model ?? expert.model
     if (model === null) {
       const message = `Expert ${expertKey} names no model, and neither does the job.`
@@ -117,7 +117,8 @@ export function openGenerations(
     const place = { jobId, runId, expertKey, stepNumber }
     try {
       const isCompaction = purpose === 'compaction'
-      const read = isCompaction ? compactionMessages(messages, context.exceeded !== null) : messages
+      const isExceeded = context.exceeded !== null
+      const read = isCompaction ? compactionMessages(messages, isExceeded) : messages
       const { parts, usage, finishReason, contextWindow } = await gateway.generate(
         {
           applicationId,
@@ -140,7 +141,8 @@ export function openGenerations(
       if (isCompaction) {
         const summary = textOf(parts).trim()
         if (summary === '') return uncompacted('model_error', `${model} wrote no summary.`, usage)
-        return { type: 'compacted', data: { summary, kept: keptOf(messages), usage, model, promptHash, durationMs } }
+        const kept = keptOf(messages, isExceeded ? {} : expert.compaction)
+        return { type: 'compacted', data: { summary, kept, usage, model, promptHash, durationMs } }
       }
       const data = { parts, usage, model, finishReason, promptHash, durationMs }
       return { type: 'generated', data: contextWindow === null ? data : { ...data, contextWindow } }

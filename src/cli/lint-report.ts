@@ -1,6 +1,7 @@
 /** What an expert file comes to, over all that it reaches: delegates, environment, domains, commands, worst case. Pure. */
 import { matchesGlob } from '../../schema/approval.ts'
 import { implicitSkills } from '../../schema/base-skill.ts'
+import { COMPACTION, type CompactionRule } from '../../schema/compaction-rule.ts'
 import { MEASURES, type Budget, type Measure } from '../../schema/budget.ts'
 import { parseExpertKey } from '../../schema/expert-key.ts'
 import { findCycle, localDelegate, wholeName } from '../../schema/expert-package.ts'
@@ -39,6 +40,8 @@ export interface ExpertReport {
   readonly endpoints: readonly string[]
   /** The most that one run may take, its delegates included; null for no limit. */
   readonly worstCase: Readonly<Record<Measure, number | null>>
+  /** When its conversation is compacted, as the file says or by default. */
+  readonly compaction: Required<CompactionRule>
 }
 
 export interface LintReport {
@@ -64,7 +67,7 @@ export function reportOn(
     warnings: [
       ...unreachable(file, own.name),
       ...experts.flatMap((expert) => waysAround(expert)),
-      ...experts.flatMap((expert) => vainBudgets(file, own.name, expert)),
+      ...experts.flatMap((expert) => [...vainBudgets(file, own.name, expert), ...vainCompaction(expert)]),
       ...experts.flatMap((expert) => unpinnedSkills(expert)),
       ...new Set([...published.values()].flatMap((reach) => reach?.unpinned ?? [])),
       ...experts.flatMap((expert) => [...uselessSkills(expert), ...(expert.model === null ? [modelless(expert)] : [])]),
@@ -155,6 +158,15 @@ function vainBudgets(file: ExpertFile, packageName: string, expert: Expert): rea
     )
 }
 
+/** A run that may not take more steps than stay is never compacted; one that goes on after it may be. */
+function vainCompaction({ name, compaction, maxSteps }: Expert): readonly string[] {
+  const { keepSteps } = { ...COMPACTION, ...compaction }
+  if (compaction === undefined || maxSteps === null || maxSteps > keepSteps + 1) return []
+  return [
+    `"${name}" keeps its last ${keepSteps} steps when it is compacted and may take ${maxSteps}, so that there is nothing to compact before its job is continued.`,
+  ]
+}
+
 function modelless(expert: Expert): string {
   return `"${expert.name}" names no model: every job of it must.`
 }
@@ -206,6 +218,7 @@ function reportOnExpert(file: ExpertFile, packageName: string, published: Publis
       ...found.flatMap((one) => one.endpoints),
     ]),
     worstCase: worstCase(expert),
+    compaction: { ...COMPACTION, ...expert.compaction },
   }
 }
 

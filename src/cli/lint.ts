@@ -134,6 +134,7 @@ function show(
       ['commands', expert.commands.join(', ')],
       ['endpoints', expert.endpoints.join(', ')],
       ['worst case', printWorstCase(expert.worstCase)],
+      ['compacted', printCompaction(expert.compaction)],
     ]
     terminal.write(`\n${styled(terminal, 'bold', shown(expert.key))}\n`)
     for (const [name, value] of rows) if (value !== '') terminal.write(`  ${name.padEnd(11)}  ${shown(value)}\n`)
@@ -152,6 +153,11 @@ function printWorstCase(worstCase: LintReport['experts'][number]['worstCase']): 
     ...(worstCase.costUsd === null ? ['unbounded in dollars'] : []),
   ]
   return [...bounded, ...unbounded].join(', ')
+}
+
+function printCompaction({ at, keepSteps }: LintReport['experts'][number]['compaction']): string {
+  const steps = keepSteps === 1 ? 'the last step' : `the last ${keepSteps} steps`
+  return `at ${Math.round(at * 100)} % of its model's window, ${steps} kept`
 }
 
 /** Keys that have no effect here, each with what has. */

@@ -74,6 +74,20 @@ describe('a conversation that fills the window of its model', () => {
     expect(job?.steps).toBe(STEPS + 1)
   })
 
+  it('is replaced as soon as its expert says, and keeps the steps that it says', async () => {
+    const requests: GenerateRequest[] = []
+    const turnOf = growing(short)
+    const lock = team({ compaction: { at: 0.5, keepSteps: 2 } })
+    const { world, process } = begin({ lock, turnOf: (request) => (requests.push(request), turnOf(request)) })
+    const jobId = await world.create(process)
+    const events = await world.until(jobId, (job) => job.status === 'finished')
+    expect(events.at(-1)).toMatchObject({ data: { outcome: 'completed', result: 'the end' } })
+    const at = requests.findIndex(({ purpose }) => purpose === 'compaction')
+    expect(requests[at]?.messages).toHaveLength(8)
+    expect(requests[at + 1]?.messages.map(({ role }) => role).join(' ')).toBe('user user expert tool expert tool')
+    expect(ofType(events, 'compacted')[0]?.data.kept).toBe(4)
+  })
+
   it('shows in its checkpoints what it was, how full it is, and that it was compacted', async () => {
     const { world, process } = begin({ lock: team(), turnOf: growing(short) })
     const jobId = await world.create(process)
@@ -125,7 +139,8 @@ describe('a conversation that fills the window of its model', () => {
   it('is compacted, with its long parts cut, when the model refuses it, and then generated for', async () => {
     const requests: GenerateRequest[] = []
     const { world, process } = begin({
-      lock: team(),
+      // What was refused is not kept, whatever its expert says.
+      lock: team({ compaction: { keepSteps: 3 } }),
       call: async () => 'x'.repeat(10_000),
       turnOf: (request) => {
         requests.push(request)
@@ -142,6 +157,7 @@ describe('a conversation that fills the window of its model', () => {
     expect(types).toContain('generationFailed compacted generated')
     const asked = requests.find(({ purpose }) => purpose === 'compaction')
     expect(JSON.stringify(asked?.messages).length).toBeLessThan(12_000)
+    expect(ofType(events, 'compacted')[0]?.data.kept).toBe(2)
   })
 
   it('is given up for a query that interrupts, and asked for again behind it', async () => {

@@ -71,6 +71,7 @@ describe('the report on a file', () => {
           ],
           endpoints: ['https://a.example.com/mcp', 'https://c.example.com/mcp'],
           worstCase: { ...unbounded, steps: null },
+          compaction: { at: 0.8, keepSteps: 1 },
         },
         expect.objectContaining({ key: '@acme/team/reader', reaches: [], requiredEnv: ['A', 'B'] }),
       ],
@@ -92,6 +93,17 @@ describe('the report on a file', () => {
     ])
     expect(warnings).toContain('The budget of "reader" has costUsd 3, but "team", which it works for, 2.')
     expect(warnings.join()).not.toContain('has steps')
+  })
+
+  it('says when a conversation is compacted, and warns where that can hardly be', () => {
+    const rule = '[experts."team".compaction]\nkeepSteps = 5\n'
+    const { experts, warnings } = report(`${expert('team', [])}maxSteps = 6\n${rule}`)
+    expect(experts[0]?.compaction).toEqual({ at: 0.8, keepSteps: 5 })
+    expect(warnings).toContain(
+      '"team" keeps its last 5 steps when it is compacted and may take 6, so that there is nothing to compact before its job is continued.',
+    )
+    expect(report(`${expert('team', [])}maxSteps = 7\n${rule}`).warnings).toEqual([])
+    expect(report(`${expert('team', [])}maxSteps = 1\n`).warnings).toEqual([])
   })
 
   it('names a cycle, a delegate that is nowhere, and one of another version', () => {

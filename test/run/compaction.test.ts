@@ -2,8 +2,11 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Conversations, converse, noConversation, settled, type PlacedFact } from '../../schema/conversation.ts'
+import type { CompactionRule } from '../../schema/compaction-rule.ts'
 import { noContext, wantsCompaction } from '../../schema/context.ts'
 import { replay } from '../../schema/decider.ts'
+import type { ExpertKey } from '../../schema/expert-key.ts'
+import type { Lock } from '../../schema/lock.ts'
 import { textOf, type Message } from '../../schema/message.ts'
 import { jobRuns, standing } from '../../runner/run/run.ts'
 import { compactionMessages, keptOf } from '../../src/attempt/compaction.ts'
@@ -28,7 +31,11 @@ const rooms = fc
       drawn(4, seed, runId, stepNumber) < failing ? null : `summary of ${runId} before ${stepNumber}`,
   }))
 /** Runs of many steps, so that there is something to compact. */
-const long = fc.record({ script: scripts.map((given) => ({ ...given, maxSteps: null, ownLimit: null })), room: rooms })
+const long = fc.record({
+  script: scripts.map((given) => ({ ...given, maxSteps: null, ownLimit: null })),
+  room: rooms,
+  rule: fc.option(fc.record({ at: fc.constantFrom(0.1, 0.5, 0.95), keepSteps: fc.integer({ min: 1, max: 4 }) })),
+})
 const chatty = (seed: number): Script['turnOf'] => {
   const read = (path: string) => ({ name: 'files/read', args: { path } })
   return (runId, stepNumber) => {
@@ -39,10 +46,18 @@ const chatty = (seed: number): Script['turnOf'] => {
     return { text: `on ${stepNumber}`, calls: delegates ? [...calls, delegation] : calls }
   }
 }
-const scriptWith = ({ script, room }: { script: Parameters<typeof scriptOf>[0]; room: Room }): Script => ({
-  ...scriptOf(script),
-  turnOf: chatty(script.seed),
-  room,
+interface Long {
+  readonly script: Parameters<typeof scriptOf>[0]
+  readonly room: Room
+  readonly rule: CompactionRule | null
+}
+const scriptWith = ({ script, room, rule }: Long): Script => {
+  const { lock, ...rest } = scriptOf(script)
+  return { ...rest, lock: rule === null ? lock : ruled(lock, rule), turnOf: chatty(script.seed), room }
+}
+const ruled = (lock: Lock, compaction: CompactionRule): Lock => ({
+  ...lock,
+  experts: Object.fromEntries(Object.entries(lock.experts).map(([key, expert]) => [key, { ...expert, compaction }])),
 })
 const kills = fc.option(fc.integer({ min: 2, max: 80 }), { freq: 2 })
 const steers = fc.array(
@@ -75,7 +90,8 @@ describe('a conversation that fills its window', () => {
   it('keeps the first query, the last step, and every call beside its result', () => {
     fc.assert(
       fc.property(long, orders, (given, order) => {
-        const { log } = simulate(scriptWith(given), { choose: order(), killAt: null })
+        const script = scriptWith(given)
+        const { log } = simulate(script, { choose: order(), killAt: null })
         const conversations = new Conversations()
         for (const fact of log) {
           const before = fact.runId === null ? noConversation : conversations.of(fact.runId)
@@ -90,7 +106,13 @@ describe('a conversation that fills its window', () => {
           expect(context.compactions).toBe(before.context.compactions + 1)
           expect(pairsOf(messages)).toEqual([])
           // There is nothing to compact again before there is a further step.
-          expect(wantsCompaction(context, settled(conversations.of(fact.runId)))).toBe(false)
+          const { compaction } = script.lock.experts[fact.expertKey as ExpertKey] ?? {}
+          expect(wantsCompaction(context, settled(conversations.of(fact.runId)), compaction)).toBe(false)
+          // As many steps as its expert keeps stay, where that leaves anything to replace.
+          const steps = messages.slice(2).filter(({ role }) => role === 'expert').length
+          expect(steps).toBeLessThanOrEqual(compaction?.keepSteps ?? 1)
+          if (before.context.exceeded !== null) expect(steps).toBe(1)
+          else if (before.messages.length - fact.data.kept > 4) expect(steps).toBe(compaction?.keepSteps ?? 1)
         }
       }),
       { numRuns: 200 },
@@ -191,13 +213,22 @@ describe('a compaction', () => {
   const user = (text: string): Message => ({ role: 'user', content: [{ type: 'text', text }] })
   const expert = (text: string): Message => ({ role: 'expert', content: [{ type: 'text', text }] })
 
+  it('is owed at the share that its expert names, once there is more than the steps that shall stay', () => {
+    const at = (tokens: number) => ({ ...noContext, tokens, window: 1000 })
+    expect(wantsCompaction(at(300), 5, { at: 0.3 })).toBe(true)
+    expect(wantsCompaction(at(299), 5, { at: 0.3 })).toBe(false)
+    expect(wantsCompaction(at(900), 8, { keepSteps: 3 })).toBe(false)
+    expect(wantsCompaction(at(900), 9, { keepSteps: 3 })).toBe(true)
+    expect(wantsCompaction({ ...at(900), exceeded: 'too long' }, 5, { keepSteps: 3 })).toBe(true)
+  })
+
   it('is owed at four fifths of a window that is known, when there is something to compact', () => {
     const at = (tokens: number, window: number | null = 1000) => ({ ...noContext, tokens, window })
     expect(wantsCompaction(at(800), 5)).toBe(true)
     expect(wantsCompaction(at(799), 5)).toBe(false)
     expect(wantsCompaction(at(800), 4)).toBe(false)
     expect(wantsCompaction(at(800, null), 5)).toBe(false)
-    expect(wantsCompaction({ ...at(800), hasFailed: true }, 5)).toBe(false)
+    expect(wantsCompaction({ ...at(800), isTried: true }, 5)).toBe(false)
     expect(wantsCompaction({ ...noContext, exceeded: 'too long' }, 5)).toBe(true)
   })
 
@@ -205,6 +236,14 @@ describe('a compaction', () => {
     expect(keptOf([user('q'), expert('1'), expert('2'), user('and'), user('this')])).toBe(3)
     expect(keptOf([user('q'), expert('1')])).toBe(1)
     expect(keptOf([expert('1'), user('q')])).toBe(1)
+  })
+
+  it('keeps the steps that its expert names, or as many of them as leave something to replace', () => {
+    const steps = (count: number) => Array.from({ length: count }, (_, i) => [expert(`${i}`), user('read')]).flat()
+    expect(keptOf([user('q'), ...steps(5)], { keepSteps: 3 })).toBe(6)
+    expect(keptOf([user('q'), ...steps(5)], { keepSteps: 9 })).toBe(8)
+    expect(keptOf([user('q'), ...steps(1)], { keepSteps: 9 })).toBe(2)
+    expect(keptOf([user('q'), ...steps(5), user('and')], { keepSteps: 2 })).toBe(5)
   })
 
   it('asks with the whole conversation, or, once that was refused, with its long parts cut', () => {

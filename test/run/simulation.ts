@@ -214,7 +214,8 @@ export function simulate(script: Script, { choose, killAt, endAt, from = [], ste
         const conversation = conversations.of(effect.runId)
         const { length } = conversation.messages
         if (length !== effect.messageCount) differing.push(`${key}: ${length} ≠ ${effect.messageCount}`)
-        const wants = wantsCompaction(conversation.context, settled(conversation))
+        const rule = script.lock.experts[effect.expertKey]?.compaction
+        const wants = wantsCompaction(conversation.context, settled(conversation), rule)
         if (wants !== (effect.type === 'compact')) differing.push(`${key}: ${wants ? 'a' : 'no'} compaction is owed`)
       }
     }
@@ -318,7 +319,8 @@ function perform(
       const summary = script.room?.summaryOf(runId, effect.stepNumber) ?? null
       const failed = { code: 'model_error', message: 'the script says so', model: 'm', usage: null }
       if (summary === null) return record({ type: 'compactionFailed', data: failed, ...place })
-      const kept = keptOf(conversations.of(runId).messages)
+      const { messages, context } = conversations.of(runId)
+      const kept = keptOf(messages, context.exceeded === null ? script.lock.experts[expertKey]?.compaction : {})
       const data = { summary, kept, usage: noUsage, model: 'm', promptHash: sha256(''), durationMs: 1 }
       return record({ type: 'compacted', data, ...place })
     }

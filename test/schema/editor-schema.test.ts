@@ -58,6 +58,8 @@ const ORIGIN: readonly (readonly [key: string, text: string, words: string | nul
   ['mcpSseSkill', skill('type = "mcpSseSkill"\nendpoint = "https://x.example.com/sse"\nomit = ["a"]'), null],
   ['approvals', `${stdio('')}[[experts."a".approvals]]\ntool = "s/*"\nedits = true\nargs.command = "git *"`, null],
   ['budget', `${expert}[experts."a".budget]\ncostUsd = 0.5\noutputTokens = 10000`, null],
+  ['compaction', `${expert}[experts."a".compaction]\nat = 0.6\nkeepSteps = 3`, null],
+  ['a compaction that says nothing', `${expert}[experts."a".compaction]`, 'says nothing'],
   ['a budget that bounds nothing', `${expert}[experts."a".budget]`, 'bounds nothing'],
   [
     'a command of its own',

@@ -140,7 +140,7 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     'a key that is like none',
     `${head}colour = "red"\n`,
     [
-      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, base, effects, budget, outputJsonSchema, outputRetries, reasoningBudget, maxRetries, timeout.',
+      'senmon.toml:3:1: colour in [experts."a"] is not a key that is known here; known are version, minRuntimeVersion, description, instruction, model, maxSteps, delegates, tags, skills, approvals, base, effects, budget, compaction, outputJsonSchema, outputRetries, reasoningBudget, maxRetries, timeout.',
     ],
   ],
   [
@@ -238,6 +238,20 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
       'senmon.toml:6:1: steps in [experts."a".budget] must be a whole number; got 1.5.',
       'senmon.toml:7:1: tokens in [experts."a".budget] is not a key that is known here; known are costUsd, inputTokens, cachedInputTokens, outputTokens, steps, toolCalls, wallSeconds.',
     ],
+  ],
+  [
+    'a compaction out of bounds',
+    `${head}[experts."a".compaction]\nat = 80\nkeepSteps = 0\nkeep = 5\n`,
+    [
+      'senmon.toml:4:1: at in [experts."a".compaction] must be at most 0.95; got 80.',
+      'senmon.toml:5:1: keepSteps in [experts."a".compaction] must be at least 1; got 0.',
+      'senmon.toml:6:1: keep in [experts."a".compaction] is not a key that is known here; known are at, keepSteps.',
+    ],
+  ],
+  [
+    'a compaction that says nothing',
+    `${head}[experts."a".compaction]\n`,
+    ['senmon.toml:3:1: [experts."a".compaction] says nothing; give at or keepSteps, or remove it.'],
   ],
   [
     'an output schema that is none',
@@ -572,6 +586,12 @@ describe('an expert file', () => {
     const text = `${head}outputJsonSchema = '${JSON.stringify(schema)}'\n`
     expect(parsed(text)).toMatchObject({ experts: { a: { output: { schema, retries: 2 } } } })
     expect(parsed(`${text}outputRetries = 0\n`)).toMatchObject({ experts: { a: { output: { retries: 0 } } } })
+  })
+
+  it('reads when its conversation is compacted, and what stays', () => {
+    const read = (lines: string) => parsed(`${head}[experts."a".compaction]\n${lines}\n`).experts['a']?.compaction
+    expect(read('at = 0.5\nkeepSteps = 4')).toEqual({ at: 0.5, keepSteps: 4 })
+    expect(read('at = 0.1')).toEqual({ at: 0.1 })
   })
 
   it('reads how its model is asked, the file for all and an expert for itself', () => {

@@ -22,7 +22,12 @@ it('is part of the lock, the expert before its file', () => {
   expect(locked?.modelSettings).toEqual({ maxRetries: 7, reasoningBudget: 0, timeoutMs: 9000 })
 })
 
+it('is part of the lock beside the rule of compaction', () => {
+  expect(lockedOf(`${expert}[experts."a".compaction]\nat = 0.5\n`)?.compaction).toEqual({ at: 0.5 })
+})
+
 it('is left out of the lock when nothing is said, so that locks from before are as they were', () => {
   expect(lockedOf(expert)).not.toHaveProperty('modelSettings')
   expect(lockedOf(expert)).not.toHaveProperty('output')
+  expect(lockedOf(expert)).not.toHaveProperty('compaction')
 })
