@@ -18,6 +18,7 @@ export function instantProvider(): MachineProvider {
     traits: {
       suspends: true,
       cleansByStop: false,
+      endsWithJob: true,
       reach: 'process',
       typical: { createMs: 0, bootMs: 0, suspendMs: 0, resumeMs: 0, stopMs: 0 },
     },

@@ -52,6 +52,7 @@ export interface DockerProviderOptions {
 const TRAITS: ProviderTraits = {
   suspends: true,
   cleansByStop: false,
+  endsWithJob: false,
   reach: 'process',
   typical: { createMs: 200, bootMs: 300, suspendMs: 15, resumeMs: 15, stopMs: 100 },
 }

@@ -38,6 +38,7 @@ export interface FlyProviderOptions {
 const TRAITS: ProviderTraits = {
   suspends: true,
   cleansByStop: true,
+  endsWithJob: false,
   reach: 'all',
   typical: { createMs: 8_000, bootMs: 1_200, suspendMs: 2_500, resumeMs: 250, stopMs: 1_000 },
 }

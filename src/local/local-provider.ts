@@ -30,6 +30,7 @@ export interface LocalProviderOptions {
 const TRAITS: ProviderTraits = {
   suspends: true,
   cleansByStop: false,
+  endsWithJob: true,
   reach: 'process',
   typical: { createMs: 150, bootMs: 150, suspendMs: 1, resumeMs: 1, stopMs: 20 },
 }

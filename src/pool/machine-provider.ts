@@ -17,6 +17,8 @@ export interface ProviderTraits {
   readonly suspends: boolean
   /** Whether a stopped machine starts clean; else a used one is destroyed. */
   readonly cleansByStop: boolean
+  /** Whether nothing is left of a used machine once its connection was destroyed; else it is yet to be stopped or destroyed. */
+  readonly endsWithJob: boolean
   /** `process`: machines end with the process that made them, and only it can reach them. */
   readonly reach: 'process' | 'all'
   /** How long each takes, in ms, as a rule: what the pool plans with until it has measured. */

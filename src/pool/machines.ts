@@ -120,10 +120,13 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
   }
 
   async function letGo(machine: PooledMachine): Promise<void> {
-    const { cleansByStop } = provider.traits
+    const { cleansByStop, endsWithJob } = provider.traits
+    const now = clock.now()
     try {
-      const released = await moveMachine(store, machine, { type: 'release', now: clock.now(), cleansByStop })
-      if (released.isMoved) await errands.run(released.machine, cleansByStop ? 'stop' : 'destroy')
+      // What is gone already is left nothing to ask for: one commit says so.
+      const command = endsWithJob ? { type: 'gone' as const, now } : { type: 'release' as const, now, cleansByStop }
+      const moved = await moveMachine(store, machine, command)
+      if (moved.isMoved && !endsWithJob) await errands.run(moved.machine, cleansByStop ? 'stop' : 'destroy')
     } catch (error) {
       // It stays in the outbox, or among what the rounds find past its deadline.
       log.warn('A machine was not let go at once.', { machineId: machine.id, error })

@@ -216,7 +216,7 @@ export const MachineEntity = defineEntity({
     },
     {
       name: 'machines_claimable',
-      expression: `create index "machines_claimable" on "machines" ("pool", "state") where state in ('creating', 'booting', 'hot', 'suspending', 'ready', 'reserve')`,
+      expression: `create index "machines_claimable" on "machines" ("pool", "generation", "state", "idle_since" desc nulls last, "id") where state in ('creating', 'booting', 'hot', 'suspending', 'ready', 'reserve') and boots > tainted`,
     },
     {
       name: 'machines_due',

@@ -1,31 +1,44 @@
 /**
- * The append that a step makes: a few events, and nothing said of the lease or of a repeated request. The same rows as
- * by the append for every case, for less work on both ends: no arrays to print, parse and unnest, hashes as bytes.
+ * The appends that most jobs are made of: a few events, perhaps a lease given or ended, and nothing of a repeated request.
+ * The same rows as by the append for every case, for less work on both ends: no arrays to print, parse and unnest, hashes
+ * as bytes.
  */
 import type { Sha256 } from '../../schema/hash.ts'
 import type { StoredEvent } from '../../schema/upgrade.ts'
+import type { Lease } from '../job/lease.ts'
 
 /** More events than this go by the other statement: each number has a statement of its own, prepared once. */
 const EVENTS_MAX = 4
 
 const TYPES = ['int', 'smallint', 'text', 'text', 'text', 'int', 'bigint', 'json', 'bytea', 'bytea']
-const FIRST = 10
+/** Values before those of the events, and with a lease. */
+const ROW_VALUES = 9
+const LEASED_VALUES = 13
 
-function rowAt(index: number): string {
-  return `(${TYPES.map((type, i) => `$${FIRST + index * TYPES.length + i}::${type}`).join(', ')})`
-}
+const LEASE = ', lease_holder = $10::text, lease_fence = $11::int, lease_until = $12::bigint'
+/** A lease is given only where none is live at the moment of the new events. */
+const UNHELD = 'and ($10::text is null or lease_until is null or lease_until <= $13::bigint)'
 
-const statements = Array.from({ length: EVENTS_MAX + 1 }, (_, count) => {
-  const rows = Array.from({ length: count }, (_, index) => rowAt(index))
+function statementOf(count: number, isLeased: boolean): string {
+  const first = 1 + (isLeased ? LEASED_VALUES : ROW_VALUES)
+  const rows = Array.from({ length: count }, (_, index) => {
+    const columns = TYPES.map((type, i) => `$${first + index * TYPES.length + i}::${type}`)
+    return `(${columns.join(', ')})`
+  })
   return `
   with job as (
-    update jobs set status = $4, state = $5::json, revision = $6, head_hash = $7::bytea, due_at = $9::bigint
+    update jobs set status = $4, state = $5::json, revision = $6, head_hash = $7::bytea, due_at = $9::bigint${isLeased ? LEASE : ''}
     where id = $1 and revision = $2 and head_hash = $3::bytea and ($8::int is null or lease_fence = $8::int)
+      ${isLeased ? UNHELD : ''}
     returning id
   )
   insert into job_events (job_id, seq, v, type, run_id, expert_key, step_number, at, data, prev_hash, hash)
   select job.id, e.* from job, (values ${rows.join(', ')}) as e returning seq`
-})
+}
+
+const counts = Array.from({ length: EVENTS_MAX + 1 }, (_, count) => count)
+const plain = counts.map((count) => statementOf(count, false))
+const leased = counts.map((count) => statementOf(count, true))
 
 /** What changes in the job's row. */
 export interface PlainAppend {
@@ -39,17 +52,21 @@ export interface PlainAppend {
   /** null for an append that asks for no lease. */
   readonly fence: number | null
   readonly dueAt: number | null
+  /** The lease that the row holds from now on, null for none; left out, it stays as it is. */
+  readonly lease?: Lease | null | undefined
 }
 
 /** A statement and its values, which gives a row for each event when the head and the fence were as expected. */
 export function plainAppend(
-  { jobId, expected, status, state, revision, hash, fence, dueAt }: PlainAppend,
+  { jobId, expected, status, state, revision, hash, fence, dueAt, lease }: PlainAppend,
   events: readonly StoredEvent[],
 ): readonly [text: string, values: readonly unknown[]] | undefined {
-  const text = events.length === 0 ? undefined : statements[events.length]
-  if (text === undefined) return undefined
+  const last = events.at(-1)
+  const text = (lease === undefined ? plain : leased)[events.length]
+  if (text === undefined || last === undefined) return undefined
   const values: unknown[] = [jobId, expected.revision, bytesOf(expected.hash), status, state]
   values.push(revision, bytesOf(hash), fence, dueAt)
+  if (lease !== undefined) values.push(lease?.holder ?? null, lease?.fence ?? null, lease?.until ?? null, last.at)
   for (const event of events) {
     values.push(event.seq, event.v, event.type, event.runId, event.expertKey, event.stepNumber, event.at)
     values.push(JSON.stringify(event.data), bytesOf(event.prevHash), bytesOf(event.hash))

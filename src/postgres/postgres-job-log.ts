@@ -188,9 +188,9 @@ function statementOf(
 ): readonly [text: string, values: readonly unknown[]] {
   const { revision, hash, at } = headOf(job.id, events)
   const state = JSON.stringify(job)
-  if (lease === undefined && !idempotency) {
+  if (!idempotency) {
     const { id: jobId, status } = job
-    const row = { jobId, expected, status, state, revision, hash, fence, dueAt: nextDueAt(job) }
+    const row = { jobId, expected, status, state, revision, hash, fence, dueAt: nextDueAt(job), lease }
     const plain = plainAppend(row, events.map(storedEvent))
     if (plain !== undefined) return plain
   }

@@ -35,23 +35,33 @@ const CHANGE = `
     uses = $17, fault = $18, verb = $19, not_before = $20, tries = 0,
     held_at = $21
   where id = $1 and version = $6 - 1 and ${LED(22, 23)} returning id`
+/**
+ * The best machine of one state, by the index that is sorted so. Whatever a pool holds, a claim looks at a few rows: each
+ * state only where the ones before it had none.
+ */
+const BEST_OF = (state: MachineState) => `
+      select * from (
+        select id, state as found, ($9::boolean and state in ('hot', 'ready') and boot_id is not null) as held
+        from machines
+        where pool = $1 and place = any($2::text[]) and generation = newest.generation and state = '${state}'
+          and boots > tainted
+        order by idle_since desc nulls last, id limit 1 for update skip locked
+      ) as of_${state}`
 const CLAIM = `
   with best as (
-    select id, state as found, ($10::boolean and state in ('hot', 'ready') and boot_id is not null) as held
-    from machines
-    where pool = $1 and place = any($2::text[]) and generation = any($3::text[]) and state = any($4::text[])
-      and boots > tainted
-    order by array_position($3::text[], generation), array_position($4::text[], state), idle_since desc nulls last, id
-    limit 1 for update skip locked
+    select of_all.* from unnest($3::text[]) as newest (generation) cross join lateral (${CLAIMABLE.map(BEST_OF).join(`
+      union all`)}
+      limit 1
+    ) as of_all limit 1
   )
-  update machines set job_id = $5, fence = $6, lines_url = $7, version = version + 1, since = $8::bigint, tries = 0,
+  update machines set job_id = $4, fence = $5, lines_url = $6, version = version + 1, since = $7::bigint, tries = 0,
     state = case when held then 'busy' else 'waking' end,
-    deadline = case when held then null else $9::bigint end,
+    deadline = case when held then null else $8::bigint end,
     tainted = case when held then boots else tainted end,
     uses = case when held then uses + 1 else uses end,
-    held_at = case when held then $8::bigint else held_at end,
+    held_at = case when held then $7::bigint else held_at end,
     verb = case when held then null else (array['create', 'start', 'start', 'start'])[array_position(array['creating', 'ready', 'suspending', 'reserve'], found)] end,
-    not_before = $8::bigint + ${OWN_ERRAND_MS}
+    not_before = $7::bigint + ${OWN_ERRAND_MS}
   from best where machines.id = best.id
   returning best.found, machines.*`
 const OWNED = `select ${COLUMNS} from machines where job_id = $1 and fence = $2`
@@ -179,7 +189,7 @@ export function postgresPoolStore({ sql }: { readonly sql: Sql }, clock: Clock):
     },
     async claim({ pool, places, generations, owner, now, deadline, holds }) {
       const { jobId, fence, linesUrl } = owner
-      const values = [pool, places, generations, CLAIMABLE, jobId, fence, linesUrl, now, deadline, holds]
+      const values = [pool, places, generations, jobId, fence, linesUrl, now, deadline, holds]
       return await retrying(clock, async (attempt): Promise<Claimed | undefined> => {
         if (attempt > 0) {
           const [row] = await sql.query<MachineRow>(OWNED, [jobId, fence])

@@ -1,11 +1,19 @@
 /** What every store of a pool keeps, whatever it keeps it in; titles cite src/pool/pool-store.ts. */
+import * as fc from 'fast-check'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { makeId, type JobId } from '../../schema/id.ts'
-import { orderMachine, stepMachine, type MachineCommand, type PooledMachine } from '../../src/pool/machine.ts'
+import {
+  CLAIMABLE,
+  orderMachine,
+  stepMachine,
+  type MachineCommand,
+  type PooledMachine,
+} from '../../src/pool/machine.ts'
 import type { ClaimRequest, PoolStore } from '../../src/pool/pool-store.ts'
 import { fakeChance } from '../fake/fake-clock.ts'
 
 const NOW = 1_700_000_000_000
+const isClaimable = ({ state }: Pick<PooledMachine, 'state'>): boolean => CLAIMABLE.includes(state)
 
 export function poolStoreContract(
   name: string,
@@ -114,6 +122,49 @@ export function poolStoreContract(
         const generations = ['g2', 'g1']
         const found = [await claim({ generations }), await claim({ generations }), await claim({ generations })]
         expect(found.map((one) => one?.machine.id)).toEqual([next.id, fresh.id, old.id])
+      })
+
+      it('takes the best there is by the pure order, whatever is there, until nothing is left', async () => {
+        const states = [...CLAIMABLE, 'stopping', 'retiring', 'gone'] as const
+        const some = fc.record({
+          state: fc.constantFrom(...states),
+          generation: fc.constantFrom('g0', 'g1', 'g2'),
+          place: fc.constantFrom('here', 'there', 'elsewhere'),
+          idleSince: fc.option(fc.integer({ min: NOW - 3, max: NOW })),
+          isUsed: fc.boolean(),
+        })
+        const [generations, places] = [
+          ['g2', 'g1'],
+          ['here', 'there'],
+        ]
+        await fc.assert(
+          fc.asyncProperty(fc.array(some, { maxLength: 8 }), async (given) => {
+            pool = `pool ${++pools}`
+            const machines = given.map(({ isUsed, ...change }) =>
+              order({ ...change, bootId: 'boot', ...(isUsed && !isClaimable(change) ? { boots: 1, tainted: 1 } : {}) }),
+            )
+            for (const machine of machines) await store.add([machine], null)
+            const rank = ({ generation, state, idleSince }: PooledMachine): number =>
+              1e9 * generations.indexOf(generation) +
+              1e6 * CLAIMABLE.indexOf(state) +
+              (NOW - (idleSince ?? 0) > 1e5 ? 1e5 : NOW - (idleSince ?? 0))
+            const expected = machines
+              .filter(
+                ({ state, generation, place }) =>
+                  isClaimable({ state }) && generations.includes(generation) && places.includes(place),
+              )
+              .toSorted((a, b) => rank(a) - rank(b) || (a.id < b.id ? -1 : 1))
+              .map(({ id }) => id)
+            const taken: string[] = []
+            for (;;) {
+              const claimed = await claim({ generations, places })
+              if (claimed === undefined) break
+              taken.push(claimed.machine.id)
+            }
+            expect(taken).toEqual(expected)
+          }),
+          { numRuns: 25 },
+        )
       })
 
       it('takes nothing of another pool, place or generation', async () => {

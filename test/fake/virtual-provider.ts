@@ -44,12 +44,14 @@ export interface VirtualProvider extends MachineProvider {
 export const FLY_LIKE: ProviderTraits = {
   suspends: true,
   cleansByStop: true,
+  endsWithJob: false,
   reach: 'all',
   typical: { createMs: 8_000, bootMs: 1_200, suspendMs: 2_500, resumeMs: 250, stopMs: 500 },
 }
 export const LOCAL_LIKE: ProviderTraits = {
   suspends: true,
   cleansByStop: false,
+  endsWithJob: true,
   reach: 'process',
   typical: { createMs: 150, bootMs: 150, suspendMs: 1, resumeMs: 1, stopMs: 20 },
 }
@@ -188,7 +190,10 @@ export function virtualProvider(
         unreadBytes: 0,
         lines: (async function* () {})(),
         ended: ended.promise,
-        destroy: async () => ended.resolve({ reason: 'destroyed', stderrTail: '' }),
+        destroy: async () => {
+          if (traits.endsWithJob && machine.state !== 'gone') end(machine)
+          ended.resolve({ reason: 'destroyed', stderrTail: '' })
+        },
       }
     },
     watch(listener) {

@@ -4,6 +4,7 @@ import { DueQuestions } from './0002-due-questions.ts'
 import { Machines } from './0003-machines.ts'
 import { FairClaims } from './0004-fair-claims.ts'
 import { PoolReports } from './0005-pool-reports.ts'
+import { SortedMachines } from './0006-sorted-machines.ts'
 
 export const MIGRATIONS = [
   { name: '0001-first-tables', class: FirstTables },
@@ -11,4 +12,5 @@ export const MIGRATIONS = [
   { name: '0003-machines', class: Machines },
   { name: '0004-fair-claims', class: FairClaims },
   { name: '0005-pool-reports', class: PoolReports },
+  { name: '0006-sorted-machines', class: SortedMachines },
 ]
