@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { build } from 'esbuild'
+import { RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 
 const [directory = '', libraryDirectory] = process.argv.slice(2)
 const root = join(import.meta.dirname, '../..')
@@ -17,11 +18,11 @@ const MACHINE_UIDS = Array.from({ length: 64 }, (_, at) => 60_578 + at)
 
 /** Part, its source, the options that it runs under (V8's are part of what Node compares), and whose it is. */
 const PARTS = [
-  ['runner', 'runner/main.ts', '--max-old-space-size=512', [SANDBOX_UID]],
-  ['supervisor', 'runner/supervisor/main.ts', '--max-old-space-size=1024', MACHINE_UIDS],
+  ['runner', 'runner/main.ts', RUNNER_OPTIONS, [SANDBOX_UID]],
+  ['supervisor', 'runner/supervisor/main.ts', SUPERVISOR_OPTIONS, MACHINE_UIDS],
 ] as const
 
-for (const [part, entry, option, uids] of PARTS) {
+for (const [part, entry, options, uids] of PARTS) {
   const home = join(directory, part)
   mkdirSync(home, { recursive: true })
   await build({
@@ -37,7 +38,7 @@ for (const [part, entry, option, uids] of PARTS) {
   })
   const cache = join(home, 'cache')
   const env = { NODE_COMPILE_CACHE: cache, NODE_COMPILE_CACHE_PORTABLE: '1' }
-  spawnSync(process.execPath, [option, join(home, 'main.mjs')], { env, input: '', timeout: COMPILE_MS_MAX })
+  spawnSync(process.execPath, [...options, join(home, 'main.mjs')], { env, input: '', timeout: COMPILE_MS_MAX })
   share(cache, uids)
 }
 writeFileSync(join(directory, 'passwd'), 'senmon:x:1000:1000::/tmp:/usr/sbin/nologin\n')

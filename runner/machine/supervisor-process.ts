@@ -8,6 +8,7 @@ import type { Clock } from '../../schema/clock.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
 import type { MachineEnd } from '../../schema/machine-link.ts'
 import type { MachinePlan } from '../../schema/machine-plan.ts'
+import { SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 
 const STDERR_TAIL_CHARS = 2_000
 /** How long it may take to end by itself, once its stdin has ended. */
@@ -46,7 +47,7 @@ export function startSupervisor(options: SupervisorProcessOptions): SupervisorPr
   }
   const planFile = join(place, 'plan.json')
   writeFileSync(planFile, JSON.stringify(plan), { mode: 0o644 })
-  const child = spawn(node, ['--max-old-space-size=1024', bundle, planFile], {
+  const child = spawn(node, [...SUPERVISOR_OPTIONS, bundle, planFile], {
     cwd: place,
     env: {},
     stdio: 'pipe',

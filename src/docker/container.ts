@@ -3,6 +3,7 @@ import { sha256 } from '../../schema/hash.ts'
 import type { MachineId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import { SKILL_LIMITS, type Launch, type MachinePlan } from '../../schema/machine-plan.ts'
+import { SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import { MACHINE_IMAGE, MACHINE_UID_FIRST, MACHINE_UIDS } from '../sandbox/machine-image.ts'
 import { seccompProfile } from './seccomp-profile.ts'
 
@@ -72,7 +73,7 @@ export function containerBody(order: ContainerOrder): Json {
   return {
     Image: order.imageId,
     Entrypoint: [MACHINE_IMAGE.node],
-    Cmd: ['--max-old-space-size=1024', MACHINE_IMAGE.supervisor, JSON.stringify(planOf(order.runner))],
+    Cmd: [...SUPERVISOR_OPTIONS, MACHINE_IMAGE.supervisor, JSON.stringify(planOf(order.runner))],
     Env: [`NODE_COMPILE_CACHE=${cache}`, 'NODE_COMPILE_CACHE_PORTABLE=1'],
     User: `${uid}:${uid}`,
     WorkingDir: '/',

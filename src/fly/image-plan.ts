@@ -2,11 +2,11 @@
 import type { Lock, LockedStdioSkill } from '../../schema/lock.ts'
 import type { ImageFacts } from '../../schema/machine-link.ts'
 import { SKILL_LIMITS, type Launch, type MachinePlan, type SkillsLine } from '../../schema/machine-plan.ts'
+import { RUNNER_OPTIONS, SKILL_OPTIONS } from '../../schema/node-options.ts'
 import { sandboxLaunch, type Mount, type SandboxSpec } from '../sandbox/sandbox.ts'
 import { assemble, denyProgram } from '../sandbox/seccomp.ts'
 import { SYSTEM_PATH } from '../sandbox/system-programs.ts'
 
-const OLD_SPACE = '--max-old-space-size=512'
 /** A compartment's own names: what a skill asks for under them it does not get. */
 const OWN_NAMES = new Set(['PATH', 'SENMON_WORKSPACE'])
 
@@ -20,7 +20,7 @@ export function imagePlan(image: ImageFacts): MachinePlan {
         ...specOf(image),
         mounts: [{ source: image.runner, target: '/runner/main.mjs', writable: false }],
         cwd: '/tmp',
-        command: [OLD_SPACE, '/runner/main.mjs'],
+        command: [...RUNNER_OPTIONS, '/runner/main.mjs'],
         environment: {},
       },
       image.place,
@@ -64,7 +64,7 @@ function skillLaunch(image: ImageFacts, locked: LockedStdioSkill, directory: str
       ...(isSystem ? { programs: programsOf(image), libraries: image.libraries.filter((path) => !inRoots(path)) } : {}),
       mounts,
       cwd: '/workspace',
-      command: [OLD_SPACE, `/skill/${locked.entry}`, ...locked.args],
+      command: [...SKILL_OPTIONS, `/skill/${locked.entry}`, ...locked.args],
       environment: { PATH: isSystem ? SYSTEM_PATH : '/opt:/usr/bin:/bin', SENMON_WORKSPACE: '/workspace' },
     },
     image.place,

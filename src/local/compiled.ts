@@ -12,10 +12,6 @@ const MAIN = 'main.mjs'
 const CACHE = 'cache'
 const COMPILE_MS_MAX = 20_000
 
-/** Options of V8 are part of what Node compares, so a bundle is compiled under those that it runs under. */
-export const RUNNER_OPTIONS: readonly string[] = ['--max-old-space-size=512', '--expose-gc']
-export const SUPERVISOR_OPTIONS: readonly string[] = ['--max-old-space-size=1024', '--expose-gc']
-
 /** Where in a directory of `makeCompiled` the bundle is. */
 export function mainOf(directory: string): string {
   return join(directory, MAIN)

@@ -27,7 +27,8 @@ import { build, stop, type Plugin } from 'esbuild'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
-import { mainOf, makeCompiled, RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from './compiled.ts'
+import { RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
+import { mainOf, makeCompiled } from './compiled.ts'
 import { openUses } from './uses.ts'
 
 /** JavaScript files that Node can run by themselves. */

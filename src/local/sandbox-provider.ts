@@ -7,13 +7,14 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { sha256 } from '../../schema/hash.ts'
 import type { Clock } from '../../schema/clock.ts'
+import { RUNNER_OPTIONS, SKILL_OPTIONS } from '../../schema/node-options.ts'
 import type { Machine, ProbeResult } from '../pool/machine-host.ts'
 import type { MachineProvider } from '../pool/machine-provider.ts'
 import { openLocalProvider } from './local-provider.ts'
 import { explainBubblewrap } from './probe.ts'
 import { judgeProbe, probeScript } from '../pool/probe.ts'
 import type { Runtime } from './runtime.ts'
-import { compiledInside, RUNNER_OPTIONS } from './compiled.ts'
+import { compiledInside } from './compiled.ts'
 import { sandboxLaunch, type Mount, type SandboxSpec } from '../sandbox/sandbox.ts'
 import { assemble, denyProgram } from '../sandbox/seccomp.ts'
 import { isSystemPath, SYSTEM_PATH, systemOptions } from '../sandbox/system-programs.ts'
@@ -88,7 +89,7 @@ function launchesOf(bwrap: string): Launches {
           ...programs,
           mounts,
           cwd: '/workspace',
-          command: ['--max-old-space-size=512', join('/skill', locked.entry), ...locked.args],
+          command: [...SKILL_OPTIONS, join('/skill', locked.entry), ...locked.args],
           environment: { PATH: isSystem ? SYSTEM_PATH : '/opt:/usr/bin:/bin', SENMON_WORKSPACE: '/workspace' },
         },
         slot.directory,

@@ -4,8 +4,8 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { RUNNER_OPTIONS, SKILL_OPTIONS } from '../../schema/node-options.ts'
 import type { MachineProvider } from '../pool/machine-provider.ts'
-import { RUNNER_OPTIONS } from './compiled.ts'
 import { openLocalProvider } from './local-provider.ts'
 import { openSupervisedHost, SETPRIV_PATHS, type Launches, type LocalHostOptions } from './supervised-host.ts'
 
@@ -27,7 +27,7 @@ const launches: Launches = {
   }),
   skill: (slot, runtime, { directory, locked }) => ({
     ...plain,
-    ...mortal(runtime.node, [join(directory, locked.entry), ...locked.args]),
+    ...mortal(runtime.node, [...SKILL_OPTIONS, join(directory, locked.entry), ...locked.args]),
     cwd: slot.workspace,
     environment: { PATH: '/usr/local/bin:/usr/bin:/bin', SENMON_WORKSPACE: slot.workspace },
   }),

@@ -4,6 +4,7 @@
  */
 import type { LockedStdioSkill } from '../../schema/lock.ts'
 import type { Launch } from '../../schema/machine-plan.ts'
+import { RUNNER_OPTIONS, SKILL_OPTIONS } from '../../schema/node-options.ts'
 import { sandboxLaunch, type SandboxSpec } from './sandbox.ts'
 import { assemble, denyProgram, type Arch } from './seccomp.ts'
 import { SYSTEM_PATH } from './system-programs.ts'
@@ -41,7 +42,7 @@ export function imageRunner(arch: Arch, script?: string): Launch {
       mounts: [{ source: its(MACHINE_IMAGE.runner), target: '/runner', writable: false }],
       cwd: '/tmp',
       command: [
-        '--max-old-space-size=512',
+        ...RUNNER_OPTIONS,
         ...(script === undefined ? ['/runner/main.mjs'] : ['--input-type=module', '--eval', script]),
       ],
       environment: { NODE_COMPILE_CACHE: cache, NODE_COMPILE_CACHE_PORTABLE: '1' },
@@ -63,7 +64,7 @@ export function imageSkill(arch: Arch, locked: LockedStdioSkill, directory: stri
         { source: MACHINE_IMAGE.input, target: '/workspace/input', writable: false },
       ],
       cwd: '/workspace',
-      command: ['--max-old-space-size=512', `/skill/${locked.entry}`, ...locked.args],
+      command: [...SKILL_OPTIONS, `/skill/${locked.entry}`, ...locked.args],
       environment: { PATH: isSystem ? SYSTEM_PATH : '/opt:/usr/bin:/bin', SENMON_WORKSPACE: '/workspace' },
     },
     '/',

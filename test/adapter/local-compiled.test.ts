@@ -4,14 +4,8 @@ import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startCompartment } from '../../runner/supervisor/compartment.ts'
-import {
-  cacheEnvironment,
-  cacheOf,
-  compiledInside,
-  RUNNER_OPTIONS,
-  shareCompiled,
-  SUPERVISOR_OPTIONS,
-} from '../../src/local/compiled.ts'
+import { RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
+import { cacheEnvironment, cacheOf, compiledInside, shareCompiled } from '../../src/local/compiled.ts'
 import { openRuntime, type Runtime } from '../../src/local/runtime.ts'
 import { sandboxLaunch } from '../../src/sandbox/sandbox.ts'
 import { assemble, denyProgram } from '../../src/sandbox/seccomp.ts'
