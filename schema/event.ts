@@ -134,6 +134,8 @@ export type JobFact =
         /** Null leaves what the parent had. */
         readonly model: string | null
         readonly maxSteps: number | null
+        /** New totals for all runs together, what the parent had used among them; left out for what the parent had. */
+        readonly budget?: Budget
         readonly lockHash: Sha256
         /** The expert whose instruction the fork's lock replaces; null when the lock is the parent's. */
         readonly instructed: string | null

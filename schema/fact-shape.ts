@@ -146,6 +146,7 @@ const SHAPES: { readonly [Type in OurType]: z.ZodType<DataOf<Type>> } = {
     query: text.nullable(),
     model: name.nullable(),
     maxSteps: count.nullable(),
+    budget: budget.exactOptional(),
     lockHash: hash,
     instructed: name.nullable(),
   }),

@@ -95,7 +95,7 @@ export function spend(before: Ledger, fact: PlacedFact, at: number, limitsOf: Li
     case 'jobCreated':
       return alter(ledger, JOB, (account) => ({ ...account, limits: fact.data.budget ?? {} }))
     case 'jobForked':
-      return forked(ledger, before.lastAt, fact.data.query !== null)
+      return forked(ledger, before.lastAt, fact.data)
     case 'jobContinued':
       // A query to a job that is open changes no account.
       return fact.data.mode === undefined ? continued(ledger, fact.data.query, fact.data.budget ?? {}) : ledger
@@ -284,9 +284,20 @@ function closeWith(before: Ledger, runId: RunId): Ledger {
 }
 
 /** What the parent had under way is the parent's to pay; its time goes on in it, not here. */
-function forked(ledger: Ledger, lastAt: number, overtaken: boolean): Ledger {
+function forked(
+  ledger: Ledger,
+  lastAt: number,
+  { query, budget }: { readonly query: string | null; readonly budget?: Budget },
+): Ledger {
   const ended = endLease(runsIn(ledger.outstanding).reduce(release, ledger), lastAt)
-  return overtaken ? closeAll(ended) : ended
+  const open = query === null ? ended : closeAll(ended)
+  if (budget === undefined) return open
+  // A raise, too, ends a stop; a question that is open is answered besides.
+  return alter(open, JOB, ({ limits, asking, ...account }) => ({
+    ...account,
+    limits: raised(limits, budget),
+    asking: asking?.state === 'stopped' ? null : asking,
+  }))
 }
 
 /** With more than the job had; without a query it is the coordinator's last run that goes on, with more of its own. */

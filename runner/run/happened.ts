@@ -230,9 +230,10 @@ function hears(call: Call, value: Json): Call {
 /** A fork goes on where its parent stood, or asks the coordinator anew over the heads of the runs that were open. */
 function forked(state: JobRuns, data: Extract<PlacedFact, { type: 'jobForked' }>['data']): JobRuns {
   const stepsMax = data.maxSteps ?? state.stepsMax
-  if (data.query === null) return revokesApprovals({ ...state, stepsMax, canceled: false })
+  const countsCalls = state.countsCalls || data.budget?.toolCalls !== undefined
+  if (data.query === null) return revokesApprovals({ ...state, stepsMax, countsCalls, canceled: false })
   const over = endAll(state, { outcome: 'canceled', reason: 'forked', message: null, result: null })
-  return { ...over, stepsMax, canceled: false }
+  return { ...over, stepsMax, countsCalls, canceled: false }
 }
 
 /** The job ended over its runs' heads, or with them. */

@@ -1,6 +1,8 @@
 /** `senmon fork`: a new job that goes on from a checkpoint of another, as it was or with something changed. */
 import { PlatformError } from '../../schema/error.ts'
+import type { JsonObject } from '../../schema/json.ts'
 import { JOB_FIELDS, toShownJob } from './api.ts'
+import { BUDGET_OPTIONS, parseBudget } from './budget.ts'
 import { parseCount, type Call, type Command } from './command.ts'
 import { follow, parseJobId } from './follow.ts'
 import { readInstruction } from './instruction.ts'
@@ -15,7 +17,7 @@ export const fork: Command = {
   usage: '<job> ["<query>"]',
   summary: 'Makes a new job that goes on from a checkpoint of another, files included; the other stays as it is.',
   details: `Without a query the fork does what was open at the checkpoint; with one, that is dropped and the coordinator
-is asked anew. --what-if makes sure that something is changed, an instruction or a model, follows the fork to its end and
+is asked anew. A budget is given in new totals, which count what was used before the checkpoint. --what-if makes sure that something is changed, an instruction or a model, follows the fork to its end and
 shows step by step where it parts from the other job.`,
   options: {
     at: { type: 'string', value: 'checkpoint|seq', help: 'The checkpoint to go on from (default: the last).' },
@@ -24,6 +26,7 @@ shows step by step where it parts from the other job.`,
     expert: { type: 'string', value: 'key', help: 'Whose instruction, by its exact key (default: the coordinator).' },
     model: { type: 'string', value: 'provider/model', help: 'Another model for what is still to be generated.' },
     'max-steps': { type: 'string', value: 'n', help: 'Another limit; steps before the checkpoint count.' },
+    ...BUDGET_OPTIONS,
     detach: { type: 'boolean', help: "Print the fork's id and leave." },
   },
   arity: [1, 2],
@@ -57,7 +60,7 @@ function readPlace(at: string | undefined): { readonly seq?: number; readonly ch
   return at.startsWith('chk_') ? { checkpointId: at } : { seq: parseCount('at', at) ?? 0 }
 }
 
-async function readChanges(call: Call): Promise<Record<string, string | number>> {
+async function readChanges(call: Call): Promise<JsonObject> {
   const instruction = call.text('instruction')
   const model = call.text('model')
   const expertKey = call.text('expert')
@@ -70,5 +73,6 @@ async function readChanges(call: Call): Promise<Record<string, string | number>>
     ...(expertKey === undefined ? {} : { expertKey }),
     ...(model === undefined ? {} : { model }),
     ...(maxSteps === undefined ? {} : { maxSteps }),
+    ...parseBudget(call.text('budget-usd'), call.texts('budget')),
   }
 }

@@ -197,6 +197,10 @@ const ForkJobInput = builder.inputType('ForkJobInput', {
     query: t.string({ description: 'Asked in place of what was open at the checkpoint; left out, that goes on.' }),
     model: t.string({ description: '`provider/model` for what is still to be generated.' }),
     maxSteps: t.int({ description: 'Steps that were taken before the checkpoint count.' }),
+    budget: t.field({
+      type: BudgetInputRef,
+      description: 'New totals for all runs together; what was used before the checkpoint counts.',
+    }),
     instruction: t.string({ description: 'Another instruction for the expert, recorded in the lock of the fork.' }),
     expertKey: t.string({ description: 'Whose instruction that is, by its exact key; the coordinator by default.' }),
     idempotencyKey: t.string(),

@@ -74,6 +74,7 @@ export const forkSchema = z.strictObject({
   query: z.string().nullish(),
   model: z.string().nullish(),
   maxSteps: count.nullish(),
+  budget: budget.nullish(),
   instruction: z.string().nullish(),
   expertKey: z.string().nullish(),
   idempotencyKey: z.string().nullish(),

@@ -7,6 +7,7 @@
  * F4 A fork's own lock differs from the parent's in the instruction that was asked for, and in nothing else.
  * F5 A fork of an imported job runs what is published here, or does not run: a bundle's lock is a stranger's word.
  * F6 A fork of an imported job makes no call because of an approval that was not given here.
+ * F7 A fork's budget counts what its log says was used before the checkpoint, and answers what that budget asked.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { replay } from '../../schema/decider.ts'
@@ -19,6 +20,7 @@ import type { Lock } from '../../schema/lock.ts'
 import type { ExpertSource } from '../expert/expert-source.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
 import { readAll } from './attempt.ts'
+import { answersWith, openJobBudgetQuestions, refuseBudget } from './job-budget.ts'
 import { hashFork, refuseFork, refuseModels, type ForkJob, type QueryLimits } from './job-input.ts'
 import type { JobLog } from './job-log.ts'
 import type { JobSummary } from './job-summary.ts'
@@ -41,6 +43,7 @@ export interface Forks {
 }
 
 type ForkFact = Extract<NewEvent, { type: 'jobForked' }>
+type AnswerFact = Extract<NewEvent, { type: 'answered' }>
 
 /** The log of a fork from the parent's whole log and the seq of a checkpoint in it. */
 export function forkLog(
@@ -48,7 +51,8 @@ export function forkLog(
   parent: readonly JobEvent[],
   seq: number,
   at: number,
-  changes: Pick<ForkFact['data'], 'query' | 'model' | 'maxSteps' | 'lockHash' | 'instructed'>,
+  changes: Pick<ForkFact['data'], 'query' | 'model' | 'maxSteps' | 'budget' | 'lockHash' | 'instructed'>,
+  answers: readonly AnswerFact['data'][] = [],
 ): readonly JobEvent[] {
   const copied = parent.slice(0, seq)
   const last = copied.at(-1)
@@ -61,8 +65,9 @@ export function forkLog(
     originJobId: originOf(last.jobId, parent),
     ...changes,
   }
-  const fork = { v: 1, type: 'jobForked', data, runId: null, expertKey: null, stepNumber: null, at } as const
-  return rechain(jobId, [...copied, fork])
+  const place = { v: 1, runId: null, expertKey: null, stepNumber: null, at } as const
+  const fork = { ...place, type: 'jobForked', data } as const
+  return rechain(jobId, [...copied, fork, ...answers.map((data) => ({ ...place, type: 'answered', data }) as const)])
 }
 
 /** The seq of a checkpoint: the one at `seq`, or the last. */
@@ -99,6 +104,8 @@ export function openForks(dependencies: ForksDependencies): Forks {
     const parent = replay({ initial: blankJob(input.jobId, applicationId), evolve }, history.slice(0, seq))
     if (input.maxSteps !== null && input.maxSteps <= parent.steps)
       return refuse('input_invalid', `maxSteps ${input.maxSteps} is not above the ${parent.steps} steps of the fork`)
+    const answers = answersOf(parent, input)
+    if (isRefusal(answers)) return answers
     const parentLock = await readLock(parent.lockHash)
     if (stored.job.imported === true) {
       const unknown = await refuseUnpublished(parentLock)
@@ -111,13 +118,14 @@ export function openForks(dependencies: ForksDependencies): Forks {
     if (isRefusal(lock)) return lock
     const unfit = refuseModels(lock.lock, input.model ?? parent.model, (model) => models.knows(model))
     if (unfit !== undefined) return unfit
-    const { query, model, maxSteps } = input
+    const { query, model, maxSteps, budget } = input
     const { instructed } = lock
+    const changes = { query, model, maxSteps, instructed, ...(budget === undefined ? {} : { budget }) }
     const lockHash =
       instructed === null ? parent.lockHash : await content.put(new TextEncoder().encode(canonical(lock.lock)))
     const now = clock.now()
     const id = makeId('job', now, chance.bytes(16))
-    const events = forkLog(id, history, seq, now, { query, model, maxSteps, lockHash, instructed })
+    const events = forkLog(id, history, seq, now, { ...changes, lockHash }, answers)
     const job = replay({ initial: blankJob(id, applicationId), evolve }, events)
     const idempotency =
       input.idempotencyKey === null ? null : { key: input.idempotencyKey, requestHash: hashFork(input) }
@@ -134,6 +142,13 @@ export function openForks(dependencies: ForksDependencies): Forks {
   }
 
   return { fork }
+}
+
+/** The answers that the fork's budget is to what the parent's asked at the checkpoint, or why it cannot be (F7). */
+function answersOf(parent: Job, { query, budget }: ForkJob): readonly AnswerFact['data'][] | Refusal {
+  if (budget === undefined) return []
+  // With a query, what was open is over, and its questions with it.
+  return refuseBudget(parent, budget) ?? (query === null ? answersWith(openJobBudgetQuestions(parent), budget) : [])
 }
 
 function uninstructed(lock: Lock): Lock {

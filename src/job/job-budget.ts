@@ -13,12 +13,22 @@ export function keepLedger(
   before: Pick<JobSummary, 'ledger' | 'usage' | 'steps'>,
   event: NewEvent & { readonly at: number },
 ): Ledger | undefined {
-  const given = event.type === 'jobCreated' || event.type === 'jobContinued' ? event.data.budget : undefined
-  const ledger = before.ledger ?? (given === undefined ? undefined : openLedger(before))
+  const ledger = before.ledger ?? (givenBy(event) === undefined ? undefined : openLedger(before))
   return ledger === undefined ? undefined : spend(ledger, event, event.at, null)
 }
 
-/** For a job that gets its first limit when it is continued: what it used counts. */
+function givenBy(event: NewEvent): Budget | undefined {
+  switch (event.type) {
+    case 'jobCreated':
+    case 'jobContinued':
+    case 'jobForked':
+      return event.data.budget
+    default:
+      return undefined
+  }
+}
+
+/** For a job that gets its first limit when it is continued or forked: what it used counts. */
 function openLedger({ usage, steps }: Pick<JobSummary, 'usage' | 'steps'>): Ledger {
   const account = emptyLedger.accounts[JOB]
   if (account === undefined) throw new TypeError('an empty ledger has no account of the job')
@@ -54,6 +64,11 @@ export function openBudgetQuestions(job: Pick<JobSummary, 'questions'>): readonl
   return job.questions.filter((question) => question.purpose === 'budget' && isOpen(question))
 }
 
+/** Those that ask about the job's own budget, and no run's. */
+export function openJobBudgetQuestions(job: Pick<JobSummary, 'questions'>): readonly QuestionSummary[] {
+  return openBudgetQuestions(job).filter(({ args }) => isJsonObject(args) && args['account'] === JOB)
+}
+
 /** Whether the end of a run, or of a call of it, may leave a question open: a budget's lives as long as its account. */
 export function isWithdrawnBy(
   runs: readonly RunSummary[],
@@ -66,13 +81,13 @@ export function isWithdrawnBy(
   return runs.some((run) => run.id === endedId && run.parentRunId === null)
 }
 
-/** The answer that a raised budget is to each open question of one, or why it is none. */
+/** The answer that a raised budget is to each of the questions, or why it is none. */
 export function answersWith(
-  job: Pick<JobSummary, 'questions'>,
+  questions: readonly QuestionSummary[],
   budget: Budget,
 ): readonly { readonly questionId: QuestionId; readonly value: Json }[] | Refusal {
   const answers: { readonly questionId: QuestionId; readonly value: Json }[] = []
-  for (const question of openBudgetQuestions(job)) {
+  for (const question of questions) {
     const limits = limitsIn(question)
     const raise = Object.fromEntries(Object.entries(budget).filter(([measure]) => limits.has(measure)))
     const value = { raise }

@@ -47,6 +47,8 @@ export interface ForkJob {
   readonly query: string | null
   readonly model: string | null
   readonly maxSteps: number | null
+  /** New totals, what was used before the checkpoint among them; left out for what the parent had. */
+  readonly budget?: Budget
   /** Another instruction for `expertKey`, which is then an exact key of the job's lock; null for the coordinator. */
   readonly instruction: string | null
   readonly expertKey: string | null
@@ -95,6 +97,7 @@ export function refuseFork(input: ForkJob, limits: QueryLimits): Refusal | undef
   return (
     (input.query === null ? undefined : refuseQuery(input.query, limits)) ??
     refuseSteps(input.maxSteps) ??
+    refuseLimits(input.budget) ??
     refuseName('idempotencyKey', input.idempotencyKey)
   )
 }

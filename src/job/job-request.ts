@@ -52,6 +52,7 @@ export interface ForkJobInput {
   readonly query?: Maybe<string>
   readonly model?: Maybe<string>
   readonly maxSteps?: Maybe<number>
+  readonly budget?: Maybe<BudgetInput>
   readonly instruction?: Maybe<string>
   readonly expertKey?: Maybe<string>
   readonly idempotencyKey?: Maybe<string>
@@ -78,6 +79,7 @@ export function parseForkJob(input: ForkJobInput): ForkJob | Refusal {
     query: input.query ?? null,
     model: input.model ?? null,
     maxSteps: input.maxSteps ?? null,
+    ...parseBudget(input.budget),
     instruction: input.instruction ?? null,
     expertKey: input.expertKey ?? null,
     idempotencyKey: input.idempotencyKey ?? null,

@@ -329,7 +329,7 @@ function raise(job: Job, command: CommandOf<'continue'>, budget: Budget): readon
     return refuse('job_running', `job ${job.id} is ${job.status} and asks nothing about a budget`)
   if (query === null && maxSteps !== null)
     return refuse('job_running', `job ${job.id} is ${job.status}: maxSteps comes with a query`)
-  const answers = answersWith(job, budget)
+  const answers = answersWith(openBudgetQuestions(job), budget)
   if (isRefusal(answers)) return answers
   const more = query === null ? [] : queue(job, now, query, maxSteps, mode)
   if (isRefusal(more)) return more

@@ -1,8 +1,8 @@
 /** Budgets from end to end on fakes: a job that has used its budget waits, asks, and goes on or stops as it is told. */
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Budget } from '../../schema/budget.ts'
-import { isRefusal } from '../../schema/error.ts'
-import type { EventOf, JobEvent } from '../../schema/event.ts'
+import { isRefusal, type Refusal } from '../../schema/error.ts'
+import { firstBroken, type EventOf, type JobEvent } from '../../schema/event.ts'
 import type { JobId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import { sha256 } from '../../schema/hash.ts'
@@ -12,10 +12,13 @@ import { budgetOf } from '../../src/job/job-budget.ts'
 import { Admission } from '../../src/attempt/admission.ts'
 import { Budgets } from '../../src/attempt/budgets.ts'
 import type { Price } from '../../src/gateway/price.ts'
-import { fakeClock } from '../fake/fake-clock.ts'
-import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
+import { openForks } from '../../src/job/forks.ts'
+import type { JobSummary } from '../../src/job/job-summary.ts'
+import { fakeChance, fakeClock } from '../fake/fake-clock.ts'
+import { fakeExpertSource, lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { partsOf } from '../fake/scripted-model.ts'
 import { anApplication } from '../job/given.ts'
+import { LIMITS } from '../job/jobs-world.ts'
 import { jobFact } from '../run/simulation.ts'
 import { files, JOB } from '../run/team.ts'
 import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
@@ -253,6 +256,84 @@ describe('a team with a budget', () => {
       },
     })
     expect(deaths).toBeGreaterThan(20)
+  })
+})
+
+describe('a fork with a budget of its own', () => {
+  type World = Awaited<ReturnType<typeof begin>>
+  const forksOf = ({ world, process }: World, lock = lone) =>
+    openForks({
+      log: world.store,
+      content: world.content,
+      experts: fakeExpertSource(lock),
+      models: process.model,
+      clock: world.clock,
+      chance: fakeChance('forks'),
+      limits: LIMITS,
+    })
+  const asItWas = { query: null, model: null, maxSteps: null, instruction: null, expertKey: null, idempotencyKey: null }
+  const made = (fork: JobSummary | Refusal): JobSummary => {
+    if (isRefusal(fork)) throw new Error(fork.message)
+    return fork
+  }
+
+  it('counts what was used before the checkpoint, and asks when that and its own use it up (F7)', async () => {
+    const parent = await begin({ budget: { costUsd: 2.2 } })
+    const { world, jobId } = parent
+    const [first, second] = ofType(await world.until(jobId, waits), 'stepFinished')
+    const forks = forksOf(parent)
+    const at = { ...asItWas, jobId, seq: second?.seq ?? 0 }
+    const low = await forks.fork(anApplication, { ...at, budget: { costUsd: 2 } })
+    expect(low).toMatchObject({ refused: 'input_invalid', message: expect.stringContaining('is not above the 2 that') })
+    const fork = made(await forks.fork(anApplication, { ...at, seq: first?.seq ?? 0, budget: { costUsd: 1.5 } }))
+    expect(budgetOf(fork)).toMatchObject({ limits: { costUsd: 1.5 }, used: { costUsd: 1, steps: 1 } })
+    const events = await world.until(fork.id, waits)
+    const job = (await world.store.find(fork.id))?.job
+    expect(job?.usage.costUsd).toBe(1.5)
+    expect(ofType(events, 'questionAsked').at(-1)?.data.question.title).toContain('The job has used $1.5 of $1.5')
+    expect((await world.store.find(jobId))?.job.usage.costUsd).toBe(2)
+  })
+
+  it('is bounded though its parent was not, in calls as well', async () => {
+    const parent = await begin()
+    const { world, jobId } = parent
+    const [first] = ofType(await world.until(jobId, ends), 'stepFinished')
+    const budget = { toolCalls: 2, steps: 9 }
+    const fork = made(
+      await forksOf(parent).fork(anApplication, { ...asItWas, jobId, seq: first?.seq ?? 0, query: 'again', budget }),
+    )
+    expect(budgetOf(fork)?.limits).toEqual(budget)
+    const events = await world.until(fork.id, (job) => waits(job) || ends(job))
+    expect(ofType(events, 'questionAsked').at(-1)?.data.question).toMatchObject({
+      callId: 'calls_3',
+      purpose: 'budget',
+    })
+  })
+
+  it('answers what its parent asked about its budget at the checkpoint, or is refused (F7)', async () => {
+    const lead = lockedExpert('lead', { delegates: { clerk: clerk.key } })
+    const lock = lockOf(lead, clerk)
+    const parent = await begin({
+      lock,
+      turnOf: ({ expert, stepNumber }) =>
+        expert.name === 'lead' && stepNumber === 1 ? { text: 'on', calls: many(3) } : { text: 'done' },
+      budget: { steps: 3 },
+    })
+    const { world, jobId } = parent
+    const before = await world.until(jobId, waits)
+    const asked = ofType(before, 'questionAsked')[0]?.seq ?? 0
+    const at = ofType(before, 'stepFinished').find(({ seq }) => seq > asked)
+    const forks = forksOf(parent, lock)
+    const input = { ...asItWas, jobId, seq: at?.seq ?? 0 }
+    expect(await forks.fork(anApplication, { ...input, budget: { costUsd: 100 } })).toMatchObject({
+      refused: 'answer_invalid',
+    })
+    const fork = made(await forks.fork(anApplication, { ...input, budget: { steps: 20 } }))
+    const all = await world.until(fork.id, ends)
+    expect(ofType(all, 'jobFinished').at(-1)?.data).toMatchObject({ outcome: 'completed', result: 'done' })
+    expect(ofType(all, 'answered')).toHaveLength(1)
+    expect(firstBroken(fork.id, all)).toBeUndefined()
+    expect((await world.events(jobId)).length).toBe(before.length)
   })
 })
 

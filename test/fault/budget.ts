@@ -8,6 +8,41 @@ const size = ['test/attempt/prompt-size.test.ts']
 
 export const faults: readonly Fault[] = [
   {
+    name: 'a fork forgets the budget that it was given',
+    file: 'schema/ledger.ts',
+    find: 'limits: raised(limits, budget),',
+    replace: 'limits,',
+    tests: pool,
+  },
+  {
+    name: 'the row of a fork does not know its first budget',
+    file: 'src/job/job-budget.ts',
+    find: "    case 'jobForked':\n      return event.data.budget",
+    replace: '      return event.data.budget',
+    tests: pool,
+  },
+  {
+    name: 'a fork has a budget that was used before it began',
+    file: 'src/job/forks.ts',
+    find: 'return refuseBudget(parent, budget) ?? (',
+    replace: 'return (',
+    tests: pool,
+  },
+  {
+    name: 'a fork waits for the answer that its budget is',
+    file: 'src/job/forks.ts',
+    find: 'answersWith(openJobBudgetQuestions(parent), budget)',
+    replace: '[]',
+    tests: pool,
+  },
+  {
+    name: 'a fork makes calls that its new budget has not counted',
+    file: 'runner/run/happened.ts',
+    find: 'const countsCalls = state.countsCalls || data.budget?.toolCalls !== undefined\n  if',
+    replace: 'const { countsCalls } = state\n  if',
+    tests: pool,
+  },
+  {
     name: 'what is set aside is not counted as taken',
     file: 'schema/ledger.ts',
     find: '(account) => plus(account.used, account.reserved))',

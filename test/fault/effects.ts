@@ -91,8 +91,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a fork makes a call on the approval of its parent',
     file: 'runner/run/happened.ts',
-    find: 'return revokesApprovals({ ...state, stepsMax, canceled: false })',
-    replace: 'return { ...state, stepsMax, canceled: false }',
+    find: 'return revokesApprovals({ ...state, stepsMax, countsCalls, canceled: false })',
+    replace: 'return { ...state, stepsMax, countsCalls, canceled: false }',
     tests: ['test/run/regrant.test.ts'],
   },
   {

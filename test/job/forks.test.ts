@@ -95,6 +95,8 @@ describe('a fork', () => {
     expect(await codes({ seq: 999 })).toBe('checkpoint_not_found')
     expect(await codes({ query: ' ' })).toBe('query_missing')
     expect(await codes({ maxSteps: 2 })).toBe('input_invalid')
+    expect(await codes({ budget: {} })).toBe('input_invalid')
+    expect(await codes({ budget: { outputTokens: 3 } })).toBe('input_invalid')
     expect(await codes({ model: 'nobody/knows' })).toBe('model_not_found')
     expect(await codes({ expertKey: 'hello-expert@1.0.0' })).toBe('input_invalid')
     expect(await codes({ instruction: 'x', expertKey: 'constructor' })).toBe('expert_not_found')

@@ -63,6 +63,27 @@ describe('forkJob', () => {
     expect(await ask({ checkpointId: checkpoints[0]?.id, seq: 3 })).toMatchObject({ code: 'input_invalid' })
   })
 
+  it('takes a budget of its own, over GraphQL and REST', async () => {
+    const { door, jobId } = await openForked()
+    const budget = { costUsd: 5, steps: 50 }
+    const { data } = await door.ask<{ forkJob: { budget: unknown; code?: string } }>(
+      `mutation ($input: ForkJobInput!) { forkJob(input: $input) {
+        ... on Job { budget { limits { costUsd steps toolCalls } used { steps } } } ... on Refusal { code } } }`,
+      { input: { jobId, budget } },
+    )
+    expect(data?.forkJob.budget).toEqual({ limits: { ...budget, toolCalls: null }, used: { steps: 3 } })
+    const fork = (body: unknown) =>
+      door.fetch(`/expert_jobs/${jobId}/fork`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      })
+    const answer = await fork({ budget })
+    expect(await answer.json()).toMatchObject({ data: { expertJob: { budget: { limits: budget } } } })
+    expect((await fork({ budget: { steps: 2 } })).status).toBe(400)
+    expect((await fork({ budget: { dollars: 2 } })).status).toBe(400)
+  })
+
   it('answers over REST as well', async () => {
     const { door, jobId, checkpoints } = await openForked()
     const fork = (body: Record<string, unknown>) =>

@@ -3,11 +3,18 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Conversations, converse, noConversation, settled, type PlacedFact } from '../../schema/conversation.ts'
 import type { CompactionRule } from '../../schema/compaction-rule.ts'
-import { noContext, wantsCompaction } from '../../schema/context.ts'
+import {
+  contextAfterCompaction,
+  contextAfterGeneration,
+  contextWithoutSummary,
+  noContext,
+  wantsCompaction,
+} from '../../schema/context.ts'
 import { replay } from '../../schema/decider.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { Lock } from '../../schema/lock.ts'
 import { textOf, type Message } from '../../schema/message.ts'
+import { noUsage } from '../../schema/usage.ts'
 import { jobRuns, standing } from '../../runner/run/run.ts'
 import { compactionMessages, keptOf } from '../../src/attempt/compaction.ts'
 import { drawn } from '../fake/scripted-model.ts'
@@ -220,6 +227,16 @@ describe('a compaction', () => {
     expect(wantsCompaction(at(900), 8, { keepSteps: 3 })).toBe(false)
     expect(wantsCompaction(at(900), 9, { keepSteps: 3 })).toBe(true)
     expect(wantsCompaction({ ...at(900), exceeded: 'too long' }, 5, { keepSteps: 3 })).toBe(true)
+  })
+
+  it('that was just made, or failed, is not tried again before the next generation', () => {
+    const full = { ...noContext, tokens: 900, window: 1000 }
+    const long = contextAfterCompaction(full, user('x'.repeat(4000)))
+    expect(long.tokens).toBeGreaterThanOrEqual(1000)
+    expect(wantsCompaction(long, 99)).toBe(false)
+    expect(wantsCompaction(contextWithoutSummary(full), 99)).toBe(false)
+    const usage = { ...noUsage, inputTokens: 900 }
+    expect(wantsCompaction(contextAfterGeneration(long, { usage, contextWindow: 1000 }), 99)).toBe(true)
   })
 
   it('is owed at four fifths of a window that is known, when there is something to compact', () => {
