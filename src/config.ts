@@ -19,6 +19,14 @@ export interface Config {
   readonly ready: number
   /** Jobs of one application that may have a machine at once, in all processes; null for as many as there are machines. */
   readonly jobsPerApplication: number | null
+  /** What one machine of this computer may use, all its processes together; left out what its host's default is. */
+  readonly machineLimits: {
+    readonly memoryBytes?: number
+    /** Threads count. */
+    readonly tasks?: number
+    /** Of one processor's time. */
+    readonly cpus?: number
+  }
   readonly docker: {
     /** Where the engine listens, as Docker's own tools take it; null looks in the usual places. */
     readonly host: string | null
@@ -94,6 +102,19 @@ export function parseConfig(
     if (Number.isInteger(value) && value >= min && value <= max) return value
     faults.push(`${name} is "${text}"; it must be a whole number from ${min} to ${max}.`)
     return fallback
+  }
+  const machineLimits = (): Config['machineLimits'] => {
+    const cpus = read('SENMON_MACHINE_CPUS')
+    const isShare = cpus !== undefined && /^\d{1,4}(\.\d+)?$/.test(cpus) && Number(cpus) >= 0.05
+    if (cpus !== undefined && !isShare)
+      faults.push(`SENMON_MACHINE_CPUS is "${cpus}"; it must be a number from 0.05 on, such as 0.5 or 2.`)
+    const memoryMb = whole('SENMON_MACHINE_MEMORY_MB', 0, 256, 1_048_576)
+    const tasks = whole('SENMON_MACHINE_TASKS', 0, 128, 1_000_000)
+    return {
+      ...(memoryMb === 0 ? {} : { memoryBytes: memoryMb * 1024 * 1024 }),
+      ...(tasks === 0 ? {} : { tasks }),
+      ...(isShare ? { cpus: Number(cpus) } : {}),
+    }
   }
   const url = (name: string, protocols: readonly string[]) => {
     const text = read(name)
@@ -171,6 +192,7 @@ export function parseConfig(
     ready: whole('SENMON_READY', 1, 0, 1000),
     jobsPerApplication:
       read('SENMON_JOBS_PER_APPLICATION') === undefined ? null : whole('SENMON_JOBS_PER_APPLICATION', 0, 1, 100_000),
+    machineLimits: machineLimits(),
     docker: {
       host: read('DOCKER_HOST') ?? null,
       certificates: certificates === undefined ? null : resolvePath(certificates),

@@ -20,6 +20,7 @@ import { isOperator, OPERATOR, openApplications, type Applications } from './app
 import { parseConfig, type Config, type FlyConfig } from './config.ts'
 import { openDiskContentStore } from './disk/disk-content-store.ts'
 import { openMasterKey, readDevKey, writeDevKey } from './disk/key-files.ts'
+import { CONTAINER_LIMITS } from './docker/container.ts'
 import { openDockerProvider } from './docker/docker-provider.ts'
 import { openNamedEngine } from './docker/engines.ts'
 import { openFlyIdentity } from './fly/fly-identity.ts'
@@ -140,7 +141,8 @@ async function chooseProvider(
   install: (skill: LockedStdioSkill) => Promise<string>,
   holder: string,
 ): Promise<{ readonly provider: MachineProvider; readonly probe: ProbeResult }> {
-  const options = { install, runtimeDirectory, execPath: process.execPath, log, clock }
+  const { machineLimits } = config
+  const options = { install, runtimeDirectory, execPath: process.execPath, log, clock, machineLimits }
   const openers = {
     local: () => openSandboxProvider(options, holder),
     docker: () => openDocker(config, install, holder),
@@ -199,6 +201,7 @@ async function openDocker(
   const surroundings = { platform: process.platform, home: HOME, runtimeDirectory: XDG_RUNTIME_DIR }
   return await openDockerProvider({
     ...config.docker,
+    limits: { ...CONTAINER_LIMITS, ...config.machineLimits },
     engine: await openNamedEngine(config.docker, surroundings, clock),
     place,
     isDead: predecessorIsDead,

@@ -22,6 +22,20 @@ describe('the configuration', () => {
       expect(parseConfig(unset, absolute)).toMatchObject({ pricesFile: null })
   })
 
+  it('bounds what one machine may use, and leaves to its host what is not said', () => {
+    expect(parseConfig({}, absolute)).toMatchObject({ machineLimits: {} })
+    const given = { SENMON_MACHINE_MEMORY_MB: '512', SENMON_MACHINE_TASKS: '256', SENMON_MACHINE_CPUS: '0.5' }
+    expect(parseConfig(given, absolute)).toMatchObject({
+      machineLimits: { memoryBytes: 512 * 1024 * 1024, tasks: 256, cpus: 0.5 },
+    })
+    const wrong = { SENMON_MACHINE_MEMORY_MB: '1', SENMON_MACHINE_TASKS: 'many', SENMON_MACHINE_CPUS: '0' }
+    expect(parseConfig(wrong, absolute)).toEqual([
+      'SENMON_MACHINE_CPUS is "0"; it must be a number from 0.05 on, such as 0.5 or 2.',
+      'SENMON_MACHINE_MEMORY_MB is "1"; it must be a whole number from 256 to 1048576.',
+      'SENMON_MACHINE_TASKS is "many"; it must be a whole number from 128 to 1000000.',
+    ])
+  })
+
   it('counts an empty variable as unset', () => {
     expect(parseConfig({ SENMON_PORT: '', DATABASE_URL: ' ' }, absolute)).toMatchObject({
       port: 4000,

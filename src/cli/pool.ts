@@ -1,11 +1,11 @@
 /** `senmon pool`: why there are as many machines as there are, in 80 columns. */
-import { isJsonObject, type Json } from '../../schema/json.ts'
+import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { Command } from './command.ts'
 import { shownLine } from './terminal.ts'
 
 const POOL = `query { machinePool { queued running pools {
   name warmShare strays counts { state count } given { resume count }
-  processes { holder at isSilent leads target { ready machines isPanic why } }
+  processes { holder at isSilent leads target { ready machines isPanic why } limits { name value keptBy } }
   actions { at type machineId why } faults { at verb why }
 } } }`
 
@@ -49,6 +49,8 @@ export function printPools(given: Json): readonly string[] {
       const { holder, target, isSilent, leads } = process
       const role = isSilent === true ? `silent since ${timeOf(process['at'])}` : leads === true ? 'leads' : 'follows'
       lines.push(...entry('process', `${text(holder)} ${role}`))
+      const limits = rows(process['limits']).map(printLimit)
+      if (limits.length > 0) lines.push(...entry('  limits', limits.join(', ')))
       if (!isJsonObject(target)) continue
       const panic = target['isPanic'] === true ? ', in a rush' : ''
       lines.push(...entry('  wants', `${text(target['ready'])} ready of ${text(target['machines'])}${panic}`))
@@ -60,6 +62,12 @@ export function printPools(given: Json): readonly string[] {
       lines.push(...entry(timeOf(at), `${text(verb)} FAILED: ${text(why)}`))
   }
   return lines
+}
+
+function printLimit({ name, value, keptBy }: JsonObject): string {
+  const amount = Number(value)
+  const shown = name === 'memoryBytes' ? `${Math.round(amount / 1024 / 1024)} MiB` : `${amount} ${text(name)}`
+  return typeof keptBy === 'string' ? `${shown} (${keptBy})` : `${shown} (NOT KEPT)`
 }
 
 const INDENT = 14

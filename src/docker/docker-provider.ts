@@ -270,6 +270,11 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
   return {
     name: 'docker',
     traits: TRAITS,
+    limits: (['memoryBytes', 'tasks', 'cpus'] as const).map((name) => ({
+      name,
+      value: limits[name],
+      keptBy: 'docker',
+    })),
     generation: ground.ok ? ground.value.generation : 'none',
     places: [place],
     async probe() {

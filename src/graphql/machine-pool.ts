@@ -28,6 +28,15 @@ const TargetRef = builder.objectRef<NonNullable<PoolView['processes'][number]['t
   }),
 })
 
+const LimitRef = builder.objectRef<PoolView['processes'][number]['limits'][number]>('MachineLimit').implement({
+  description: 'What one machine may use with all its processes.',
+  fields: (t) => ({
+    name: t.exposeString('name', { description: 'memoryBytes, tasks (threads count) or cpus.' }),
+    value: t.exposeFloat('value'),
+    keptBy: t.exposeString('keptBy', { nullable: true, description: 'What refuses more; null where nothing does.' }),
+  }),
+})
+
 const ProcessRef = builder.objectRef<PoolView['processes'][number]>('PoolProcess').implement({
   description: 'A process that keeps the pool, or has machines of its own in it.',
   fields: (t) => ({
@@ -36,6 +45,7 @@ const ProcessRef = builder.objectRef<PoolView['processes'][number]>('PoolProcess
     isSilent: t.exposeBoolean('isSilent'),
     leads: t.exposeBoolean('leads'),
     target: t.expose('target', { type: TargetRef, nullable: true }),
+    limits: t.expose('limits', { type: [LimitRef] }),
   }),
 })
 

@@ -79,6 +79,7 @@ export function openLocalProvider(options: LocalProviderOptions): MachineProvide
   return {
     name: options.name,
     traits: TRAITS,
+    limits: host.limits,
     generation: sha256(
       JSON.stringify([runtime.bundles.runner, runtime.bundles.supervisor, runtime.node].map((path) => basename(path))),
     ).slice(0, 16),

@@ -6,6 +6,7 @@ import type { Lock, LockedStdioSkill } from '../../schema/lock.ts'
 import { SKILL_LIMITS, type MachinePlan, type SkillLaunch, type SkillLimits } from '../../schema/machine-plan.ts'
 import type { Log } from '../log.ts'
 import type { Machine } from '../pool/machine-host.ts'
+import type { MachineLimit } from '../pool/machine-provider.ts'
 import { nameOfServer, openCgroups, type Cgroup, type Cgroups, type Kept, type MachineLimits } from './cgroups.ts'
 import { openRuntime, type Bundles, type Runtime } from './runtime.ts'
 import { openSlots, type Slot } from './slots.ts'
@@ -67,6 +68,7 @@ const PROCESSES_MAX = 2048
 
 export class SupervisedHost {
   readonly runtime: Runtime
+  readonly limits: readonly MachineLimit[]
   readonly #options: LocalHostOptions
   readonly #launches: Launches
   readonly #slots: ReturnType<typeof openSlots>
@@ -79,6 +81,7 @@ export class SupervisedHost {
     this.runtime = runtime
     this.#launches = launches
     this.#cgroups = cgroups
+    this.limits = limitsOf({ ...MACHINE_LIMITS, ...options.machineLimits }, isJoinable() ? cgroups.kept : UNLIMITED)
     this.#slots = openSlots(join(runtime.directory, 'slots'))
   }
 
@@ -203,6 +206,16 @@ export async function openSupervisedHost(options: LocalHostOptions, launches: La
     freeze,
   })
   return new SupervisedHost(options, runtime, launches, cgroups)
+}
+
+/** What operators are told: a limit that nothing keeps is said to be none. */
+export function limitsOf({ memoryBytes, tasks, cpus }: MachineLimits, kept: Kept): readonly MachineLimit[] {
+  const by = (kind: 'memory' | 'pids' | 'cpu') => (kept[kind] === null ? null : `cgroup ${kept[kind]}`)
+  return [
+    { name: 'memoryBytes', value: memoryBytes, keptBy: by('memory') },
+    { name: 'tasks', value: tasks, keptBy: by('pids') },
+    ...(cpus === null ? [] : [{ name: 'cpus', value: cpus, keptBy: by('cpu') } as const]),
+  ]
 }
 
 const UNLIMITED: Kept = { memory: null, pids: null, cpu: null, freeze: null }

@@ -2,6 +2,7 @@
 import type { Resume } from '../../schema/event.ts'
 import type { MachineId } from '../../schema/id.ts'
 import type { MachineState } from './machine.ts'
+import type { MachineLimit } from './machine-provider.ts'
 import type { Target } from './plan.ts'
 
 export interface Explanation {
@@ -14,6 +15,8 @@ export interface Explanation {
   readonly counts: Readonly<Partial<Record<MachineState, number>>>
   /** Machines that the provider has and no row knows. */
   readonly strays: number
+  /** What one machine of this process may use; absent where its provider does not say. */
+  readonly limits?: readonly MachineLimit[]
   /** How the jobs of this process came by their machines, since it started. */
   readonly given: Readonly<Partial<Record<Resume, number>>>
   /** What the pool did last, newest first. */

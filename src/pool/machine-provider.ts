@@ -31,6 +31,14 @@ export interface ProviderTraits {
   }
 }
 
+/** What one machine may use with all its processes, and whether anything keeps it to that. */
+export interface MachineLimit {
+  readonly name: 'memoryBytes' | 'tasks' | 'cpus'
+  readonly value: number
+  /** What ends or refuses more, in a word or two; null where nothing does. */
+  readonly keptBy: string | null
+}
+
 /** How an order or a command failed: what may be done next depends on nothing else. */
 export type ProviderFault =
   /** It did not take effect: no room here. Try elsewhere, or later. */
@@ -85,6 +93,8 @@ export interface Created {
 export interface MachineProvider {
   readonly name: ProviderName
   readonly traits: ProviderTraits
+  /** Absent where a machine is a whole computer of its own. */
+  readonly limits?: readonly MachineLimit[]
   /** The generation that new machines are of. */
   readonly generation: string
   /** Where this process may make machines; the pool spreads over them. */

@@ -8,6 +8,7 @@ import type { Clock } from '../../schema/clock.ts'
 import type { Resume } from '../../schema/event.ts'
 import type { Log } from '../log.ts'
 import type { Explanation } from './explanation.ts'
+import type { MachineLimit } from './machine-provider.ts'
 import type { MachineState } from './machine.ts'
 import type { Target } from './plan.ts'
 
@@ -46,6 +47,8 @@ export interface PoolView {
     readonly leads: boolean
     /** What it wants; null for who does not lead. Where machines are each process's own, each leads its own. */
     readonly target: Target | null
+    /** What one of its machines may use; [] where nobody says. */
+    readonly limits: readonly MachineLimit[]
   }[]
   /** How jobs came by their machines, since each process started. */
   readonly given: readonly { readonly resume: Resume; readonly count: number }[]
@@ -88,9 +91,9 @@ export function viewPools(
       name,
       counts: counts.filter(({ pool }) => pool === name).map(({ state, count }) => ({ state, count })),
       processes: own
-        .map(({ holder, explanation: { at, leads, target } }) => {
+        .map(({ holder, explanation: { at, leads, target, limits = [] } }) => {
           const isSilent = now - at > SILENT_MS
-          return { holder, at, isSilent, leads: leads && !isSilent, target: isSilent ? null : target }
+          return { holder, at, isSilent, leads: leads && !isSilent, target: isSilent ? null : target, limits }
         })
         .toSorted((one, other) => other.at - one.at),
       given: [...given].map(([resume, count]) => ({ resume, count })),

@@ -57,7 +57,11 @@ export function openPool(dependencies: PoolDependencies): Pool {
       given[resume] = (given[resume] ?? 0) + 1
       return machine
     },
-    explain: () => ({ ...rounds.explain(), given: { ...given } }),
+    explain: () => ({
+      ...rounds.explain(),
+      ...(provider.limits === undefined ? {} : { limits: provider.limits }),
+      given: { ...given },
+    }),
     async close() {
       await rounds.close()
       await machines.close()

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { placesOf } from '../../src/local/cgroup-layout.ts'
 import { nameOfServer, openCgroups, type Cgroup, type Cgroups, type MachineLimits } from '../../src/local/cgroups.ts'
+import { limitsOf } from '../../src/local/supervised-host.ts'
 import { findProcess } from '../../src/local/processes.ts'
 import { realClock } from '../support/sandbox.ts'
 import { ROOT } from '../support/source.ts'
@@ -44,6 +45,15 @@ describe('the places of cgroups', () => {
     expect(placesOf('', '')).toEqual([])
     expect(placesOf('26 25 0:21 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw', '')).toEqual([])
   })
+})
+
+it('what operators are told of limits names what keeps each, and that nothing does (G3)', () => {
+  const kept = { memory: 'v2', pids: null, cpu: 'v1', freeze: null } as const
+  expect(limitsOf({ memoryBytes: 1, tasks: 2, cpus: 3 }, kept)).toEqual([
+    { name: 'memoryBytes', value: 1, keptBy: 'cgroup v2' },
+    { name: 'tasks', value: 2, keptBy: null },
+    { name: 'cpus', value: 3, keptBy: 'cgroup v1' },
+  ])
 })
 
 const opened: Cgroups = await openCgroups(nameOfServer(process.pid), realClock)

@@ -1,10 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { machineHostContract } from '../contract/machine-host.ts'
 import { descendants, listProcesses } from '../../src/local/processes.ts'
+import { openSandboxProvider } from '../../src/local/sandbox-provider.ts'
+import type { LocalHostOptions } from '../../src/local/supervised-host.ts'
 import { openLog } from '../../src/log.ts'
+import type { MachineProvider } from '../../src/pool/machine-provider.ts'
 import { stopped } from '../support/stopped-processes.ts'
 import { JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
-import { openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { openHost, openSandboxes, pooled, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const missing = await sandboxMissing()
@@ -53,10 +56,22 @@ describe.skipIf(missing !== undefined)('a sandbox with limits of its own', () =>
       (line) => lines.push(line),
       () => 0,
     )
-    const opened = await openHost(openSandboxes, { log, machineLimits: { memoryBytes: 256 * 1024 * 1024 } })
+    let limits: MachineProvider['limits']
+    const open = async (options: LocalHostOptions) => {
+      const provider = await openSandboxProvider(options, 'here')
+      limits = provider.limits
+      return pooled(provider, 0)
+    }
+    const opened = await openHost(open, { log, machineLimits: { memoryBytes: 256 * 1024 * 1024, cpus: 1.5 } })
     try {
       const said = lines.map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => 'freeze' in line)
       expect(said).toHaveLength(1)
+      const by = (kind: string) => (typeof said[0]?.[kind] === 'string' ? `cgroup ${said[0][kind]}` : null)
+      expect(limits).toEqual([
+        { name: 'memoryBytes', value: 256 * 1024 * 1024, keptBy: by('memory') },
+        { name: 'tasks', value: 4096, keptBy: by('pids') },
+        { name: 'cpus', value: 1.5, keptBy: by('cpu') },
+      ])
       if (said[0]?.['memory'] === null) return
       const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lockOf({})))
       drive.start(lockOf({}))

@@ -21,7 +21,16 @@ it('says why a pool has its size on 80 columns, and obeys no escape of a provide
           { resume: 'created', count: 1 },
         ],
         processes: [
-          { holder: 'a:1', leads: true, isSilent: false, target: { ready: 3, machines: 6, isPanic: true, why } },
+          {
+            holder: 'a:1',
+            leads: true,
+            isSilent: false,
+            target: { ready: 3, machines: 6, isPanic: true, why },
+            limits: [
+              { name: 'memoryBytes', value: 4_294_967_296, keptBy: 'cgroup v1' },
+              { name: 'tasks', value: 4096, keptBy: null },
+            ],
+          },
           { holder: 'b:2', leads: false, isSilent: true, at: '2026-01-01T10:00:00.000Z', target: null },
         ],
         actions: [{ at: '2026-01-01T10:01:02.000Z', type: 'create', machineId: null, why }],
@@ -37,6 +46,7 @@ pool local
   jobs found  resumed 12, created 1 (92% warm)
   strays      1 that nobody knows
   process     a:1 leads
+    limits    4096 MiB (cgroup v1), 4096 tasks (NOT KEPT)
     wants     3 ready of 6, in a rush
     because   0.50 jobs per second come, and 0.3 s make a machine ready: 2 of 3
               are ready or on their way

@@ -102,14 +102,7 @@ export const faults: readonly Fault[] = [
     name: 'what priming says goes to the control plane',
     file: 'runner/prime.ts',
     find: 'await runJob(lines(), { send: answer,',
-    replace: 'await runJob(lines(), { send: (line) => { process.stdout.write(printLine(line)); answer(line) },',
-    ...escapes,
-  },
-  {
-    name: 'a waiting machine is made anew instead of being resumed',
-    file: 'src/local/local-provider.ts',
-    find: 'one.suspended = one.machine.suspend()',
-    replace: 'one.suspended = one.machine.suspend(); void one.machine.destroy()',
+    replace: `await runJob(lines(), { send: (line) => { if (line.type === 'request') process.stdout.write(printLine(line)); answer(line) },`,
     ...escapes,
   },
   {
@@ -118,5 +111,12 @@ export const faults: readonly Fault[] = [
     find: 'const { uid } = lease\n',
     replace: 'const { uid } = lease\n    chmodSync(path, 0o755)\n',
     ...escapes,
+  },
+  {
+    name: 'a limit that nothing keeps is said to be kept',
+    file: 'src/local/supervised-host.ts',
+    find: '(kept[kind] === null ? null : `cgroup ${kept[kind]}`)',
+    replace: '`cgroup ${kept[kind]}`',
+    ...cgroups,
   },
 ]
