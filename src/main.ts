@@ -24,7 +24,8 @@ import { CONTAINER_LIMITS } from './docker/container.ts'
 import { openDockerProvider } from './docker/docker-provider.ts'
 import { openNamedEngine } from './docker/engines.ts'
 import { openFlyIdentity } from './fly/fly-identity.ts'
-import { openFlyProvider, probeFly, type FlyProviderOptions } from './fly/fly-provider.ts'
+import { probeFly } from './fly/fly-probe.ts'
+import { machineConfig, openFlyProvider, type FlyProviderOptions } from './fly/fly-provider.ts'
 import { imagePlan } from './fly/image-plan.ts'
 import { openMachinesClient } from './fly/machines-client.ts'
 import { parseModelTable, type ModelTable } from './gateway/price.ts'
@@ -372,7 +373,9 @@ async function serve(config: Config, opened: Opened): Promise<void> {
         ? await chooseProvider(config, runtimeDirectory, install, holder)
         : { provider: fly.provider, probe: await fly.provider.probe() }
     const machinesMax = config.fly?.machinesMax ?? config.concurrency + config.ready + LISTINGS_MAX
-    if (probe.ok) {
+    // One who does not answer now is no reason to refuse jobs: they wait, as they do when it happens later.
+    if (!probe.ok && probe.mayPass) log.warn('Nobody can say yet whether machines come.', { reason: probe.reason })
+    if (probe.ok || probe.mayPass) {
       hostMissing = null
       const host = opened.keep(
         openPool({
@@ -477,9 +480,9 @@ function greet(config: Config, url: string, database: string, machines: string):
 
 async function probe(config: Config): Promise<number> {
   if (config.fly !== null) {
-    const { baseUrl, token, apps } = config.fly
+    const { baseUrl, token, apps, regions, image, size } = config.fly
     const client = openMachinesClient({ baseUrl, token, clock, log })
-    const result = await probeFly(client, apps)
+    const result = await probeFly({ client, apps, regions, config: machineConfig(image, size) })
     await client.close()
     process.stdout.write(`${JSON.stringify({ name: 'fly', ...result })}\n`)
     return result.ok ? 0 : 1

@@ -35,6 +35,14 @@ export function parseFlyMachines(value: unknown): readonly FlyMachine[] | undefi
   return value.flatMap((one) => parseFlyMachine(one) ?? [])
 }
 
+const regions = z.object({ Regions: z.array(z.object({ code: z.string() })) })
+
+/** The codes in an answer about regions. */
+export function parseRegions(value: unknown): readonly string[] | undefined {
+  const parsed = regions.safeParse(value)
+  return parsed.success ? parsed.data.Regions.map(({ code }) => code) : undefined
+}
+
 /** Fly's words for states, in the pool's. */
 const STATES: Readonly<Record<string, Observation['state']>> = {
   created: 'creating',

@@ -6,10 +6,10 @@ import type { Clock } from '../../schema/clock.ts'
 import { canonical, sha256 } from '../../schema/hash.ts'
 import type { LockedStdioSkill } from '../../schema/lock.ts'
 import type { Links } from '../pool/links.ts'
-import type { ProbeResult } from '../pool/machine-host.ts'
 import { ProviderError, type MachineProvider, type ProviderTraits } from '../pool/machine-provider.ts'
 import type { PooledMachine } from '../pool/machine.ts'
 import { MANAGED_BY, metadataOf, nameOf, observe } from './fly-machine.ts'
+import { probeFly } from './fly-probe.ts'
 import { imageSkills } from './image-plan.ts'
 import type { MachinesClient } from './machines-client.ts'
 import { openSkillPackages } from './skill-packages.ts'
@@ -46,22 +46,9 @@ const TRAITS: ProviderTraits = {
 const SELF_SUSPEND_MS = 3_000
 const PACKAGES_BYTES_MAX = 256 * 1024 * 1024
 
-/** Whether Fly answers for every app with this token. It starts no machine, and so tries no sandbox (docs/deploy-fly.md). */
-export async function probeFly(client: MachinesClient, apps: readonly string[]): Promise<ProbeResult> {
-  try {
-    for (const app of apps) await client.list(app)
-    return { ok: true }
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    const fix = 'Look at FLY_API_TOKEN, FLY_APP_NAME and FLY_FLAPS_BASE_URL (docs/deploy-fly.md).'
-    return { ok: false, reason, fix }
-  }
-}
-
-export function openFlyProvider(options: FlyProviderOptions): MachineProvider {
-  const { client, links, apps, image, regions, size, machineUrl, clock } = options
-  const packages = openSkillPackages({ install: options.install, bytesMax: PACKAGES_BYTES_MAX })
-  const config = {
+/** What every machine of the pool is made of, but for its name. */
+export function machineConfig(image: string, size: FlySize): Readonly<Record<string, unknown>> {
+  return {
     image,
     guest: { cpu_kind: size.cpuKind, cpus: size.cpus, memory_mb: size.memoryMb },
     restart: { policy: 'no' },
@@ -70,6 +57,12 @@ export function openFlyProvider(options: FlyProviderOptions): MachineProvider {
     stop_config: { signal: 'SIGTERM', timeout: '30s' },
     dns: { skip_registration: true },
   }
+}
+
+export function openFlyProvider(options: FlyProviderOptions): MachineProvider {
+  const { client, links, apps, image, regions, size, machineUrl, clock } = options
+  const packages = openSkillPackages({ install: options.install, bytesMax: PACKAGES_BYTES_MAX })
+  const config = machineConfig(image, size)
   const generation = sha256(canonical([config, machineUrl])).slice(0, 16)
 
   const idOf = ({ id, providerId }: PooledMachine): string => {
@@ -82,13 +75,13 @@ export function openFlyProvider(options: FlyProviderOptions): MachineProvider {
     traits: TRAITS,
     generation,
     places: apps,
-    probe: () => probeFly(client, apps),
+    probe: () => probeFly({ client, apps, regions, config: null }),
     async create({ id, pool, place, generation: made }) {
       if (made !== generation)
         throw new ProviderError('refused', `The machine ${id} is of a generation that is made no more.`)
       const metadata = { managed_by: MANAGED_BY, pool, gen: generation, launch_id: id }
       const env = { SENMON_MACHINE_ID: id, SENMON_MACHINE_URL: machineUrl }
-      const order = { name: nameOf(id), launchId: id, config: { ...config, env, metadata }, regions }
+      const order = { name: nameOf(id), launchId: id, config: { ...config, env, metadata }, regions, isLaunched: true }
       return { providerId: (await client.create(place, order)).id }
     },
     async find({ id, place }) {

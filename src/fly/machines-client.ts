@@ -14,7 +14,7 @@ import { ProviderError } from '../pool/machine-provider.ts'
 import { admit, CLOSED, regionIsFull, regionsWithRoom, settle, type Breaker, type Region } from './breaker.ts'
 import { CALLS, isFull, LOOKS, takeToken, type Bucket } from './bucket.ts'
 import { faultOf, saysDown, type FlyVerb } from './fault.ts'
-import { metadataOf, parseFlyMachine, parseFlyMachines, type FlyMachine } from './fly-machine.ts'
+import { metadataOf, parseFlyMachine, parseFlyMachines, parseRegions, type FlyMachine } from './fly-machine.ts'
 
 export interface MachinesClientOptions {
   /** Without `/v1`. */
@@ -31,6 +31,8 @@ export interface FlyOrder {
   readonly config: Readonly<Record<string, unknown>>
   /** In the order in which they are tried. */
   readonly regions: readonly string[]
+  /** False has it made and its image pulled, and no more. */
+  readonly isLaunched: boolean
 }
 
 /** Its calls throw `ProviderError`. */
@@ -40,6 +42,8 @@ export interface MachinesClient {
   find(app: string, name: string, launchId: string): Promise<FlyMachine | undefined>
   look(app: string, id: string): Promise<FlyMachine>
   list(app: string): Promise<readonly FlyMachine[]>
+  /** The codes of Fly's regions. */
+  regions(): Promise<readonly string[]>
   start(app: string, id: string): Promise<void>
   stop(app: string, id: string): Promise<void>
   suspend(app: string, id: string): Promise<void>
@@ -149,12 +153,17 @@ export function openMachinesClient({ baseUrl, token, clock, log }: MachinesClien
     await ask({ verb, app, subject: id, method: 'POST', path: `${machinePath(app, id)}/${verb}`, body })
   }
 
-  async function order(app: string, { name, config }: FlyOrder, region: string | null): Promise<FlyMachine> {
+  async function order(
+    app: string,
+    { name, config, isLaunched }: FlyOrder,
+    region: string | null,
+  ): Promise<FlyMachine> {
     const body = {
       name,
       config,
       skip_secrets: true,
       skip_service_registration: true,
+      ...(isLaunched ? {} : { skip_launch: true }),
       ...(region === null ? {} : { region }),
     }
     const path = `/apps/${encodeURIComponent(app)}/machines`
@@ -221,6 +230,12 @@ export function openMachinesClient({ baseUrl, token, clock, log }: MachinesClien
       const path = `/apps/${encodeURIComponent(app)}/machines`
       const found = parseFlyMachines(await ask({ verb: 'list', app, subject: app, method: 'GET', path }))
       if (found === undefined) throw new ProviderError('ambiguous', `Fly lists no machines of ${app}.`)
+      return found
+    },
+    async regions() {
+      const path = '/platform/regions'
+      const found = parseRegions(await ask({ verb: 'list', app: 'platform', subject: 'regions', method: 'GET', path }))
+      if (found === undefined) throw new ProviderError('ambiguous', 'Fly names no regions.')
       return found
     },
     start: (app, id) => act('start', app, id, {}),

@@ -1,10 +1,15 @@
 /**
  * Where machines elsewhere come in: `/machine/v1/`. It asks for no API key: each request shows the provider's token or
- * the secret of its machine and boot. Bodies are bounded before they are read (PROTOCOL.md, part 9).
+ * the secret of its machine and boot (PROTOCOL.md, part 9). Nothing that comes in is trusted before that:
+ *
+ * MD1 A body is bounded before it is read, and cut off when it is not there in `BODY_MS_MAX`.
+ * MD2 Who is not known yet is looked at so often, all together; who is, is answered so often: above that is a 429.
+ * MD3 Whoever is not let in is not told why.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
+import { Rate } from '../../schema/rate.ts'
 import {
   BATCH_BYTES_MAX,
   BEAT_MS,
@@ -15,6 +20,7 @@ import {
   parseLinkName,
   parseMachineEnd,
   parseLinkRequest,
+  WAKE_MS,
   type LinkName,
 } from '../../schema/machine-link.ts'
 import type { Links } from '../pool/links.ts'
@@ -29,13 +35,19 @@ export interface MachineDoorDependencies {
 export type MachineDoor = (incoming: IncomingMessage, outgoing: ServerResponse) => void
 
 const PREFIX = '/machine/v1/'
-/** Lines that wait in a socket: above this the stream waits for its reader. */
+const BODY_MS_MAX = 15_000
+/** Each second, of all who show a token or a secret that was not seen before: many more than machines come up. */
+const STRANGERS = { perSecond: 100, burst: 300 }
+/** Polls each second of one machine: twice what one that waits for its wake asks. */
+const POLLS = { perSecond: 2_000 / WAKE_MS, burst: 4_000 / WAKE_MS }
+const POLLERS_MAX = 10_000
 const STATUS: Readonly<Record<string, number>> = {
   unauthenticated: 401,
   fence_stale: 410,
   input_invalid: 400,
   input_too_large: 413,
   item_not_found: 404,
+  rate_limited: 429,
 }
 
 export function isMachinePath(url: string | undefined): boolean {
@@ -43,6 +55,25 @@ export function isMachinePath(url: string | undefined): boolean {
 }
 
 export function openMachineDoor({ links, clock, log }: MachineDoorDependencies): MachineDoor {
+  const strangers = new Rate(STRANGERS.perSecond, STRANGERS.burst, clock.now())
+  /** Of machines that were let in, by their secret; the least lately heard first. */
+  const polls = new Map<string, Rate>()
+
+  function demandTurn(secret: string | null): void {
+    const rate = (secret === null ? undefined : polls.get(secret)) ?? strangers
+    if (!rate.take(clock.now())) throw new PlatformError('rate_limited', 'This is asked too often.')
+  }
+
+  function know(secret: string): void {
+    const rate = polls.get(secret) ?? new Rate(POLLS.perSecond, POLLS.burst, clock.now())
+    polls.delete(secret)
+    polls.set(secret, rate)
+    for (const oldest of polls.keys()) {
+      if (polls.size <= POLLERS_MAX) break
+      polls.delete(oldest)
+    }
+  }
+
   async function answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const { pathname, searchParams } = new URL(incoming.url ?? '', 'http://machine')
     const verb = pathname.slice(PREFIX.length)
@@ -51,6 +82,7 @@ export function openMachineDoor({ links, clock, log }: MachineDoorDependencies):
       case 'enrol': {
         const request = parseEnrolRequest(await readJson(incoming))
         if (request === undefined) throw invalid('enrol')
+        demandTurn(null)
         return sendJson(outgoing, await links.enrol(request))
       }
       case 'park':
@@ -58,8 +90,12 @@ export function openMachineDoor({ links, clock, log }: MachineDoorDependencies):
         const request = parseLinkRequest(await readJson(incoming))
         if (request === undefined) throw invalid(verb)
         const secret = secretIn(incoming)
-        if (verb === 'wake') return sendJson(outgoing, await links.wake(secret, request))
-        return sendJson(outgoing, await links.park(secret, request, goneSignal(outgoing)))
+        demandTurn(secret)
+        const said = await (verb === 'wake'
+          ? links.wake(secret, request)
+          : links.park(secret, request, goneSignal(outgoing)))
+        know(secret)
+        return sendJson(outgoing, said)
       }
       case 'hear':
         return await hear(incoming, outgoing)
@@ -122,8 +158,32 @@ export function openMachineDoor({ links, clock, log }: MachineDoorDependencies):
     outgoing.end()
   }
 
+  async function readJson(incoming: IncomingMessage): Promise<unknown> {
+    const bytes = await readBytes(incoming, LINK_BYTES_MAX)
+    try {
+      return JSON.parse(bytes.toString('utf8'))
+    } catch {
+      throw new PlatformError('input_invalid', 'The body is not JSON.')
+    }
+  }
+
+  async function readBytes(incoming: IncomingMessage, bytesMax: number): Promise<Buffer> {
+    const read = new AbortController()
+    void clock.sleep(BODY_MS_MAX, read.signal).then(
+      () => incoming.destroy(),
+      () => {},
+    )
+    try {
+      return await readAll(incoming, bytesMax)
+    } finally {
+      read.abort(new Error('it was read'))
+    }
+  }
+
   return (incoming, outgoing) => {
     answer(incoming, outgoing).catch((error: unknown) => {
+      // Cut off, by us or by the machine: nobody is there to be answered.
+      if (incoming.destroyed && !incoming.complete) return
       const code = error instanceof PlatformError ? error.code : 'internal'
       const status = STATUS[code] ?? 503
       if (status === 503) log.error('A machine was not answered.', { error })
@@ -167,19 +227,11 @@ function sendJson(outgoing: ServerResponse, value: object): void {
   outgoing.end(text)
 }
 
-async function readJson(incoming: IncomingMessage): Promise<unknown> {
-  try {
-    return JSON.parse((await readBytes(incoming, LINK_BYTES_MAX)).toString('utf8'))
-  } catch (error) {
-    if (error instanceof PlatformError) throw error
-    throw new PlatformError('input_invalid', 'The body is not JSON.')
-  }
-}
-
-async function readBytes(incoming: IncomingMessage, bytesMax: number): Promise<Buffer> {
+async function readAll(incoming: IncomingMessage, bytesMax: number): Promise<Buffer> {
   const chunks: Buffer[] = []
   let bytes = 0
-  for await (const chunk of incoming as AsyncIterable<Buffer>) {
+  // Left open for an answer: only what is cut off is destroyed.
+  for await (const chunk of incoming.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     bytes += chunk.length
     if (bytes > bytesMax) throw new PlatformError('input_too_large', `A body may have at most ${bytesMax} bytes.`)
     chunks.push(chunk)

@@ -4,7 +4,15 @@ import type { JobId, MachineId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { Resume } from '../../schema/event.ts'
 
-export type ProbeResult = { readonly ok: true } | { readonly ok: false; readonly reason: string; readonly fix: string }
+export type ProbeResult =
+  | { readonly ok: true }
+  | {
+      readonly ok: false
+      readonly reason: string
+      readonly fix: string
+      /** Nobody could say: whoever was asked did not answer, and may in a moment. Absent means no. */
+      readonly mayPass?: true
+    }
 
 /** How a job came by its machine: what the log keeps of it beside the proof, the boot id. */
 export interface Obtained {

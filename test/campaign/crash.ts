@@ -334,10 +334,10 @@ class Campaign {
 }
 
 /** As many end a job, and 20 of dead servers. */
-const BARREN_MAX = 5
+export const BARREN_MAX = 5
 
 /** What the last leases in a row that brought nothing count, as docs/decisions/0016 says it. */
-function barrenOf(events: readonly SeenEvent[]): number {
+export function barrenOf(events: readonly SeenEvent[]): number {
   let barren = 0
   let isBarren = true
   for (const { type, data } of events) {
@@ -352,7 +352,7 @@ function barrenOf(events: readonly SeenEvent[]): number {
 }
 
 /** The seq of the first event that does not hash to what it says. */
-function firstUnverified(jobId: string, events: readonly SeenEvent[]): number | undefined {
+export function firstUnverified(jobId: string, events: readonly SeenEvent[]): number | undefined {
   let prevHash = genesisHash(jobId as JobId)
   for (const event of events) {
     const whole = { ...event, v: 1, jobId, at: Date.parse(event.at), prevHash } as unknown as JobEvent

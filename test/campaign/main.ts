@@ -4,11 +4,15 @@
  * `npm run campaign -- local [jobs] [local | unsafe-process]`: jobs in bursts of 16 through a server that dies at each point of
  * a machine's life; what it leaves is counted.
  *
+ * `npm run campaign -- fly [jobs] [seed]`: three servers on Fly's simulator, with every fault there, killed servers and
+ * machines, and outages; each job looks for what the others left.
+ *
  * `npm run campaign -- crash [points] [seed] [local | unsafe-process]`: kills real processes at random moments, of jobs
  * in real sandboxes unless it is told otherwise; the last lines are the figures.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { crashCampaign } from './crash.ts'
+import { flyCampaign } from './fly.ts'
 import { POINTS } from './kill-point.ts'
 import { localCampaign } from './local.ts'
 import { poolModelCampaign } from './pool-model.ts'
@@ -23,10 +27,14 @@ if (name === 'local' && /^\d+$/.test(points)) {
   const isWell = await sayLocal(Number(points), process.argv[4] === 'unsafe-process' ? 'unsafe-process' : 'local')
   process.exit(isWell ? 0 : 1)
 }
+if (name === 'fly' && /^\d+$/.test(points) && /^\d+$/.test(seed)) {
+  const isWell = await sayFly(Number(points), Number(seed))
+  process.exit(isWell ? 0 : 1)
+}
 const isHost = machines === 'local' || machines === 'unsafe-process'
 if (name !== 'crash' || !/^\d+$/.test(points) || !/^\d+$/.test(seed) || !isHost) {
   say(
-    'usage: npm run campaign -- pool-model [sequences] | local [jobs] | crash [points] [seed] [local | unsafe-process]',
+    'usage: npm run campaign -- pool-model [sequences] | local [jobs] | fly [jobs] [seed] | crash [points] [seed] [local | unsafe-process]',
   )
   process.exit(2)
 }
@@ -76,5 +84,41 @@ async function sayLocal(jobs: number, machines: 'local' | 'unsafe-process'): Pro
     `to be swept      at most ${leftAtDeath.cgroups} cgroups, ${leftAtDeath.directories} directories, ${leftAtDeath.mounts} mounts, and no process`,
   )
   say(`left after the next start: nothing, but where a failure says so`)
+  return failures.length === 0
+}
+
+async function sayFly(jobs: number, seedOfFly: number): Promise<boolean> {
+  const since = Date.now()
+  const {
+    failures,
+    exhausted,
+    kills: killed,
+    given,
+    orphans,
+    requests,
+    throttled,
+    tooFast,
+  } = await flyCampaign({
+    jobs,
+    seed: seedOfFly,
+    servers: 3,
+    machinesMax: 12,
+    jobsAtOnce: 10,
+    profile: 'cruel',
+    straysMs: 660_000,
+    say: (line) => say(`${((Date.now() - since) / 1000).toFixed(0)} s: ${line}`),
+  })
+  const print = (counts: Readonly<Record<string, number>>): string =>
+    Object.entries(counts)
+      .map(([what, count]) => `${what} ${count}`)
+      .join(', ')
+  for (const failure of failures) say(`FAILED ${failure}`)
+  say(`failures/jobs    ${failures.length}/${jobs}, seed ${seedOfFly}`)
+  say(`killed           ${print(killed)}`)
+  say(`machines came    ${print(given)}`)
+  say(`orphans          ${orphans}`)
+  say(`given up         ${exhausted} jobs after machine upon machine that got nowhere`)
+  say(`requests         ${print(requests)}; ${throttled} refused as too many`)
+  say(`too fast         ${tooFast.machine} about a machine, ${tooFast.app} about the app`)
   return failures.length === 0
 }

@@ -4,12 +4,12 @@
  */
 import { mkdirSync, mkdtempSync, chmodSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { createServer, type AddressInfo } from 'node:net'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { makeImage } from '../../runner/image/image.ts'
 import { openFlySim, type FlySim, type FlySimOptions } from '../fake/fly-sim/fly-sim.ts'
 import { processDriver } from '../fake/fly-sim/process-driver.ts'
-import { databaseUrl, openTestDatabase, realClock } from './database.ts'
+import { databaseUrl, openTestDatabase, realClock, type TestDatabase } from './database.ts'
 import { startPlatform, type Platform } from './platform.ts'
 
 /** The app of machines. */
@@ -21,8 +21,11 @@ const UID = 61_701
 
 export interface FlyPlatform {
   readonly sim: FlySim
-  /** A server more; the same data directory and database for all. */
+  readonly database: TestDatabase
+  /** A server more; the same data directory and database for all. Machines come to any of those that live. */
   start(env?: Readonly<Record<string, string>>): Promise<Platform>
+  /** Those that live. */
+  servers(): readonly Platform[]
   /** Ends everything; servers first. */
   close(): Promise<void>
 }
@@ -50,9 +53,14 @@ export async function openFlyPlatform(options: Omit<FlySimOptions, 'clock' | 'dr
   })
   await sim.call('POST', '/v1/apps', { app_name: APP, org_slug: ORG })
   const database = await openTestDatabase()
-  const platforms: Platform[] = []
+  const started: { readonly platform: Platform; readonly port: number }[] = []
+  const living = () => started.filter(({ platform: { child } }) => child.exitCode === null && child.signalCode === null)
+  const servers = (): readonly Platform[] => living().map(({ platform }) => platform)
+  const balancer = await openBalancer(() => living().map(({ port }) => port))
   return {
     sim,
+    database,
+    servers,
     async start(env = {}) {
       const port = await freePort()
       const platform = await startPlatform({
@@ -61,6 +69,7 @@ export async function openFlyPlatform(options: Omit<FlySimOptions, 'clock' | 'dr
           SENMON_PORT: String(port),
           SENMON_MACHINES: 'fly',
           SENMON_MACHINE_URL: `http://127.0.0.1:${port}`,
+          SENMON_PUBLIC_URL: balancer.url,
           FLY_FLAPS_BASE_URL: sim.url,
           FLY_API_TOKEN: sim.deployToken(APP),
           FLY_APP_NAME: APP,
@@ -73,15 +82,51 @@ export async function openFlyPlatform(options: Omit<FlySimOptions, 'clock' | 'dr
           ...env,
         },
       })
-      platforms.push(platform)
+      started.push({ platform, port })
       return platform
     },
     async close() {
-      for (const platform of platforms)
-        if (platform.child.exitCode === null && platform.child.signalCode === null) await platform.stop()
+      await Promise.all(servers().map((platform) => platform.stop()))
       await sim.close()
+      await balancer.close()
       await database.close()
       await rm(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+/** What stands before servers in the world: each connection goes to the next one that lives, and ends with it. */
+async function openBalancer(ports: () => readonly number[]): Promise<{ url: string; close(): Promise<void> }> {
+  const open = new Set<Socket>()
+  let turn = 0
+  const balancer = createServer((outside) => {
+    const all = ports()
+    const port = all[(turn += 1) % Math.max(1, all.length)]
+    if (port === undefined) {
+      outside.destroy()
+      return
+    }
+    const inside = connect(port, '127.0.0.1')
+    for (const [socket, other] of [
+      [outside, inside],
+      [inside, outside],
+    ] as const) {
+      open.add(socket)
+      socket
+        .on('error', () => {})
+        .on('close', () => {
+          open.delete(socket)
+          other.destroy()
+        })
+      socket.pipe(other)
+    }
+  })
+  await new Promise<void>((resolve) => balancer.listen(0, '127.0.0.1', resolve))
+  return {
+    url: `http://127.0.0.1:${(balancer.address() as AddressInfo).port}`,
+    async close() {
+      for (const socket of open) socket.destroy()
+      await new Promise((resolve) => balancer.close(resolve))
     },
   }
 }

@@ -162,6 +162,7 @@ function take(world: World, id: number, request: Request): void {
     action: route?.action ?? 'unknown',
     app: route?.app ?? null,
     machine: route?.machine ?? null,
+    query: url.search,
     by: request.by === undefined ? 'token' : 'machine',
     status: null,
   }

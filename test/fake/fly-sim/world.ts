@@ -179,6 +179,8 @@ export interface LogEntry {
   readonly action: string
   readonly app: string | null
   readonly machine: string | null
+  /** With its question mark; '' for none. */
+  readonly query: string
   readonly by: 'token' | 'machine'
   status: number | null
 }

@@ -1,0 +1,147 @@
+/** Faults of machines on Fly: who is believed, what is asked of its API, what is left in a machine, who is let in. */
+import type { Fault } from './fault.ts'
+
+const identity = { file: 'src/fly/fly-identity.ts', tests: ['test/fly/fly-identity.test.ts'] } as const
+const door = { file: 'src/http/machine-door.ts', tests: ['test/machine/machine-door.test.ts'] } as const
+const links = { file: 'src/pool/links.ts', tests: ['test/pool/links.test.ts'] } as const
+const client = {
+  file: 'src/fly/machines-client.ts',
+  tests: ['test/fly/machines-client.test.ts', 'test/fly/fly-provider.test.ts'],
+} as const
+const probe = { file: 'src/fly/fly-probe.ts', tests: ['test/fly/fly-probe.test.ts'] } as const
+const life = { file: 'runner/machine/life.ts', tests: ['test/machine/life.test.ts'] } as const
+const whole = { tests: ['test/system/fly.test.ts'], suite: 'whole' } as const
+
+export const faults: readonly Fault[] = [
+  {
+    name: 'a token that was made for somebody else is taken',
+    find: '        audience,\n        algorithms',
+    replace: '        algorithms',
+    ...identity,
+  },
+  {
+    name: 'a token of another app is taken',
+    find: 'app !== machine.place || name',
+    replace: 'name',
+    ...identity,
+  },
+  {
+    name: 'one machine is taken for another of its name',
+    find: ' || (machine.providerId !== null && machine.providerId !== id)',
+    replace: '',
+    ...identity,
+  },
+  {
+    name: 'a machine of another name is taken for ours',
+    find: ' || name !== nameOf(machine.id)',
+    replace: '',
+    ...identity,
+  },
+  { name: 'a machine of any image is let in', find: 'digest !== imageDigest || ', replace: '', ...identity },
+  {
+    name: 'a token that is over is taken for an hour',
+    find: 'clockTolerance: LEEWAY_SECONDS',
+    replace: 'clockTolerance: 60 * LEEWAY_SECONDS',
+    ...identity,
+  },
+  { name: 'a token counts as often as it comes', find: 'if (!isNew(jti)) throw refused()', replace: '', ...identity },
+  {
+    name: 'a token counts as long as Fly says',
+    find: 'maxTokenAge: AGE_SECONDS_MAX',
+    replace: 'maxTokenAge: 600',
+    ...identity,
+  },
+  {
+    name: 'a body is read on beyond what it may weigh',
+    find: 'if (bytes > bytesMax)',
+    replace: 'if (bytes > 2 * bytesMax)',
+    ...door,
+  },
+  {
+    name: 'a body that does not come is waited for',
+    find: '() => incoming.destroy(),',
+    replace: '() => {},',
+    ...door,
+  },
+  {
+    name: 'strangers are looked at as often as they like',
+    find: "if (!rate.take(clock.now())) throw new PlatformError('rate_limited'",
+    replace: "if (rate !== strangers && !rate.take(clock.now())) throw new PlatformError('rate_limited'",
+    ...door,
+  },
+  {
+    name: 'strangers are known by asking',
+    find: '        demandTurn(secret)\n',
+    replace: '        know(secret)\n        demandTurn(secret)\n',
+    ...door,
+  },
+  {
+    name: 'a machine that was stopped is believed on',
+    find: '${bootId} ${machine.boots}`',
+    replace: '${bootId}`',
+    ...links,
+  },
+  {
+    name: 'a machine hears of a job before it holds its row',
+    find: 'if (one.link.isClosed || !(await one.hold(bootId))) return false',
+    replace: 'if (one.link.isClosed || ((await one.hold(bootId)) && false)) return false',
+    ...links,
+  },
+  {
+    name: 'lines pass under an old fence',
+    find: 'owner.jobId !== name.jobId || owner.fence !== name.fence',
+    replace: 'owner.jobId !== name.jobId || owner.fence < name.fence',
+    ...links,
+  },
+  {
+    name: 'an order whose answer was lost is made again unseen',
+    find: 'const before = unsure.has(wanted.name) ?',
+    replace: "const before = wanted.name === '' ?",
+    ...client,
+  },
+  {
+    name: 'calls do not wait for their turn',
+    find: 'if (waitMs > 0) await clock.sleep(waitMs)',
+    replace: '',
+    ...client,
+  },
+  {
+    name: 'an app that does not answer is asked on',
+    find: 'if (admitted === undefined) throw',
+    replace: 'if (admitted === undefined && isFull === undefined) throw',
+    ...client,
+  },
+  {
+    name: 'a probe takes a Fly that is away for one that will never do it',
+    find: "return { ...no(reason, 'Look at Fly’s status and at FLY_FLAPS_BASE_URL, then try again.'), mayPass: true }",
+    replace: "return no(reason, 'Look at Fly’s status and at FLY_FLAPS_BASE_URL, then try again.')",
+    ...probe,
+  },
+  {
+    name: 'a probe leaves its machine',
+    find: '      await client.destroy(app, id)\n',
+    replace: '      if (id === app) await client.destroy(app, id)\n',
+    ...probe,
+  },
+  {
+    name: 'a machine suspends itself though nobody told it to',
+    find: "if (answer.type === 'suspend' && !isWaking) {",
+    replace: "if (answer.type !== 'suspend' && !isWaking) {",
+    ...life,
+  },
+  {
+    name: 'compartments see what Fly gives their machine',
+    file: 'src/sandbox/sandbox.ts',
+    find: "['--remount-ro', '/', '--chdir', spec.cwd]",
+    replace: "['--ro-bind-try', '/.fly', '/.fly', '--remount-ro', '/', '--chdir', spec.cwd]",
+    ...whole,
+  },
+  {
+    name: 'a simulated machine’s processes outlive it',
+    file: 'test/fake/fly-sim/process-driver.ts',
+    find: "['--unshare-pid', '--unshare-ipc'",
+    replace: "['--unshare-ipc'",
+    tests: ['test/adapter/fly-sim-process.test.ts'],
+    suite: 'whole',
+  },
+]
