@@ -98,14 +98,14 @@ export function openFlyProvider(options: FlyProviderOptions): MachineProvider {
     list: async (place) =>
       (await client.list(place)).filter((one) => metadataOf(one)['managed_by'] === MANAGED_BY).map(observe),
     start: (machine) => client.start(machine.place, idOf(machine)),
-    async suspend(machine) {
-      if (clock.now() - machine.since >= SELF_SUSPEND_MS) await client.suspend(machine.place, idOf(machine))
+    async suspend(machine, mayAct) {
+      if (clock.now() - machine.since >= SELF_SUSPEND_MS) await client.suspend(machine.place, idOf(machine), mayAct)
     },
-    stop: (machine) => client.stop(machine.place, idOf(machine)),
-    async destroy(machine) {
+    stop: (machine, mayAct) => client.stop(machine.place, idOf(machine), mayAct),
+    async destroy(machine, mayAct) {
       const { id, place, providerId } = machine
       const name = providerId ?? (await client.find(place, nameOf(id), id))?.id
-      if (name !== undefined) await client.destroy(place, name)
+      if (name !== undefined) await client.destroy(place, name, mayAct)
     },
     connect: (machine, lock, hold, deadline) =>
       links.expect(

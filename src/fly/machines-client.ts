@@ -10,7 +10,7 @@ import { Agent, request, type Dispatcher } from 'undici'
 import type { Clock } from '../../schema/clock.ts'
 import type { Secret } from '../../schema/secret.ts'
 import type { Log } from '../log.ts'
-import { ProviderError } from '../pool/machine-provider.ts'
+import { ProviderError, type MayAct } from '../pool/machine-provider.ts'
 import { admit, CLOSED, regionIsFull, regionsWithRoom, settle, type Breaker, type Region } from './breaker.ts'
 import { CALLS, isFull, LOOKS, takeToken, type Bucket } from './bucket.ts'
 import { faultOf, saysDown, type FlyVerb } from './fault.ts'
@@ -45,9 +45,10 @@ export interface MachinesClient {
   /** The codes of Fly's regions. */
   regions(): Promise<readonly string[]>
   start(app: string, id: string): Promise<void>
-  stop(app: string, id: string): Promise<void>
-  suspend(app: string, id: string): Promise<void>
-  destroy(app: string, id: string): Promise<void>
+  /** Each of these waits for its turn, and asks `mayAct` when it has come. */
+  stop(app: string, id: string, mayAct?: MayAct): Promise<void>
+  suspend(app: string, id: string, mayAct?: MayAct): Promise<void>
+  destroy(app: string, id: string, mayAct?: MayAct): Promise<void>
   close(): Promise<void>
 }
 
@@ -68,6 +69,7 @@ interface Call {
   readonly method: 'GET' | 'POST' | 'DELETE'
   readonly path: string
   readonly body?: object
+  readonly mayAct?: MayAct | undefined
 }
 
 export function openMachinesClient({ baseUrl, token, clock, log }: MachinesClientOptions): MachinesClient {
@@ -104,6 +106,8 @@ export function openMachinesClient({ baseUrl, token, clock, log }: MachinesClien
     let isDown = false
     try {
       await turn(call)
+      if (call.mayAct !== undefined && !(await call.mayAct()))
+        throw new ProviderError('state', `What ${verb} of ${subject} was decided on holds no more.`)
       const { code, text, requestId } = await send(call)
       isDown = saysDown(code)
       if (code >= 200 && code < 300) return parse(text)
@@ -149,8 +153,8 @@ export function openMachinesClient({ baseUrl, token, clock, log }: MachinesClien
 
   const machinePath = (app: string, id: string): string =>
     `/apps/${encodeURIComponent(app)}/machines/${encodeURIComponent(id)}`
-  async function act(verb: FlyVerb, app: string, id: string, body: object): Promise<void> {
-    await ask({ verb, app, subject: id, method: 'POST', path: `${machinePath(app, id)}/${verb}`, body })
+  async function act(verb: FlyVerb, app: string, id: string, body: object, mayAct?: MayAct): Promise<void> {
+    await ask({ verb, app, subject: id, method: 'POST', path: `${machinePath(app, id)}/${verb}`, body, mayAct })
   }
 
   async function order(
@@ -240,11 +244,12 @@ export function openMachinesClient({ baseUrl, token, clock, log }: MachinesClien
     },
     start: (app, id) => act('start', app, id, {}),
     // At once: a machine that is stopped has no job, or one that is nobody's any more.
-    stop: (app, id) => act('stop', app, id, { signal: 'SIGTERM', timeout: '5s' }),
-    suspend: (app, id) => act('suspend', app, id, {}),
-    async destroy(app, id) {
+    stop: (app, id, mayAct) => act('stop', app, id, { signal: 'SIGTERM', timeout: '5s' }, mayAct),
+    suspend: (app, id, mayAct) => act('suspend', app, id, {}, mayAct),
+    async destroy(app, id, mayAct) {
       try {
-        await ask({ verb: 'destroy', app, subject: id, method: 'DELETE', path: `${machinePath(app, id)}?force=true` })
+        const path = `${machinePath(app, id)}?force=true`
+        await ask({ verb: 'destroy', app, subject: id, method: 'DELETE', path, mayAct })
       } catch (error) {
         if (!(error instanceof ProviderError) || error.fault !== 'gone') throw error
       }

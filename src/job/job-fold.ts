@@ -189,11 +189,13 @@ function imported(job: Job): Job {
 /**
  * What a barren attempt counts against its job, by why it ended; any other reason is the machine's own, and counts whole.
  * A server that was stopped says nothing against the job. One that died with the job's lease says little: all that it
- * drove lost theirs, and one of these may have killed it. Quarters add up exactly.
+ * drove lost theirs, and one of these may have killed it. One that got no
+ * machine says next to nothing: the job was in none. Parts of powers of two add up exactly.
  */
 const BLAME: ReadonlyMap<string | null, number> = new Map([
   ['server_stopped', 0],
   ['lease_lost', 0.25],
+  ['machine_provider_failed', 1 / 64],
 ])
 
 /** Barren attempts once the current one has ended, for a reason or because its machine had nothing left to do. */

@@ -10,7 +10,7 @@
  * J7 The end of the coordinator's run is the end of the job, in the same decision.
  * J8 A job that waits has an open question; a rested job whose questions are all answered is queued.
  * J9 A job fails after `barrenAttemptsMax` leases in a row that brought nothing. One that a server lost, since it died,
- *    counts a quarter; one of a server that was stopped, nothing.
+ *    counts a quarter; one that got no machine, a sixty-fourth; one of a server that was stopped, nothing.
  * J10 The summary (steps, usage, runs, questions, tree, machine) is what the events say, each counted once.
  * J11 An imported job is history: nobody answers, continues, cancels or runs it.
  * J12 A question with a time for its answer expires when that is over: once, whoever says so, and takes no answer then.

@@ -89,6 +89,12 @@ export interface Created {
   readonly providerId: string
 }
 
+/**
+ * Whether what was decided still holds: asked in the moment before a call leaves, by whoever lets calls wait for their
+ * turn. On false nothing is asked of the machine, and the call throws `state`. Left out, nothing has to hold.
+ */
+export type MayAct = () => Promise<boolean>
+
 /** Its calls throw `ProviderError`. */
 export interface MachineProvider {
   readonly name: ProviderName
@@ -111,9 +117,9 @@ export interface MachineProvider {
   list(place: string): Promise<readonly Observation[]>
   /** Boots a stopped one, resumes a suspended one. */
   start(machine: PooledMachine): Promise<void>
-  suspend(machine: PooledMachine): Promise<void>
-  stop(machine: PooledMachine): Promise<void>
-  destroy(machine: PooledMachine): Promise<void>
+  suspend(machine: PooledMachine, mayAct?: MayAct): Promise<void>
+  stop(machine: PooledMachine, mayAct?: MayAct): Promise<void>
+  destroy(machine: PooledMachine, mayAct?: MayAct): Promise<void>
 
   /**
    * The lines of a machine that was claimed and started. `hold` is called with its boot id before it is given

@@ -3,8 +3,10 @@
  *
  * V1 A machine is given nothing before it is held: in the store, by its boot, for this very attempt.
  * V2 A machine that does not come in time is given up before another is claimed.
- * V3 Whatever becomes of an attempt, its machine leaves it: on its way to clean, or to its end.
+ * V3 Whatever becomes of an attempt, its machine leaves it: on its way to clean, or to its end. No other machine does.
  * V4 A later attempt of a job takes the machine of an earlier one away before it has its own.
+ * V5 A provider that does not answer costs no job its attempt and no machine its life: whoever asks waits, and says that
+ *    there was none to be had when it has waited for long.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -14,7 +16,15 @@ import type { Log } from '../log.ts'
 import type { Errands } from './errands.ts'
 import type { Machine, MachineHost } from './machine-host.ts'
 import { ProviderError, type MachineProvider } from './machine-provider.ts'
-import { orderMachine, resumeOf, stepMachine, type MachineState, type Owner, type PooledMachine } from './machine.ts'
+import {
+  isOwnedBy,
+  orderMachine,
+  resumeOf,
+  stepMachine,
+  type MachineState,
+  type Owner,
+  type PooledMachine,
+} from './machine.ts'
 import { moveMachine } from './moves.ts'
 import type { Claimed, PoolStore } from './pool-store.ts'
 
@@ -44,9 +54,11 @@ export interface MachinesLimits {
   readonly createMs: number
   /** Machines that one attempt may try. */
   readonly triesMax: number
-  /** How long to wait for a machine while all there may be are busy, and how often to look. */
+  /** How long to wait for a machine while there is none to be had, and how often to look while all are busy. */
   readonly waitMs: number
   readonly lookMs: number
+  /** How often to ask again for one that the provider did not give; doubled each time, up to ten times as long. */
+  readonly askMs: number
 }
 
 export const machinesLimits: MachinesLimits = {
@@ -56,6 +68,7 @@ export const machinesLimits: MachinesLimits = {
   triesMax: 3,
   waitMs: 60_000,
   lookMs: 250,
+  askMs: 500,
 }
 
 type Attempted = Pick<Owner, 'jobId' | 'fence'>
@@ -74,7 +87,10 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     const generations = dependencies.generations()
     const deadline = now + limits.wakeMs
     const claimed = await store.claim({ pool, places, owner, generations, now, deadline, holds: isHere })
-    if (claimed !== undefined) return claimed
+    if (claimed !== undefined) {
+      errands.claimed(claimed.machine)
+      return claimed
+    }
     const living = (await store.list(pool)).filter(({ place }) => !isHere || places.includes(place))
     if (living.length >= limits.machinesMax) return undefined
     const id = makeId('mch', now, chance.bytes(16))
@@ -95,7 +111,10 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
       if (obtained === 'again') continue
       if (obtained !== undefined) return obtained
       if (closed || clock.now() >= until)
-        throw new PlatformError('machine_failed', `All ${limits.machinesMax} machines of the pool ${pool} are taken.`)
+        throw new PlatformError(
+          'machine_provider_failed',
+          `All ${limits.machinesMax} machines of the pool ${pool} are taken.`,
+        )
       await clock.sleep(limits.lookMs)
     }
   }
@@ -119,19 +138,32 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     return true
   }
 
-  async function letGo(machine: PooledMachine): Promise<void> {
+  /** Only what is still this attempt's is let go: an attempt that stood still may find another's job in its machine. */
+  async function letGo(machine: PooledMachine, owner: Attempted): Promise<void> {
     const { cleansByStop, endsWithJob } = provider.traits
     const now = clock.now()
+    const isOurs = (current: PooledMachine): boolean => isOwnedBy(current, owner)
     try {
       // What is gone already is left nothing to ask for: one commit says so.
       const command = endsWithJob ? { type: 'gone' as const, now } : { type: 'release' as const, now, cleansByStop }
-      const moved = await moveMachine(store, machine, command)
-      if (moved.isMoved && !endsWithJob) await errands.run(moved.machine, cleansByStop ? 'stop' : 'destroy')
+      const moved = await moveMachine(store, machine, command, isOurs)
+      if (endsWithJob) errands.ended(machine)
+      else if (moved.isMoved) await errands.run(moved.machine, cleansByStop ? 'stop' : 'destroy')
     } catch (error) {
       // It stays in the outbox, or among what the rounds find past its deadline.
       log.warn('A machine was not let go at once.', { machineId: machine.id, error })
     }
     onChange()
+  }
+
+  /** What nobody knows to have worked may have: its errand stays due, and the machine may come until its deadline. */
+  async function ask(machine: PooledMachine, verb: 'create' | 'start'): Promise<void> {
+    try {
+      await (isHere && verb === 'start' ? provider.start(machine) : errands.run(machine, verb))
+    } catch (error) {
+      const isOpen = error instanceof ProviderError && (error.fault === 'ambiguous' || error.fault === 'throttled')
+      if (!isOpen || isHere) throw error
+    }
   }
 
   async function wake(
@@ -145,8 +177,7 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     startedAt: number,
   ): Promise<Machine> {
     const claimedAt = clock.now()
-    if (verb === 'create' || verb === 'start')
-      await (isHere && verb === 'start' ? provider.start(machine) : errands.run(machine, verb))
+    if (verb === 'create' || verb === 'start') await ask(machine, verb)
     const askedAt = clock.now()
     let held: PooledMachine | undefined = machine.state === 'busy' ? machine : undefined
     const hold = async (bootId: string): Promise<boolean> => {
@@ -157,7 +188,8 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     const deadline = machine.deadline ?? clock.now() + limits.wakeMs
     const connected = await provider.connect(machine, lock, hold, deadline).catch((error: unknown) => {
       // It may have been given the job already: another may have that only under another fence.
-      throw held === undefined ? error : new GivenError(machine.id, error)
+      if (held !== undefined) throw new GivenError(machine.id, error)
+      throw clock.now() < deadline ? error : new ProviderError('ambiguous', lateness(machine), { cause: error })
     })
     const bootId = held?.bootId ?? ''
     const phases = { claim: claimedAt - startedAt, start: askedAt - claimedAt, wake: clock.now() - askedAt }
@@ -178,7 +210,7 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
       lines: connected.lines,
       ended: connected.ended,
       destroy: async () => {
-        leaving ??= connected.destroy().then(() => letGo(held ?? machine))
+        leaving ??= connected.destroy().then(() => letGo(held ?? machine, owner))
         await leaving
       },
     }
@@ -189,7 +221,8 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     probe: () => provider.probe(),
     async open(attempt, lock) {
       const owner: Owner = { jobId: attempt.jobId, fence: attempt.fence, linesUrl: dependencies.linesUrl }
-      for (let tries = 1; ; tries++) {
+      const until = clock.now() + limits.waitMs
+      for (let [tries, refusals] = [1, 0]; ;) {
         const startedAt = clock.now()
         const obtained = await obtainInTime(owner)
         const found = obtained.from === null ? { ...obtained, verb: 'create' as const } : obtained
@@ -202,10 +235,16 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
           if (!isOver)
             log.warn('A machine did not come for its job.', { machineId: machine.id, jobId: owner.jobId, error })
           const fault = error instanceof Error ? error.message : String(error)
-          const retired = await moveMachine(store, machine, { type: 'retire', now: clock.now(), fault })
+          const isOurs = (current: PooledMachine): boolean => isOwnedBy(current, owner)
+          const retired = await moveMachine(store, machine, { type: 'retire', now: clock.now(), fault }, isOurs)
           onChange()
           if (retired.isMoved) void errands.run(retired.machine, 'destroy').catch(() => {})
-          if (isOver || error instanceof GivenError || tries >= limits.triesMax) throw failed(error)
+          if (isOver || error instanceof GivenError || closed) throw error
+          const isDone = error instanceof ProviderError ? clock.now() >= until : tries >= limits.triesMax
+          if (isDone) throw error
+          if (!(error instanceof ProviderError)) tries += 1
+          // One more may come at once; a provider that goes on refusing is asked ever less often.
+          else if (refusals++ > 0) await clock.sleep(limits.askMs * Math.min(10, 2 ** (refusals - 2)))
         }
       }
     },
@@ -223,7 +262,4 @@ class GivenError extends PlatformError {
   }
 }
 
-function failed(error: unknown): unknown {
-  if (!(error instanceof ProviderError)) return error
-  return new PlatformError('machine_failed', error.message, { cause: error })
-}
+const lateness = ({ id }: PooledMachine): string => `The machine ${id} did not come for its job in time.`

@@ -5,9 +5,11 @@
  * A2 Suspends under way at a place are at most its allowance: one more with each that was done, half with each that was late.
  * A3 A place without room is left alone for a time that doubles while it has none.
  * A4 When the provider says that an order never will be right, nothing more is ordered for a long time.
+ * A5 What was put off goes at the same pace when it is due again: no herd follows an outage.
  */
 import type { ProviderFault } from './machine-provider.ts'
 import type { Verb } from './machine.ts'
+import type { Errand } from './pool-store.ts'
 
 export interface Pace {
   /** Orders that may be under way at once. */
@@ -74,4 +76,37 @@ export function learn(pace: Pace, { verb, place, fault, why, now }: Outcome): Pa
 /** A suspend that takes far too long: there are too many of them. */
 export function suspendWasLate(pace: Pace, place: string): Pace {
   return { ...pace, suspends: { ...pace.suspends, [place]: Math.max(1, Math.floor(suspendsAt(pace, place) / 2)) } }
+}
+
+/** Machines that the rounds make or start in one second, however many are due. */
+export const STARTS_PER_SECOND = 16
+
+/** How many were made and started since `since`, epoch ms: of the last second. */
+export interface Spent {
+  readonly since: number
+  readonly creates: number
+  readonly starts: number
+}
+
+/** Those of the errands that may be tried now, at most `most`; the others stay due. */
+export function ration(
+  errands: readonly Errand[],
+  { orders }: Pace,
+  spent: Spent,
+  most: number,
+  now: number,
+): { readonly errands: readonly Errand[]; readonly spent: Spent } {
+  let { since, creates, starts } = now - spent.since < 1_000 ? spent : { since: now, creates: 0, starts: 0 }
+  const chosen: Errand[] = []
+  for (const errand of errands) {
+    if (chosen.length >= most) break
+    const { verb } = errand
+    if (verb === 'create' || verb === 'start') {
+      if (creates + starts >= STARTS_PER_SECOND || (verb === 'create' && creates >= orders)) continue
+      if (verb === 'create') creates += 1
+      else starts += 1
+    }
+    chosen.push(errand)
+  }
+  return { errands: chosen, spent: { since, creates, starts } }
 }

@@ -108,6 +108,7 @@ export interface Plan {
 }
 
 const TO_READY: readonly MachineState[] = ['creating', 'booting', 'hot', 'suspending', 'ready']
+const AT_HAND: readonly MachineState[] = ['hot', 'suspending', 'ready']
 const MINUTE_MS = 60_000
 /** Orders and boots that have not ended after this are expected no more. */
 export const EXPECTED_MS = 300_000
@@ -132,7 +133,9 @@ export function planPool(view: PoolView): Plan {
   const going = replaced.map((one) => one.machine)
   const idled = suspend(view, fleet, target).filter(({ machine }) => !going.includes(machine))
   const isGrowing = grown.length > 0
-  const shrunk = isGrowing || target.isPanic || replaced.length > 0 ? [] : shrink(view, fleet, target, memory)
+  // What is given up is counted once.
+  const isSmaller = replaced.length > 0 || idled.some(({ type }) => type === 'stop')
+  const shrunk = isGrowing || target.isPanic || isSmaller ? [] : shrink(view, fleet, target, memory)
   const isQuiet = !isGrowing && replaced.length === 0 && shrunk.length === 0
   const refreshed = isQuiet && !target.isPanic ? refresh(view, fleet, memory) : []
   const stamped = (acts: readonly Action[], before: number): number => (acts.length > 0 ? view.now : before)
@@ -151,6 +154,8 @@ export function planPool(view: PoolView): Plan {
 interface Fleet {
   /** Clean, and on the way to being ready or there; longest idle first. */
   readonly supply: readonly PooledMachine[]
+  /** How many of these would serve a job at once: what is on its way may yet be late. */
+  readonly there: number
   readonly reserve: readonly PooledMachine[]
   /** On their way to the reserve. */
   readonly cleaning: number
@@ -166,8 +171,10 @@ function fleetOf({ machines, traits, now }: PoolView): Fleet {
   const idle = living
     .filter((machine) => isClean(machine) && isExpected(machine))
     .toSorted((a, b) => (a.idleSince ?? now) - (b.idleSince ?? now) || (a.id < b.id ? -1 : 1))
+  const supply = idle.filter(({ state }) => TO_READY.includes(state))
   return {
-    supply: idle.filter(({ state }) => TO_READY.includes(state)),
+    supply,
+    there: supply.filter(({ state }) => AT_HAND.includes(state)).length,
     reserve: idle.filter(({ state }) => state === 'reserve'),
     cleaning: traits.cleansByStop ? living.filter(({ state }) => state === 'stopping').length : 0,
     busy: living.filter(({ state }) => state === 'waking' || state === 'busy').length,
@@ -267,12 +274,12 @@ function grow(view: PoolView, fleet: Fleet, target: Target): readonly Action[] {
 function suspend(view: PoolView, fleet: Fleet, target: Target): readonly OfMachine[] {
   const { traits, pace, now } = view
   const hot = fleet.supply.filter(({ state }) => state === 'hot')
-  const above = fleet.supply.length - target.ready - surgeOf(view, fleet, target)
+  const above = fleet.there - target.ready - surgeOf(view, fleet, target)
   const surplus = traits.cleansByStop && !target.isPanic ? hot.slice(0, Math.max(0, above)) : []
   const actions: OfMachine[] = surplus.map((machine) => ({
     type: 'stop',
     machine,
-    why: `${fleet.supply.length} are there and ${target.ready} are wanted: to the reserve`,
+    why: `${fleet.there} are there and ${target.ready} are wanted: to the reserve`,
   }))
   if (!traits.suspends) return actions
   // One that resumes in an instant may as well sleep at once.
@@ -316,10 +323,10 @@ function replace(view: PoolView, fleet: Fleet, target: Target, memory: PlanMemor
 function shrink(view: PoolView, fleet: Fleet, target: Target, memory: PlanMemory): readonly Action[] {
   const { policy, traits, now } = view
   if (isTooSoon(memory.shrankAt, fleet.all, now)) return []
-  if (fleet.supply.length > Math.max(policy.readyMin, target.ready) + surgeOf(view, fleet, target)) {
+  if (fleet.there > Math.max(policy.readyMin, target.ready) + surgeOf(view, fleet, target)) {
     const oldest = fleet.supply.find(({ state }) => state === 'ready' || (state === 'hot' && !traits.suspends))
     if (oldest === undefined) return []
-    const why = `${fleet.supply.length} are ready, and no more than ${target.ready} were wanted for ${minutes(policy.shrinkAfterMs)} minutes`
+    const why = `${fleet.there} are ready, and no more than ${target.ready} were wanted for ${minutes(policy.shrinkAfterMs)} minutes`
     return [{ type: traits.cleansByStop ? 'stop' : 'retire', machine: oldest, why }]
   }
   const [oldest] = fleet.reserve

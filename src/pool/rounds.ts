@@ -22,7 +22,7 @@ import {
   type Owner,
   type PooledMachine,
 } from './machine.ts'
-import { initialPace, learn, suspendWasLate, type Outcome } from './pace.ts'
+import { initialPace, learn, ration, suspendWasLate, type Outcome, type Spent } from './pace.ts'
 import { planPool, type Action, type PlanMemory, type PoolPolicy, type Target } from './plan.ts'
 import type { Leadership, PoolStore } from './pool-store.ts'
 
@@ -75,6 +75,8 @@ export const roundsLimits: RoundsLimits = {
   resyncMs: 60_000,
 }
 
+/** Errands that a round looks at: more than it tries, so that those that must wait do not stand before the others. */
+const DUE_MAX = 256
 /** Machines that nobody knows and that are ended in one census. */
 const STRAYS_MAX = 5
 /** Actions and faults that an explanation keeps. */
@@ -106,6 +108,7 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
   })
 
   let pace = initialPace
+  let spent: Spent = { since: 0, creates: 0, starts: 0 }
   let demand = noDemand(clock.now())
   /** Null while this process does not lead: who begins to lead shrinks nothing for a whole delay. */
   let memory: PlanMemory | null = null
@@ -244,9 +247,11 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
       return
     }
     await tend(lead)
-    const due = await store.errands(pool, provider.places, clock.now(), limits.errandsMax)
-    await Promise.all(due.map((errand) => errands.try(errand)))
-    if (due.length > 0) alarm.resolve()
+    const due = await store.errands(pool, provider.places, clock.now(), DUE_MAX)
+    const rationed = ration(due, pace, spent, limits.errandsMax, clock.now())
+    spent = rationed.spent
+    await Promise.all(rationed.errands.map((errand) => errands.try(errand)))
+    if (rationed.errands.length > 0) alarm.resolve()
     if (now - resyncedAt >= limits.resyncMs) {
       resyncedAt = now
       await bury()

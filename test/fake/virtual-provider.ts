@@ -9,6 +9,7 @@ import {
   ProviderError,
   type MachineNews,
   type MachineProvider,
+  type MayAct,
   type Observation,
   type ProviderFault,
   type ProviderTraits,
@@ -23,6 +24,8 @@ export interface VirtualMachine {
   boots: number
   /** Jobs whose lines it was given, in order; emptied by whatever makes it clean. */
   holds: string[]
+  /** What jobs left: on the disk until it boots from a stop, in memory until it is off. */
+  readonly marks: { disk: Set<string>; memory: Set<string> }
 }
 
 /** What goes wrong with a call: before it takes effect, or after. */
@@ -39,6 +42,18 @@ export interface VirtualProvider extends MachineProvider {
   forget(id: MachineId): void
   /** It ends without anybody having asked. */
   kill(id: MachineId): void
+  /** A job at work in this boot leaves a mark wherever it can. */
+  mark(id: MachineId, bootId: string | null, mark: string): void
+}
+
+export interface VirtualOptions {
+  /** What goes wrong with the `nth` call of a verb for a machine. */
+  readonly troubleOf?: (verb: Verb, id: MachineId, nth: number) => Trouble | undefined
+  readonly places?: readonly string[]
+  /** Of machines that are made from now on. */
+  readonly generation?: () => string
+  /** Told of each call in the moment in which it would take effect. */
+  readonly onCall?: (verb: Verb, id: MachineId) => void
 }
 
 export const FLY_LIKE: ProviderTraits = {
@@ -59,11 +74,13 @@ export const LOCAL_LIKE: ProviderTraits = {
 export function virtualProvider(
   clock: FakeClock,
   traits: ProviderTraits = FLY_LIKE,
-  troubleOf: (verb: Verb, id: MachineId, nth: number) => Trouble | undefined = () => undefined,
-  places: readonly string[] = ['here'],
+  options: VirtualOptions = {},
 ): VirtualProvider {
+  const { troubleOf = () => undefined, places = ['here'], generation = () => 'g1', onCall = () => {} } = options
   const machines = new Map<MachineId, VirtualMachine>()
   const calls: { verb: Verb; id: MachineId; at: number }[] = []
+  const generations = new Map<MachineId, string>()
+  const counts = new Map<string, number>()
   const listeners = new Set<(news: MachineNews) => void>()
   const waiting = new Map<MachineId, (bootId: string | undefined) => void>()
   let boots = 0
@@ -96,7 +113,10 @@ export function virtualProvider(
       if (machine.state === 'running' || machine.state === 'starting') return
       if (machine.state === 'stopping') throw new ProviderError('state', `${machine.id} is stopping.`)
       const isCold = machine.state === 'stopped'
-      if (isCold) machine.holds = []
+      if (isCold && traits.cleansByStop) {
+        machine.holds = []
+        machine.marks.disk.clear()
+      }
       boot(machine, isCold || machine.bootId === null ? typical.bootMs : typical.resumeMs)
     },
     suspend(machine) {
@@ -109,14 +129,18 @@ export function virtualProvider(
       if (machine.state === 'stopped' || machine.state === 'stopping') return
       machine.state = 'stopping'
       machine.bootId = null
+      machine.marks.memory.clear()
       later(typical.stopMs, () => machine.state === 'stopping' && (machine.state = 'stopped'))
     },
     destroy: end,
   }
 
-  async function call<Result>(verb: Verb, id: MachineId, effect: () => Result): Promise<Result> {
+  async function call<Result>(verb: Verb, id: MachineId, effect: () => Result, mayAct?: MayAct): Promise<Result> {
+    if (mayAct !== undefined && !(await mayAct())) throw new ProviderError('state', `${verb} of ${id} is late.`)
     calls.push({ verb, id, at: clock.now() })
-    const nth = calls.filter((one) => one.verb === verb && one.id === id).length
+    onCall(verb, id)
+    const nth = counts.get(`${verb} ${id}`) ?? 1
+    counts.set(`${verb} ${id}`, nth + 1)
     const trouble = troubleOf(verb, id, nth)
     if (trouble?.tookEffect === false) throw new ProviderError(trouble.fault, `${verb} of ${id} went wrong.`)
     const result = effect()
@@ -128,7 +152,7 @@ export function virtualProvider(
     machineId: id,
     providerId: `p-${id}`,
     state,
-    generation: 'g1',
+    generation: generations.get(id) ?? null,
     createdAt: null,
   })
 
@@ -137,21 +161,33 @@ export function virtualProvider(
     calls,
     forget(id) {
       const machine = machines.get(id)
-      if (machine?.state === 'suspended') machine.bootId = null
+      if (machine?.state !== 'suspended') return
+      machine.bootId = null
+      machine.marks.memory.clear()
     },
     kill: (id) => end(find(id)),
+    mark(id, bootId, mark) {
+      const machine = machines.get(id)
+      if (machine?.state !== 'running' || machine.bootId !== bootId) return
+      machine.marks.disk.add(mark)
+      machine.marks.memory.add(mark)
+    },
     name: 'fly',
     traits,
-    generation: 'g1',
+    get generation() {
+      return generation()
+    },
     places,
     probe: async () => ({ ok: true }),
-    create: ({ id, place }) =>
+    create: ({ id, place, generation: made }) =>
       call('create', id, () => {
         const known = machines.get(id)
         if (known?.state === 'gone') throw new ProviderError('gone', `${id} is gone.`)
         if (known === undefined) {
-          const machine: VirtualMachine = { id, place, state: 'creating', bootId: null, boots: 1, holds: [] }
+          const marks = { disk: new Set<string>(), memory: new Set<string>() }
+          const machine: VirtualMachine = { id, place, state: 'creating', bootId: null, boots: 1, holds: [], marks }
           machines.set(id, machine)
+          generations.set(id, made)
           boot(machine, typical.createMs)
         }
         return { providerId: `p-${id}` }
@@ -164,9 +200,9 @@ export function virtualProvider(
     list: async (place) =>
       [...machines.values()].filter((one) => one.place === place && one.state !== 'gone').map(observe),
     start: ({ id }) => call('start', id, () => effects.start(find(id))),
-    suspend: ({ id }) => call('suspend', id, () => effects.suspend(find(id))),
-    stop: ({ id }) => call('stop', id, () => effects.stop(find(id))),
-    destroy: ({ id }) => call('destroy', id, () => effects.destroy(find(id))),
+    suspend: ({ id }, mayAct) => call('suspend', id, () => effects.suspend(find(id)), mayAct),
+    stop: ({ id }, mayAct) => call('stop', id, () => effects.stop(find(id)), mayAct),
+    destroy: ({ id }, mayAct) => call('destroy', id, () => effects.destroy(find(id)), mayAct),
     async connect({ id, owner }, _lock, hold, deadline): Promise<Machine> {
       const machine = find(id)
       const arrived = Promise.withResolvers<string | undefined>()

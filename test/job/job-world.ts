@@ -183,7 +183,7 @@ function commandOf(
         type: 'abandon',
         now,
         fence,
-        reason: pick % 3 === 0 ? 'server_stopped' : 'machine_failed',
+        reason: ['server_stopped', 'machine_failed', 'machine_failed', 'machine_provider_failed'][pick % 4] ?? '',
         barrenAttemptsMax,
       }
     case 'record':
@@ -308,7 +308,7 @@ function watchLife(account: Account, change: JobChange): void {
       account.progressed = false
       break
     case 'leaseExpired':
-      endLease({ server_stopped: 0, lease_lost: 1 / 4 }[change.data.reason] ?? 1)
+      endLease({ server_stopped: 0, lease_lost: 1 / 4, machine_provider_failed: 1 / 64 }[change.data.reason] ?? 1)
       break
     case 'jobRested':
       if (isWaiting(account)) {

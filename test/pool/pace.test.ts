@@ -2,12 +2,16 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ProviderFault } from '../../src/pool/machine-provider.ts'
+import type { MachineId } from '../../schema/id.ts'
 import type { Verb } from '../../src/pool/machine.ts'
+import type { Errand } from '../../src/pool/pool-store.ts'
 import {
   initialPace,
   isResting,
   learn,
   ORDERS_MAX,
+  ration,
+  STARTS_PER_SECOND,
   suspendsAt,
   suspendWasLate,
   type Outcome,
@@ -58,6 +62,29 @@ describe('the pace of a pool', () => {
     const pace = learn(initialPace, outcome('create', 'refused', 1_000))
     expect(pace.refused).toEqual({ until: 301_000, why: 'a test' })
     expect(learn(pace, outcome('create', null)).refused).toBeNull()
+  })
+
+  it('tries again what was put off at the same pace, and what ends machines at once (A5, I22)', () => {
+    const errand = (verb: Verb, i: number): Errand => {
+      return { machineId: `mch_${verb}${i}` as MachineId, verb, version: 1, notBefore: 0, tries: 3 }
+    }
+    const due = (['create', 'start', 'stop'] as const).flatMap((verb) =>
+      Array.from({ length: 20 }, (_, i) => errand(verb, i)),
+    )
+    const count = (all: readonly Errand[], verb: Verb): number => all.filter((one) => one.verb === verb).length
+    const slow = learn(initialPace, outcome('create', 'ambiguous'))
+    const nothing = { since: 0, creates: 0, starts: 0 }
+    const first = ration(due, slow, nothing, 100, 5_000)
+    expect((['create', 'start', 'stop'] as const).map((verb) => count(first.errands, verb))).toEqual([
+      1,
+      STARTS_PER_SECOND - 1,
+      20,
+    ])
+    const soon = ration(due, slow, first.spent, 100, 5_999)
+    expect(soon.errands.map(({ verb }) => verb)).toEqual(Array(20).fill('stop'))
+    expect(count(ration(due, slow, soon.spent, 100, 6_000).errands, 'create')).toBe(1)
+    expect(count(ration(due, initialPace, nothing, 100, 6_000).errands, 'create')).toBe(STARTS_PER_SECOND)
+    expect(ration(due, initialPace, nothing, 3, 6_000).errands).toHaveLength(3)
   })
 
   it('never stops for good, whatever happens', () => {

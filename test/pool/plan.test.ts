@@ -114,6 +114,12 @@ describe('the plan of a pool', () => {
     expect(act({ machines: three, memory, now: NOW + 1, traits: LOCAL_LIKE })).toMatchObject([{ type: 'retire' }])
   })
 
+  it('gives nothing up for what is only on its way, and counts a surplus once (B4, I15)', () => {
+    expect(act({ machines: machines('ready', 'ready', 'booting') })).toEqual([])
+    const hot = machine('hot', { since: NOW - 1_000 })
+    expect(types(act({ machines: [...machines('ready', 'ready'), hot] }))).toEqual(['stop'])
+  })
+
   it('shrinks nothing for a whole delay when it has just begun to lead (B4, I14)', () => {
     const four = machines('ready', 'ready', 'ready', 'ready')
     const first = planPool(view({ machines: four, memory: null }))

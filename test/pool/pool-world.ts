@@ -46,7 +46,11 @@ export function poolWorld(
   const chance = fakeChance('pool')
   const store = memoryPoolStore()
   const traits = options.traits ?? FLY_LIKE
-  const provider = virtualProvider(clock, traits, options.troubleOf)
+  const provider = virtualProvider(
+    clock,
+    traits,
+    options.troubleOf === undefined ? {} : { troubleOf: options.troubleOf },
+  )
   const hosts: MachineHost[] = []
   const limits = { machines: { ...machinesLimits, ...options.limits }, rounds: roundsLimits }
   const step = async (): Promise<void> => {

@@ -30,12 +30,14 @@ describe('a pool', () => {
     await world.settle(machine.destroy())
   })
 
-  it('says cold of one whose snapshot was lost: the job never knew, only waited', async () => {
+  it('says cold of one whose snapshot was lost: the job never knew, only waited (I16)', async () => {
     const host = open().open()
     await world.pass(60_000)
-    for (const { id } of await world.list()) world.provider.forget(id)
+    const ready = (await world.list()).map(({ id }) => id)
+    for (const id of ready) world.provider.forget(id)
     const machine = await world.settle(host.open(owner(), LOCK))
     expect(machine.obtained.resume).toBe('cold')
+    expect(ready).toContain(machine.obtained.machineId)
     await world.settle(machine.destroy())
   })
 
