@@ -1,0 +1,12 @@
+/** Chance that repeats, for models that are played by a seed. */
+
+/** Uniform in [0, 1), the same for the same seed. */
+export function drawing(seed: number): () => number {
+  let state = (seed + 0x9e3779b9) >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
