@@ -38,6 +38,11 @@ export function contextAfterGeneration(
   return { ...context, tokens, window: contextWindow ?? null, exceeded: null, isTried: false }
 }
 
+/** The share of the window that is full, four digits after the point; null while the window is not known. */
+export function shareOf({ tokens, window }: Pick<Context, 'tokens' | 'window'>): number | null {
+  return window === null || window === 0 ? null : Math.round((tokens / window) * 1e4) / 1e4
+}
+
 /** After a message that nobody has counted. */
 export function contextAfterMessage(context: Context, message: Message): Context {
   return { ...context, tokens: context.tokens + estimateTokens(message) }

@@ -49,11 +49,14 @@ export interface ShownJob {
     readonly outputTokens: number
     readonly costUsd: number | null
   }
+  /** Null before its run has begun; the share is null while the window is not known. */
+  readonly context: { readonly tokens: number; readonly window: number | null; readonly share: number | null } | null
   readonly questions: readonly ShownQuestion[]
 }
 
 export const JOB_FIELDS = `id status outcome reason message: explanation expertKey query result steps revision createdAt
   usage { inputTokens outputTokens costUsd }
+  context { tokens window share }
   questions { id purpose kind title schema toolName args argsHash answeredAt withdrawnAt }`
 
 export interface Api {

@@ -63,9 +63,17 @@ export function printHowToRaise(jobId: string, { id, args }: ShownQuestion): str
   ].join('\n')
 }
 
-/** What a job used, in a line. */
-export function printCost({ usage }: ShownJob): string {
+/** A share as people read it: whole percents. */
+export function printShare(share: number): string {
+  return `${Math.round(share * 100)} %`
+}
+
+/** What a job used, in a line, and how full that made its model's window. */
+export function printCost({ usage, context }: ShownJob): string {
+  const full = context === null || context.share === null ? '' : `, ${printShare(context.share)} of its model's window`
   const { inputTokens, outputTokens, costUsd } = usage
   const tokens = `${inputTokens.toLocaleString('en-US')} input and ${outputTokens.toLocaleString('en-US')} output tokens`
-  return costUsd === null ? `${tokens}, at a price that is not known` : `${tokens}, $${costUsd.toFixed(4)}`
+  return costUsd === null
+    ? `${tokens}, at a price that is not known${full}`
+    : `${tokens}, $${costUsd.toFixed(4)}${full}`
 }

@@ -1,6 +1,7 @@
 /** `senmon jobs`: the newest jobs, a line each. */
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { toShownJob, JOB_FIELDS, type Api, type ShownJob } from './api.ts'
+import { printShare } from './budget.ts'
 import { parseCount, type Command } from './command.ts'
 import { shownLine } from './terminal.ts'
 
@@ -47,7 +48,9 @@ function printJobs(found: readonly ShownJob[]): readonly string[] {
   return found.map((job) => {
     const status = (job.outcome ?? job.status).padEnd(9)
     const cost = job.usage.costUsd === null ? '' : ` $${job.usage.costUsd.toFixed(4)}`
+    const share = job.context?.share ?? null
+    const full = share === null ? '' : ` ${printShare(share)} full`
     const query = shownLine(job.query ?? '', 50)
-    return `${job.id}  ${status}  ${job.createdAt}  ${shownLine(job.expertKey, 40)}  ${job.steps} steps${cost}  ${query}`
+    return `${job.id}  ${status}  ${job.createdAt}  ${shownLine(job.expertKey, 40)}  ${job.steps} steps${cost}${full}  ${query}`
   })
 }

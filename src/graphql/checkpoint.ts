@@ -1,6 +1,8 @@
 /** Checkpoints: what a run knew at the end of each step, as a query's page and as a stream. */
+import { shareOf } from '../../schema/context.ts'
 import type { Prompt } from '../../schema/message.ts'
 import type { SentPrompt } from '../../schema/sent-prompt.ts'
+import type { RunContext } from '../job/run-context.ts'
 import { openCheckpoints, parseCheckpointId, type Checkpoint } from '../job/checkpoint.ts'
 import { afterSchema, builder } from './builder.ts'
 import type { Call } from '../pool/call.ts'
@@ -18,11 +20,16 @@ const PromptRef = builder.objectRef<SentPrompt & Prompt>('Prompt').implement({
   }),
 })
 
-const ContextRef = builder.objectRef<Checkpoint['context']>('Context').implement({
+export const ContextRef = builder.objectRef<RunContext>('Context').implement({
   description: 'Tokens that the next generation reads, and how many its model reads at most.',
   fields: (t) => ({
     tokens: t.exposeInt('tokens', { description: 'As the provider counted; of what came since then an estimate.' }),
     window: t.exposeInt('window', { nullable: true, description: 'Null when it is not known.' }),
+    share: t.float({
+      nullable: true,
+      description: 'Of the window that is full: 0.25 is a quarter. Null when the window is not known.',
+      resolve: (context) => shareOf(context),
+    }),
   }),
 })
 

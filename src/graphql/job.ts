@@ -4,8 +4,9 @@ import { JOB_STATUSES, type MachineFacts, type SteerMode } from '../../schema/ev
 import { parseId } from '../../schema/id.ts'
 import { budgetOf } from '../job/job-budget.ts'
 import type { JobSummary } from '../job/job-summary.ts'
+import { contextOf } from '../job/run-context.ts'
 import { builder, firstSchema, PAGE_DEFAULT } from './builder.ts'
-import { CheckpointConnection, listCheckpoints } from './checkpoint.ts'
+import { CheckpointConnection, ContextRef, listCheckpoints } from './checkpoint.ts'
 import { CancellationRef } from './cancellation.ts'
 import { parseContinueJob, parseCreateJob, parseForkJob, refuseJob } from '../job/job-request.ts'
 import { LockRef } from './lock.ts'
@@ -102,6 +103,12 @@ const JobRef = builder.objectRef<JobSummary>('Job').implement({
       nullable: true,
       description: 'null for a job without a budget of its own; its experts may have theirs.',
       resolve: (job) => budgetOf(job),
+    }),
+    context: t.field({
+      type: ContextRef,
+      nullable: true,
+      description: "How full the window of the coordinator's model is; null before its run has begun.",
+      resolve: (job) => contextOf(job),
     }),
     machine: t.expose('machine', { type: MachineRef, nullable: true }),
     workspace: t.field({ type: WorkspaceRef, resolve: (job) => job }),

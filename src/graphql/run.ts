@@ -2,7 +2,7 @@
 import type { JobId } from '../../schema/id.ts'
 import type { RunSummary } from '../job/job-summary.ts'
 import { builder, firstSchema, PAGE_DEFAULT } from './builder.ts'
-import { CheckpointConnection, listCheckpoints } from './checkpoint.ts'
+import { CheckpointConnection, ContextRef, listCheckpoints } from './checkpoint.ts'
 import { OutcomeRef } from './outcome.ts'
 import { parseSeq } from '../job/position.ts'
 import { UsageRef } from './usage.ts'
@@ -37,6 +37,12 @@ export const RunRef = builder.objectRef<RunOfJob>('Run').implement({
       nullable: true,
       description: "What its own generations took, without its delegates'.",
       resolve: (run) => run.usage ?? null,
+    }),
+    context: t.field({
+      type: ContextRef,
+      nullable: true,
+      description: "How full its model's window is.",
+      resolve: (run) => run.context ?? null,
     }),
     checkpoints: t.field({
       type: CheckpointConnection,

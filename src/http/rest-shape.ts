@@ -1,5 +1,7 @@
 /** The shapes of the REST answers, and the one table from our statuses to the ten that its clients know. */
+import { shareOf } from '../../schema/context.ts'
 import type { Checkpoint } from '../job/checkpoint.ts'
+import { contextOf, type RunContext } from '../job/run-context.ts'
 import { budgetOf } from '../job/job-budget.ts'
 import { isOpen, type JobSummary } from '../job/job-summary.ts'
 import type { Usage } from '../../schema/usage.ts'
@@ -38,6 +40,10 @@ function printUsage(usage: Usage) {
   return { ...usage, totalTokens: usage.inputTokens + usage.outputTokens }
 }
 
+function printContext(context: RunContext | null) {
+  return context && { ...context, share: shareOf(context) }
+}
+
 /** A job as `data.expertJob`. */
 export function printExpertJob(job: JobSummary) {
   return {
@@ -61,6 +67,8 @@ export function printExpertJob(job: JobSummary) {
     totalDuration: job.updatedAt - job.createdAt,
     usage: printUsage(job.usage),
     budget: budgetOf(job) ?? undefined,
+    context: printContext(contextOf(job)) ?? undefined,
+    queuedQueries: job.steering?.queued.map(({ query }) => query) ?? [],
     questions: job.questions
       .filter(isOpen)
       .map(({ id, runId, purpose, kind, title, schema, toolName, args, argsHash, dueAt }) => ({
@@ -98,7 +106,7 @@ export function printCheckpoint(checkpoint: Checkpoint) {
     newMessages: checkpoint.newMessages,
     toolCalls: checkpoint.toolCalls,
     toolResults: checkpoint.toolResults,
-    context: checkpoint.context,
+    context: printContext(checkpoint.context),
     compactions: checkpoint.compactions,
     usage: printUsage(checkpoint.usage),
     treeHash,

@@ -6,6 +6,7 @@ import type { Json } from '../../schema/json.ts'
 import { addUsage, noUsage, type Usage } from '../../schema/usage.ts'
 import { interrupts, noSteering, steer, type Steering } from '../../schema/steering.ts'
 import { isWithdrawnBy, keepLedger } from './job-budget.ts'
+import { contextAfter, type RunContext } from './run-context.ts'
 import { isOpen, type JobSummary, type QuestionSummary, type RunSummary } from './job-summary.ts'
 
 /** The decider's state: what a list shows, and what decisions need besides. */
@@ -61,7 +62,10 @@ export function evolve(before: Job, event: JobChange): Job {
   const steering = isKnown ? waiting : steer(waiting, event)
   const ledger = keepLedger(before, event)
   const counted = ledger === undefined ? before : { ...before, ledger }
-  const job = reviveRun({ ...counted, updatedAt: event.at, steering }, event)
+  return fillContext(changeBy(reviveRun({ ...counted, updatedAt: event.at, steering }, event), event), event)
+}
+
+function changeBy(job: Job, event: JobChange): Job {
   switch (event.type) {
     case 'jobCreated': {
       const { budget: _, ...data } = event.data
@@ -235,6 +239,20 @@ function changeRun(job: Job, runId: string | null, alter: (run: RunSummary) => R
   const index = job.runs.findLastIndex((run) => run.id === runId)
   const run = job.runs[index]
   return run === undefined ? job : { ...job, runs: job.runs.with(index, alter(run)) }
+}
+
+/** A fact that changes no messages of a run costs nothing here. */
+function fillContext(job: Job, event: JobChange): Job {
+  if (event.runId === null) return job
+  const run = job.runs.findLast(({ id }) => id === event.runId)
+  if (run === undefined || (event.type === 'runStarted' && run.context !== undefined)) return job
+  const before = event.type === 'runStarted' ? contextBefore(job, event.data.continues) : run.context
+  const context = contextAfter(before, event)
+  return context === undefined || context === run.context ? job : changeRun(job, run.id, (one) => ({ ...one, context }))
+}
+
+function contextBefore(job: Job, continues: string | null): RunContext | undefined {
+  return continues === null ? undefined : job.runs.find(({ id }) => id === continues)?.context
 }
 
 function startRun(job: Job, event: Extract<JobChange, { type: 'runStarted' }>): Job {

@@ -7,6 +7,7 @@ import type { Json } from '../../schema/json.ts'
 import type { Ledger } from '../../schema/ledger.ts'
 import type { Steering } from '../../schema/steering.ts'
 import type { Usage } from '../../schema/usage.ts'
+import type { RunContext } from './run-context.ts'
 
 export interface QuestionSummary extends Question {
   /** Epoch ms. */
@@ -40,6 +41,8 @@ export interface RunSummary {
   readonly steps: number
   /** What its own generations took; absent in rows of before it was counted. */
   readonly usage?: Usage
+  /** How full its model's window is; absent in rows of before it was kept. */
+  readonly context?: RunContext
   /** The question of a budget that it waits for. */
   readonly heldBy?: QuestionId
 }

@@ -34,6 +34,7 @@ const job = (more: Record<string, unknown> = {}) => ({
   revision: 3,
   createdAt: '2026-01-01T00:00:00.000Z',
   usage: { inputTokens: 0, outputTokens: 0, costUsd: 0 },
+  context: { tokens: 420, window: 1000, share: 0.42 },
   questions: [],
   ...more,
 })

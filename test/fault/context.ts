@@ -7,6 +7,20 @@ const pool = ['test/attempt/compaction.test.ts']
 
 export const faults: readonly Fault[] = [
   {
+    name: 'a job is as full as its last run, whoever had it',
+    file: 'src/job/run-context.ts',
+    find: 'runs.findLast((run) => run.parentRunId === null)?.context',
+    replace: 'runs.at(-1)?.context',
+    tests: ['test/job/run-context.test.ts'],
+  },
+  {
+    name: 'a continued run begins with an empty window',
+    file: 'src/job/job-fold.ts',
+    find: 'contextBefore(job, event.data.continues) : run.context',
+    replace: 'undefined : run.context',
+    tests: ['test/job/run-context.test.ts'],
+  },
+  {
     name: 'a skill says where its answer is kept',
     file: 'runner/skill/long-answer.ts',
     find: 'if (path === undefined && !Object.hasOwn(meta, KEPT)) return frame',

@@ -123,6 +123,21 @@ for (const prefix of ['', '/api/studio/v1'])
     })
   })
 
+describe('a job that is shown', () => {
+  it('says which queries wait to be read, and how full the window of its model is', async () => {
+    const jobId = await door.createJob()
+    expect((await get(`/expert_jobs/${jobId}`)).data.expertJob).not.toHaveProperty('context')
+    const attempt = await door.claim()
+    await door.takeSteps(attempt, 1)
+    const { data } = await post(`/expert_jobs/${jobId}/continue`, { query: 'And this' })
+    expect(data.expertJob).toMatchObject({
+      queuedQueries: ['And this'],
+      context: { tokens: 12, window: null, share: null },
+    })
+    await post(`/expert_jobs/${jobId}/cancel`, {})
+  })
+})
+
 describe('the stream', () => {
   it('resumes after an id, by `after` or by Last-Event-ID, whichever is further', async () => {
     const jobId = await door.createJob()

@@ -71,6 +71,14 @@ describe.skipIf(missing !== undefined)('a conversation that fills its window', (
     expect(compacted).toMatchObject([{ data: { summary: 'Lines 1 to 3 are in notes.txt.', kept: 2 } }])
 
     const checkpoints = await checkpointsOf(job.id)
+    const full = await platform.graphql<{ job: Record<'context', unknown> & { runs: readonly unknown[] } }>(
+      'query ($id: ID!) { job(id: $id) { context { tokens window share } runs { context { tokens } } } }',
+      { id: job.id },
+    )
+    expect(full.job).toEqual({
+      context: { tokens: 220, window: 1000, share: 0.22 },
+      runs: [{ context: { tokens: 220 } }],
+    })
     const before = checkpoints.findLast(({ compactions }) => compactions === 0)
     const after = checkpoints.find(({ compactions }) => compactions === 1)
     if (before === undefined || after === undefined) throw new Error('it was not compacted')
