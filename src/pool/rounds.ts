@@ -118,6 +118,7 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
   let lists = 0
   let listedAt = 0
   let resyncedAt = 0
+  let leading: { readonly lead: Leadership; readonly since: number } | undefined
   const actions: Explanation['actions'][number][] = []
   const faults: Explanation['faults'][number][] = []
   const keep = <One>(kept: One[], one: One): void => void (kept.unshift(one), kept.splice(KEPT_MAX))
@@ -234,11 +235,20 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
     for (const action of plan.actions) await act(action, lead)
   }
 
+  /** Leads, or goes on leading: a lead that has most of its time left is not renewed, which would be a commit each round. */
+  async function leadAt(now: number): Promise<Leadership | undefined> {
+    const age = now - (leading?.since ?? -Infinity)
+    if (leading !== undefined && age >= 0 && age < limits.leadMs / 3) return leading.lead
+    const lead = await store.lead(led, holder, now, now + limits.leadMs)
+    leading = lead === undefined ? undefined : { lead, since: now }
+    return lead
+  }
+
   /** An errand of one machine fails without holding up the others. */
   async function round(): Promise<void> {
     await hear()
     const now = clock.now()
-    const lead = await store.lead(led, holder, now, now + limits.leadMs)
+    const lead = await leadAt(now)
     if (lead === undefined) {
       memory = target = null
       if (now - listedAt < limits.listMs) return

@@ -2,7 +2,8 @@
  * What this process says to the others of its database, and when. Each time is a transaction, so one that is alone says
  * little. Processes find each other by what they say: there is no list of them.
  *
- * N1 While another was heard within ALONE_MS, what is due is said at once, and once in GAP_MS at most.
+ * N1 While another was heard within ALONE_MS, what is due is said at once, and once in GAP_MS at most; in URGENT_GAP_MS
+ *    where somebody is kept waiting by it.
  * N2 One that is alone says what is due once in ALONE_GAP_MS at most; whoever it then hears is told all of it at once.
  * N3 Something is said with every new connection, and again within HELLO_MS: who is there is heard.
  * N4 What could not be said stays due, and what is due at the end is said then.
@@ -11,6 +12,8 @@ import type { Clock } from '../../schema/clock.ts'
 
 /** What others may see late by: a job that takes hundreds of steps a second is not said for each. */
 const GAP_MS = 25
+/** The same where a job waits for a machine until another process hears of it. */
+const URGENT_GAP_MS = 2
 /** The same while nobody else seems to be there: a process that stood still is back, and says so only then. */
 const ALONE_GAP_MS = 2_000
 const HELLO_MS = 4_000
@@ -20,6 +23,7 @@ const ALONE_MS = 10_000
 export class Announcements {
   readonly #clock: Clock
   readonly #due = new Set<string>()
+  #isUrgent = false
   /** Epoch ms when another was heard last. */
   #heardAt = -Infinity
   #alarm = Promise.withResolvers<void>()
@@ -29,10 +33,11 @@ export class Announcements {
   }
 
   /** To be said once, however often it is given until then. */
-  add(item: string): void {
-    const isFirst = this.#due.size === 0
+  add(item: string, isUrgent = false): void {
+    const isSooner = this.#due.size === 0 || (isUrgent && !this.#isUrgent)
     this.#due.add(item)
-    if (isFirst) this.#alarm.resolve()
+    this.#isUrgent ||= isUrgent
+    if (isSooner) this.#alarm.resolve()
   }
 
   /** Another process has said something, whatever it was. */
@@ -67,12 +72,13 @@ export class Announcements {
   }
 
   async #say(say: (items: readonly string[]) => Promise<void>): Promise<void> {
-    const items = [...this.#due]
+    const [items, wasUrgent] = [[...this.#due], this.#isUrgent]
     this.#due.clear()
+    this.#isUrgent = false
     try {
       await say(items)
     } catch (error) {
-      for (const item of items) this.add(item)
+      for (const item of items) this.add(item, wasUrgent)
       throw error
     }
   }
@@ -83,7 +89,8 @@ export class Announcements {
 
   #gapMs(): number {
     if (this.#due.size === 0) return HELLO_MS
-    return this.#isAlone() ? ALONE_GAP_MS : GAP_MS
+    if (this.#isAlone()) return ALONE_GAP_MS
+    return this.#isUrgent ? URGENT_GAP_MS : GAP_MS
   }
 
   async #wait(ms: number, signal: AbortSignal): Promise<void> {

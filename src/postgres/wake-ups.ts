@@ -92,8 +92,8 @@ class Notifier {
     this.#announcements = new Announcements(clock)
   }
 
-  notify(item: string): void {
-    this.#announcements.add(item)
+  notify(item: string, isUrgent: boolean): void {
+    this.#announcements.add(item, isUrgent)
   }
 
   /** Keeps a connection until the signal aborts. */
@@ -198,8 +198,8 @@ export function openWakeUps(config: ClientConfig | null, sql: Sql, clock: Clock,
     announce(jobId, appended, isClaimable) {
       hub.wake(jobId, appended)
       if (isClaimable) hub.wakeClaimers()
-      notifier?.notify(jobId)
-      if (isClaimable) notifier?.notify(CLAIMABLE)
+      notifier?.notify(jobId, false)
+      if (isClaimable) notifier?.notify(CLAIMABLE, true)
     },
     onAppend: (jobId, wake) => hub.add(jobId, wake),
     onClaimable: (wake) => hub.addClaimer(wake),

@@ -29,7 +29,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'what could not be said is forgotten',
     file,
-    find: '      for (const item of items) this.add(item)\n',
+    find: '      for (const item of items) this.add(item, wasUrgent)\n',
     replace: '',
     tests,
   },
@@ -45,6 +45,20 @@ export const faults: readonly Fault[] = [
     file,
     find: '    this.#heardAt = this.#clock.now()\n    let saidAt',
     replace: '    let saidAt',
+    tests,
+  },
+  {
+    name: 'a job that waits for a machine is announced with the rest',
+    file,
+    find: '|| (isUrgent && !this.#isUrgent)',
+    replace: '',
+    tests,
+  },
+  {
+    name: 'all that follows an urgent announcement is urgent',
+    file,
+    find: '    this.#isUrgent = false\n    try',
+    replace: '    try',
     tests,
   },
   {

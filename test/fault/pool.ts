@@ -318,4 +318,11 @@ export const faults: readonly Fault[] = [
     replace: `if (verb !== 'create' || after.state === 'booting')`,
     tests: ['test/pool/pool-model.test.ts'],
   },
+  {
+    name: 'a lead is renewed when it has ended',
+    file: 'src/pool/rounds.ts',
+    find: 'age < limits.leadMs / 3',
+    replace: 'age < limits.leadMs',
+    tests: ['test/pool/pools.test.ts'],
+  },
 ]

@@ -20,6 +20,21 @@ describe('a pool', () => {
     expect(states(await world.list())).toEqual(['ready', 'ready', 'ready'])
   })
 
+  it('renews its lead well before it ends, and not with every round (U1)', async () => {
+    open({ ready: 3 })
+    const lead = world.store.lead.bind(world.store)
+    const times: number[] = []
+    world.store.lead = async (...asked) => {
+      times.push(world.clock.now())
+      return await lead(...asked)
+    }
+    world.open()
+    await world.pass(60_000)
+    const gaps = times.slice(1).map((at, n) => at - (times[n] ?? 0))
+    expect(Math.max(...gaps)).toBeLessThan(5_000)
+    expect(Math.min(...gaps)).toBeGreaterThan(3_000)
+  })
+
   it('gives a job a machine that is ready, by a resume that its boot id proves', async () => {
     const host = open().open()
     await world.pass(60_000)

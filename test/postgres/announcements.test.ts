@@ -107,6 +107,36 @@ describe('the announcements of processes that share a database', () => {
     expect(new Set(said[2]?.items)).toEqual(new Set(['job 0', 'job 1', 'job 2', 'job 3', 'job 4']))
   })
 
+  it('come sooner when somebody waits, the others along with them, and once in a short gap at most (N1)', async () => {
+    const clock = fakeClock()
+    const { said, join } = channelOf(clock)
+    const first = join('first')
+    await first.connect()
+    await clock.advance(100)
+    const from = clock.now()
+    const add = async (item: string, isUrgent: boolean): Promise<void> => {
+      first.announcements.add(item, isUrgent)
+      await settled()
+    }
+    await add('job 1', false)
+    await clock.advance(10)
+    await add('job 2', false)
+    await clock.advance(1)
+    await add('!', true)
+    await add('job 3', false)
+    await add('!', true)
+    await clock.advance(2)
+    await add('job 4', false)
+    await clock.advance(GAP_MS)
+    const times = said.slice(1).map(({ at, items }) => [at - from, items])
+    expect(times).toEqual([
+      [0, ['job 1']],
+      [11, ['job 2', '!']],
+      [13, ['job 3', '!']],
+      [38, ['job 4']],
+    ])
+  })
+
   it('are few while nobody else is heard, and leave nothing out (N2)', async () => {
     const { clock, said, first } = await alone()
     for (let step = 0; step < 2_000; step++) {
