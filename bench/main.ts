@@ -6,9 +6,9 @@
  *   step     what a step costs at 10, 100, 300 and 1000 steps: time, commits, bytes, CPU, memory; with --peer, LangGraph on
  *            its Postgres checkpointer beside it (npm installs it into bench/peer the first time); with --short, 300
  *            steps alone, and no slower disk
- *   pool     machines for jobs: warm beside cold, 16 at once, memory of a ready machine, jobs per second, and what a claim
+ *   pool     machines for jobs: warm beside cold, 16 at once, memory of a ready machine, jobs per second; what a claim
  *            and a queued job cost at 200/s on machines that are there at once, with graphile-worker beside it in the
- *            same run; with --short, fewer of each
+ *            same run; and by the plan in virtual time how many jobs find a warm machine; with --short, fewer of each
  *
  * Not measured: a model (turns are rehearsed), the network.
  */

@@ -1,6 +1,7 @@
 /** Machines for jobs: warm beside cold in one run, many at once, what a ready machine holds, and what a claim costs. */
 import { readFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Pool } from 'pg'
 import { descendants, listProcesses } from '../src/local/processes.ts'
@@ -9,6 +10,7 @@ import { benchClaims } from './claims.ts'
 import { openBenchDatabase } from './database.ts'
 import { percentile } from './load.ts'
 import { createRehearsed, publishRehearsed, readEvents, type BenchEvent } from './rehearsed.ts'
+import { benchWarm } from './warm.ts'
 
 const EXPERT = 'bench-pool'
 const AT_ONCE = 16
@@ -34,6 +36,8 @@ interface Start {
   readonly resume: string
   /** From the moment that the job was accepted to the first event of its runner, in ms, by the log. */
   readonly waitMs: number
+  /** From the grant of its lease until its runner said that it is there. */
+  readonly dispatchMs: number
   readonly phases: { readonly claim: number; readonly start: number; readonly wake: number } | null
 }
 
@@ -45,8 +49,8 @@ function momentOf(events: readonly BenchEvent[], type: string): number {
 
 async function started(platform: Platform, jobId: string): Promise<Start> {
   const events = await readEvents(platform, jobId)
-  const { job } = await platform.graphql<{ job: { machine: Pick<Start, 'resume' | 'phases'> } }>(
-    'query ($id: ID!) { job(id: $id) { machine { resume phases { claim start wake } } } }',
+  const { job } = await platform.graphql<{ job: { machine: Omit<Start, 'waitMs'> } }>(
+    'query ($id: ID!) { job(id: $id) { machine { resume dispatchMs phases { claim start wake } } } }',
     { id: jobId },
   )
   return { ...job.machine, waitMs: momentOf(events, 'runStarted') - momentOf(events, 'jobCreated') }
@@ -109,36 +113,48 @@ export async function* benchPool(options: {
       return starts.filter(({ resume }) => resume === 'created')
     })
     const second = await server.another('warm')
-    const { warm, burst, burstMs, slotMib, perSecond } = await withPlatform(AT_ONCE, second.url, async (platform) => {
-      await publishRehearsed(platform, EXPERT, 1)
-      await run(platform)
-      await ready(second.pool, AT_ONCE)
-      await sleep(1000) // what a start leaves to do is done
-      const own = descendants(platform.child.pid ?? 0, listProcesses()).map(({ pid }) => pid)
-      const slotMib = privateMib(own.filter((pid) => pid !== platform.child.pid)) / (await countReady(second.pool))
-      const warm: Start[] = []
-      for (let i = 0; i < jobs; i++) {
-        await ready(second.pool, AT_ONCE - 1)
-        warm.push(await run(platform))
-      }
-      await ready(second.pool, AT_ONCE)
-      const from = Date.now()
-      const all = await Promise.all(
-        Array.from({ length: AT_ONCE }, async () => (await createRehearsed(platform, EXPERT, ['page'])).id),
-      )
-      const burst = await Promise.all(all.map((jobId) => started(platform, jobId)))
-      const burstMs = Date.now() - from
-      const began = Date.now()
-      const sustained = jobs * 2
-      let next = 0
-      await Promise.all(
-        Array.from({ length: 8 }, async () => {
-          while (next++ < sustained) await run(platform)
-        }),
-      )
-      const perSecond = (sustained * 1000) / (Date.now() - began)
-      return { warm: warm.filter(({ resume }) => resume === 'resumed'), burst, burstMs, slotMib, perSecond }
-    })
+    const { warm, burst, burstMs, slotMib, perSecond, sustainedMs } = await withPlatform(
+      AT_ONCE,
+      second.url,
+      async (platform) => {
+        await publishRehearsed(platform, EXPERT, 1)
+        await run(platform)
+        await ready(second.pool, AT_ONCE)
+        await sleep(1000) // what a start leaves to do is done
+        const own = descendants(platform.child.pid ?? 0, listProcesses()).map(({ pid }) => pid)
+        const slotMib = privateMib(own.filter((pid) => pid !== platform.child.pid)) / (await countReady(second.pool))
+        const warm: Start[] = []
+        for (let i = 0; i < jobs; i++) {
+          await ready(second.pool, AT_ONCE - 1)
+          warm.push(await run(platform))
+        }
+        await ready(second.pool, AT_ONCE)
+        const from = Date.now()
+        const all = await Promise.all(
+          Array.from({ length: AT_ONCE }, async () => (await createRehearsed(platform, EXPERT, ['page'])).id),
+        )
+        const burst = await Promise.all(all.map((jobId) => started(platform, jobId)))
+        const burstMs = Date.now() - from
+        const began = Date.now()
+        const sustained = jobs * 2
+        let next = 0
+        await Promise.all(
+          Array.from({ length: 8 }, async () => {
+            while (next++ < sustained) await run(platform)
+          }),
+        )
+        const sustainedMs = Date.now() - began
+        const perSecond = (sustained * 1000) / sustainedMs
+        return {
+          warm: warm.filter(({ resume }) => resume === 'resumed'),
+          burst,
+          burstMs,
+          slotMib,
+          perSecond,
+          sustainedMs,
+        }
+      },
+    )
     yield 'accepted → first event of the runner'
     yield figures('cold: a machine is made for the job', cold)
     yield figures('warm: a ready machine is resumed', warm)
@@ -147,14 +163,17 @@ export async function* benchPool(options: {
         starts.map(({ waitMs }) => waitMs).toSorted((a, b) => a - b),
         0.5,
       )
+    const answers = warm.map(({ dispatchMs, phases }) => dispatchMs - (phases?.claim ?? 0)).toSorted((a, b) => a - b)
+    yield `resume → its runner answers: p50 ${percentile(answers, 0.5)} ms, p99 ${percentile(answers, 0.99)} ms`
     yield `warm over cold, p50: ${(middle(warm) / middle(cold)).toFixed(2)}; goal 0.20`
     yield figures(`${AT_ONCE} jobs at once, ${AT_ONCE} ready`, burst)
     const found = burst.filter(({ resume }) => resume === 'resumed').length
     yield `${found} of ${AT_ONCE} found a ready machine; all ended after ${burstMs} ms`
     yield `a ready machine holds ${slotMib.toFixed(1)} MiB of its own; goal 30`
-    yield `${perSecond.toFixed(1)} whole jobs per second through sandboxes, 8 callers`
+    yield `${perSecond.toFixed(1)} whole jobs per second through sandboxes for ${(sustainedMs / 1000).toFixed(0)} s, 8 callers, ${availableParallelism()} cores`
   } finally {
     await server.close()
   }
   yield* benchClaims(options)
+  yield* benchWarm(options)
 }
