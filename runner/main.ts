@@ -5,6 +5,7 @@ import type { Clock } from '../schema/clock.ts'
 import { isLineFault, linesOf } from '../schema/lines.ts'
 import { deadlines } from './config.ts'
 import { collectGarbage } from './garbage.ts'
+import { begin, timeless } from './heap.ts'
 import { prime } from './prime.ts'
 import { runJob, type RunnerPorts } from './run/runner.ts'
 import { openSkills } from './skill/skills.ts'
@@ -43,26 +44,28 @@ function openOutput(): { readonly send: (line: RunnerLine) => void; readonly flu
   }
 }
 
+const skillsBy =
+  (by: Clock) =>
+  (say: (line: RunnerLine) => void): RunnerPorts['openSkills'] =>
+  ({ jobId, lock }, state) =>
+    openSkills({
+      jobId,
+      lock,
+      send: say,
+      clock: by,
+      deadlines,
+      recorded: (expertKey, skill) => state.listed[expertKey]?.[skill],
+    })
+
 /** Exit codes: 0 after `done`, 1 otherwise, with the reason on stderr, which the supervisor keeps for operators. */
 async function main(): Promise<number> {
   const { send, flush } = openOutput()
-  const skillsBy =
-    (say: (line: RunnerLine) => void): RunnerPorts['openSkills'] =>
-    ({ jobId, lock }, state) =>
-      openSkills({
-        jobId,
-        lock,
-        send: say,
-        clock,
-        deadlines,
-        recorded: (expertKey, skill) => state.listed[expertKey]?.[skill],
-      })
   try {
     if (!process.argv.includes(UNPRIMED)) {
-      await prime(clock, skillsBy)
+      await prime(clock, skillsBy(clock))
       collectGarbage()
     }
-    await runJob(supervisorLines(), { send, clock, openSkills: skillsBy(send) })
+    await runJob(supervisorLines(), { send, clock, openSkills: skillsBy(clock)(send) })
     flush()
     return 0
   } catch (error) {
@@ -73,4 +76,5 @@ async function main(): Promise<number> {
 }
 
 // Whatever still waits, for a skill or a line, is of no interest any more; what was written must be out first.
-void main().then((code) => process.stdout.write('', () => process.exit(code)))
+const run = (): void => void main().then((code) => process.stdout.write('', () => process.exit(code)))
+begin(run, () => prime(timeless, skillsBy(timeless)))

@@ -143,7 +143,7 @@ async function chooseProvider(
   holder: string,
 ): Promise<{ readonly provider: MachineProvider; readonly probe: ProbeResult }> {
   const { machineLimits } = config
-  const options = { install, runtimeDirectory, execPath: process.execPath, log, clock, machineLimits }
+  const options = { install, runtimeDirectory, execPath: process.execPath, log, clock, machineLimits, heaps: true }
   const openers = {
     local: () => openSandboxProvider(options, holder),
     docker: () => openDocker(config, install, holder),

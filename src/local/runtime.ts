@@ -29,6 +29,7 @@ import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
 import { RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import { mainOf, makeCompiled } from './compiled.ts'
+import { makeHeap, type HeapMaker } from './heap.ts'
 import { openUses } from './uses.ts'
 
 /** JavaScript files that Node can run by themselves. */
@@ -45,6 +46,10 @@ export interface Runtime {
   readonly passwd: string
   readonly preload: string
   readonly bundles: Bundles
+  /** What a machine of this bundle may begin with instead (runner/heap.ts), once it has been made. */
+  heapOf(bundle: string): string | undefined
+  /** Makes the heaps that are not there yet: half a second of a processor for each. Rejects when it cannot be done. */
+  makeHeaps(stop: AbortSignal): Promise<void>
   /** A directory with the same content that a machine's uid can read. */
   share(directory: string, installHash: string): string
   /** A file with this text beside the bundles; the same text is the same file. */
@@ -61,15 +66,19 @@ export interface RuntimeOptions {
 
 /** Throws `machine_failed` when the directory is not ours alone to write. */
 export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
-  const opening = builds.then(async () => {
+  return await alone(() => prepare(options))
+}
+
+async function alone<Result>(work: () => Promise<Result>): Promise<Result> {
+  const turn = builds.then(async () => {
     try {
-      return await prepare(options)
+      return await work()
     } finally {
       await stop()
     }
   })
-  builds = opening.then(ignore, ignore)
-  return await opening
+  builds = turn.then(ignore, ignore)
+  return await turn
 }
 
 /** esbuild leaves a process behind that waits for more, and stopping it breaks what it builds: one after the other. */
@@ -87,11 +96,30 @@ async function prepare({ directory, execPath, clock, bundles }: RuntimeOptions):
   const asRoot = process.getuid?.() === 0
   const write = (name: string, text: string) => keep(name, (path) => writeFileSync(path, text))
   const node = asRoot ? copyNode(keep, realpathSync(execPath)) : realpathSync(execPath)
-  const bundle = async (given: string | undefined, entry: string, options: readonly string[]) =>
-    given === undefined
-      ? keepCompiled(keep, basename(dirname(entry)), await bundleOf(entry), node, options)
-      : write(`${sha256(readFileSync(given)).slice(0, 16)}-${basename(given)}`, readFileSync(given, 'utf8'))
+  const own: { readonly bundle: string; readonly entry: string; readonly options: readonly string[] }[] = []
+  const bundle = async (given: string | undefined, entry: string, options: readonly string[]) => {
+    if (given !== undefined)
+      return write(`${sha256(readFileSync(given)).slice(0, 16)}-${basename(given)}`, readFileSync(given, 'utf8'))
+    const made = keepCompiled(keep, basename(dirname(entry)), await bundleOf(entry, 'esm'), node, options)
+    own.push({ bundle: made, entry, options })
+    return made
+  }
+  const heaps = new Map<string, string>()
   return {
+    heapOf: (made) => heaps.get(made),
+    async makeHeaps(halt) {
+      for (const { bundle: made, entry, options } of own) {
+        // Named as the bundle, so made of the same sources by the same Node.
+        const name = `heap-${basename(dirname(made))}`
+        uses.add(name)
+        const path = join(directory, name)
+        if (!existsSync(path)) {
+          const text = await alone(() => bundleOf(entry, 'cjs'))
+          await keepHeap(directory, name, text, { node, options, stop: halt })
+        }
+        heaps.set(made, path)
+      }
+    },
     directory,
     node,
     libraries: await librariesOf(node),
@@ -142,6 +170,18 @@ function keepOnce(directory: string, name: string, make: (path: string) => void)
   return path
 }
 
+/** The same for a heap, which takes its time to make. */
+async function keepHeap(directory: string, name: string, text: string, by: HeapMaker): Promise<void> {
+  const making = mkdtempSync(join(directory, `making-${process.pid}-`))
+  try {
+    const made = await makeHeap(making, text, by)
+    allow(made)
+    renameSync(made, join(directory, name))
+  } finally {
+    rmSync(making, { recursive: true, force: true })
+  }
+}
+
 /** Readable for all, writable for the owner; what was executable stays so. */
 function allow(path: string): void {
   const stats = lstatSync(path)
@@ -176,25 +216,27 @@ const onlyEnglish: Plugin = {
   },
 }
 
-async function bundleOf(entry: string): Promise<string> {
+async function bundleOf(entry: string, format: 'esm' | 'cjs'): Promise<string> {
   const { outputFiles } = await build({
     entryPoints: [fileURLToPath(new URL(entry, import.meta.url))],
     bundle: true,
     write: false,
     platform: 'node',
     target: 'node24',
-    format: 'esm',
+    format,
     legalComments: 'none',
     logLevel: 'silent',
     // A waiting machine keeps its source in memory, too.
     minify: true,
     keepNames: true,
     plugins: [onlyEnglish],
-    // Bundled CommonJS asks for Node's own modules by require.
-    banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
+    ...(format === 'cjs' ? {} : { banner: { js: REQUIRE } }),
   })
   return outputFiles[0]?.text ?? ''
 }
+
+/** Bundled CommonJS asks for Node's own modules by require. */
+const REQUIRE = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);"
 
 async function librariesOf(node: string): Promise<readonly string[]> {
   if (process.platform !== 'linux') return []

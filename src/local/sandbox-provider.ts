@@ -15,6 +15,7 @@ import { explainBubblewrap } from './probe.ts'
 import { judgeProbe, probeScript } from '../pool/probe.ts'
 import type { Runtime } from './runtime.ts'
 import { compiledInside } from './compiled.ts'
+import { heapInside } from './heap.ts'
 import { sandboxLaunch, type Mount, type SandboxSpec } from '../sandbox/sandbox.ts'
 import { assemble, denyProgram } from '../sandbox/seccomp.ts'
 import { isSystemPath, SYSTEM_PATH, systemOptions } from '../sandbox/system-programs.ts'
@@ -57,13 +58,15 @@ function launchesOf(bwrap: string): Launches {
   return {
     // The runner sees no workspace: what it needs of it comes in the answers of tools.
     runner: (slot, runtime, bundle, isAwaited) => {
-      const { mounts, environment } = compiledInside(bundle)
+      const heap = isAwaited ? runtime.heapOf(bundle) : undefined
+      const { mounts, command, environment } =
+        heap === undefined ? compiledInside(bundle) : { ...heapInside(heap), environment: {} }
       return sandboxLaunch(
         {
           ...specOf(runtime),
-          mounts: [{ source: bundle, target: '/runner/main.mjs', writable: false }, ...mounts],
+          mounts,
           cwd: '/tmp',
-          command: [...RUNNER_OPTIONS, '/runner/main.mjs', ...(isAwaited ? ['--unprimed'] : [])],
+          command: [...RUNNER_OPTIONS, ...command, ...(isAwaited ? ['--unprimed'] : [])],
           environment,
         },
         slot.directory,

@@ -29,6 +29,8 @@ export interface LocalHostOptions {
   readonly machineLimits?: Partial<MachineLimits>
   /** What one skill may use; SKILL_LIMITS by default. */
   readonly skillLimits?: SkillLimits
+  /** Whether to make heaps for machines that are made while their job waits, beside everything else. */
+  readonly heaps?: boolean
   /** Instead of the runner and supervisor of this repository, for tests. */
   readonly bundles?: Partial<Bundles>
 }
@@ -74,6 +76,8 @@ export class SupervisedHost {
   readonly #slots: ReturnType<typeof openSlots>
   readonly #cgroups: Cgroups
   readonly #machines = new Set<ParkedMachine>()
+  readonly #closing = new AbortController()
+  readonly #heaps: Promise<void>
   #closed = false
 
   constructor(options: LocalHostOptions, runtime: Runtime, launches: Launches, cgroups: Cgroups) {
@@ -83,6 +87,7 @@ export class SupervisedHost {
     this.#cgroups = cgroups
     this.limits = limitsOf({ ...MACHINE_LIMITS, ...options.machineLimits }, isJoinable() ? cgroups.kept : UNLIMITED)
     this.#slots = openSlots(join(runtime.directory, 'slots'))
+    this.#heaps = options.heaps === true ? this.#makeHeaps() : Promise.resolve()
   }
 
   /** A machine with every stdio skill of the lock installed. Throws `machine_failed`. */
@@ -111,6 +116,7 @@ export class SupervisedHost {
       plan,
       node: this.runtime.node,
       supervisor: this.runtime.bundles.supervisor,
+      heap: isAwaited ? this.runtime.heapOf(this.runtime.bundles.supervisor) : undefined,
       cgroup,
       ...launcherOf(slot, cgroup),
       clock: this.#options.clock,
@@ -118,6 +124,15 @@ export class SupervisedHost {
     this.#machines.add(machine)
     void machine.ended.then(() => this.#machines.delete(machine))
     return { slot, machine }
+  }
+
+  /** Machines that are made before begin as those of the pool do. */
+  async #makeHeaps(): Promise<void> {
+    try {
+      await this.runtime.makeHeaps(this.#closing.signal)
+    } catch (error) {
+      if (!this.#closed) this.#options.log.warn('Machines begin without heaps, which takes longer.', { error })
+    }
   }
 
   #limit(slot: Slot): Cgroup {
@@ -155,6 +170,8 @@ export class SupervisedHost {
 
   async close(): Promise<void> {
     this.#closed = true
+    this.#closing.abort(new Error('the host is closing'))
+    await this.#heaps
     await Promise.all([...this.#machines].map((machine) => machine.destroy()))
     await this.#cgroups.close()
   }

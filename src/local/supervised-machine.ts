@@ -13,6 +13,7 @@ import { SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import type { Machine } from '../pool/machine-host.ts'
 import type { Cgroup } from './cgroups.ts'
 import { cacheEnvironment, cacheOf, shareCompiled } from './compiled.ts'
+import { begunWith } from './heap.ts'
 import { descendants, findProcess, listProcesses, uidOf, type Process } from './processes.ts'
 import type { Slot } from './slots.ts'
 
@@ -32,6 +33,8 @@ export interface SupervisedMachineOptions {
   readonly plan: MachinePlan
   readonly node: string
   readonly supervisor: string
+  /** What the supervisor begins with instead, where there is one. */
+  readonly heap: string | undefined
   /** What all of its processes are in. */
   readonly cgroup: Cgroup
   /** What stands before Node, with its arguments: limits on resources. */
@@ -57,11 +60,12 @@ export interface ParkedMachine extends Omit<Machine, 'obtained'> {
 
 /** Starts the supervisor; never throws: one that cannot start is a machine that has ended. */
 export function startSupervisedMachine(options: SupervisedMachineOptions): ParkedMachine {
-  const { slot, plan, node, supervisor, cgroup, launcher, spawnUid, clock } = options
+  const { slot, plan, node, supervisor, heap, cgroup, launcher, spawnUid, clock } = options
   const planFile = join(slot.directory, 'plan.json')
   writeFileSync(planFile, JSON.stringify(plan), { mode: 0o644 })
-  const [file, ...args] = [...launcher, node, ...SUPERVISOR_OPTIONS, supervisor, planFile]
-  const cache = cacheOf(supervisor)
+  const program = heap === undefined ? [supervisor] : begunWith(heap)
+  const [file, ...args] = [...launcher, node, ...SUPERVISOR_OPTIONS, ...program, planFile]
+  const cache = heap === undefined ? cacheOf(supervisor) : undefined
   if (cache !== undefined && slot.uid !== undefined) shareCompiled(cache, slot.uid, false)
   const child = spawn(file, args, {
     cwd: slot.directory,

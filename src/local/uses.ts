@@ -13,7 +13,7 @@ import { findProcess } from './processes.ts'
 const USES = 'uses'
 const UNUSED_MS = 24 * 60 * 60 * 1000
 /** What is made anew when it is needed: copies of Node, of bundles and of skills. */
-const SWEPT = /^(node|runner|supervisor|skill|making|canary|probe|dead)-/
+const SWEPT = /^(node|runner|supervisor|heap|skill|making|canary|probe|dead)-/
 /** What is of one server alone, by its pid. */
 const OWN = /^(?:making|canary|probe|dead)-(\d+)(?:-|$)/
 

@@ -1,33 +1,38 @@
 /** Proves that a machine's processes find what Node compiled of them, as the uids and by the paths that they run under. */
 import { spawnSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startCompartment } from '../../runner/supervisor/compartment.ts'
 import { RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import { cacheEnvironment, cacheOf, compiledInside, shareCompiled } from '../../src/local/compiled.ts'
+import { makeHeap } from '../../src/local/heap.ts'
+import { listProcesses } from '../../src/local/processes.ts'
 import { openRuntime, type Runtime } from '../../src/local/runtime.ts'
 import { sandboxLaunch } from '../../src/sandbox/sandbox.ts'
 import { assemble, denyProgram } from '../../src/sandbox/seccomp.ts'
-import { realClock, sandboxMissing } from '../support/sandbox.ts'
+import { JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
+import { openHost, openSandboxes, realClock, sandboxMissing } from '../support/sandbox.ts'
 
 const missing = await sandboxMissing()
 const directory = mkdtempSync('/var/tmp/senmon-test-')
 /** Makes Node say on stderr what it finds. */
 const TELL = { NODE_DEBUG_NATIVE: 'COMPILE_CACHE' }
+const never = new AbortController().signal
 const ACCEPTED = /V8 code cache for ESM \S*main\.mjs was accepted/
 let runtime: Runtime
 
 beforeAll(async () => {
   chmodSync(directory, 0o755)
   runtime = await openRuntime({ directory: join(directory, 'runtime'), execPath: process.execPath, clock: realClock })
+  await runtime.makeHeaps(never)
 })
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 describe('what Node compiled', () => {
   it.skipIf(missing !== undefined)('of the runner is found inside the sandbox', async () => {
     const bundle = runtime.bundles.runner
-    const { mounts, environment } = compiledInside(bundle)
+    const { mounts, command, environment } = compiledInside(bundle)
     const { node, libraries, passwd, preload } = runtime
     const seccomp = assemble(denyProgram(process.arch === 'arm64' ? 'arm64' : 'x64'))
     const launch = sandboxLaunch(
@@ -39,9 +44,9 @@ describe('what Node compiled', () => {
         passwd,
         preload,
         seccomp,
-        mounts: [{ source: bundle, target: '/runner/main.mjs', writable: false }, ...mounts],
+        mounts,
         cwd: '/tmp',
-        command: [...RUNNER_OPTIONS, '/runner/main.mjs'],
+        command: [...RUNNER_OPTIONS, ...command],
         environment: { ...environment, ...TELL },
       },
       directory,
@@ -69,6 +74,47 @@ describe('what Node compiled', () => {
 
   it('can be changed by nobody but the server', () => {
     for (const bundle of [runtime.bundles.runner, runtime.bundles.supervisor])
-      for (const path of [bundle, cacheOf(bundle) ?? '']) expect(statSync(path).mode & 0o022).toBe(0)
+      for (const path of [bundle, cacheOf(bundle) ?? '', runtime.heapOf(bundle) ?? ''])
+        expect(statSync(path).mode & 0o022).toBe(0)
   })
 })
+
+describe('a heap', () => {
+  it.skipIf(missing !== undefined)(
+    'is what supervisor and runner of a machine begin with whose job waits, each with a boot id of its own (P3.1)',
+    async () => {
+      const change = { bundles: {}, heaps: true, runtimeDirectory: runtime.directory }
+      const opened = await openHost(openSandboxes, change)
+      const boots = new Set<string>()
+      for (let i = 0; i < 2; i++) {
+        const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lockOf({})))
+        const commands = listProcesses().map(({ pid }) => readText(`/proc/${pid}/cmdline`))
+        for (const program of [`${runtime.heapOf(runtime.bundles.supervisor)}`, '/opt/node'])
+          expect(commands.filter((line) => line.includes(program) && line.includes('--snapshot-blob'))).not.toEqual([])
+        boots.add((await drive.untilSaid('ready')).bootId)
+        drive.start(lockOf({}))
+        expect(await drive.untilSaid('done')).toMatchObject({ reason: 'finished' })
+        await drive.destroy()
+      }
+      expect(boots.size).toBe(2)
+      await opened.close()
+    },
+  )
+
+  it('that cannot be made, or that says nothing when it begins, is none', async () => {
+    const by = { node: runtime.node, options: RUNNER_OPTIONS, stop: never }
+    const texts = ['process.exit(3)', `require('node:v8').startupSnapshot.setDeserializeMainFunction(() => {})`]
+    for (const text of texts) {
+      const place = mkdtempSync(join(directory, 'heap-'))
+      await expect(makeHeap(place, text, by)).rejects.toThrow('does not begin')
+    }
+  })
+})
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').replaceAll('\0', ' ')
+  } catch {
+    return '' // it has gone meanwhile
+  }
+}

@@ -227,7 +227,7 @@ class Campaign {
       this.points += 1
       return true
     }
-    const pattern = { supervisor: /supervisor\S*\.m?js /, runner: /runner\S*\.m?js/ }[target]
+    const pattern = { supervisor: /plan\.json/, runner: /\/runner\/main\./ }[target]
     const found = (await descendantsOf(this.#server.child.pid ?? 0)).filter(
       ({ command }) => pattern.test(command) && (target !== 'runner' || !/supervisor/.test(command)),
     )

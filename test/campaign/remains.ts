@@ -37,7 +37,8 @@ export function remainsOf(servers: ReadonlySet<number>, runtimeDirectory: string
     return isOne || slots.some(({ path }) => command.includes(`${path}/`)) ? [`${pid} ${command}`] : []
   })
   const places = placesOf(read('/proc/self/mountinfo'), read('/proc/self/cgroup'))
-  const others = new RegExp(`^(making|canary|probe|dead|uses/)-?(${[...servers].join('|')})(-|$)`)
+  const isOwn = (name: string) =>
+    servers.has(Number(/^(?:(?:making|canary|probe|dead)-|uses\/)(\d+)(?:-|$)/.exec(name)?.[1] ?? 0))
   return {
     processes,
     cgroups: places.flatMap(({ directory }) =>
@@ -46,7 +47,7 @@ export function remainsOf(servers: ReadonlySet<number>, runtimeDirectory: string
     directories: [
       ...slots.map(({ path }) => path),
       ...[...list(runtimeDirectory), ...list(join(runtimeDirectory, 'uses')).map((name) => `uses/${name}`)].filter(
-        (name) => others.test(name),
+        isOwn,
       ),
     ],
     mounts: read('/proc/self/mountinfo')

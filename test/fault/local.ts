@@ -4,6 +4,7 @@ import type { Fault } from './fault.ts'
 const uses = { tests: ['test/adapter/local-uses.test.ts'], suite: 'whole' } as const
 const cgroups = { tests: ['test/adapter/cgroups.test.ts'], suite: 'whole' } as const
 const escapes = { tests: ['test/adapter/sandbox-escapes.test.ts'], suite: 'whole' } as const
+const compiled = { tests: ['test/adapter/local-compiled.test.ts'], suite: 'whole' } as const
 const deaths = { tests: ['test/adapter/local-server-death.test.ts'], suite: 'whole' } as const
 
 export const faults: readonly Fault[] = [
@@ -24,8 +25,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'copies of skills are kept for ever',
     file: 'src/local/uses.ts',
-    find: '/^(node|runner|supervisor|skill|',
-    replace: '/^(node|runner|supervisor|',
+    find: '|heap|skill|',
+    replace: '|heap|',
     ...uses,
   },
   {
@@ -118,5 +119,26 @@ export const faults: readonly Fault[] = [
     find: '(kept[kind] === null ? null : `cgroup ${kept[kind]}`)',
     replace: '`cgroup ${kept[kind]}`',
     ...cgroups,
+  },
+  {
+    name: 'a machine whose job waits reads its bundle all the same',
+    file: 'src/local/sandbox-provider.ts',
+    find: 'isAwaited ? runtime.heapOf(bundle) : undefined',
+    replace: 'undefined',
+    ...compiled,
+  },
+  {
+    name: 'a heap that does not begin is kept',
+    file: 'src/local/heap.ts',
+    find: 'if (!/"type":"(alive|ready)"/.test(said)) throw',
+    replace: 'if (said === null) throw',
+    ...compiled,
+  },
+  {
+    name: 'anybody may write the heap that machines begin with',
+    file: 'src/local/runtime.ts',
+    find: '    allow(made)\n    renameSync(made, join(directory, name))',
+    replace: '    chmodSync(made, 0o666)\n    renameSync(made, join(directory, name))',
+    ...compiled,
   },
 ]
