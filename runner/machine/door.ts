@@ -47,6 +47,8 @@ export interface Door {
   end(place: LinkPlace, end: MachineEnd): Promise<void>
   /** Lets go of every connection that is kept for later. */
   forget(): void
+  /** By how many ms the control plane's clock is ahead of ours, by its newest answer (the header Date); null before one. */
+  skewMs(): number | null
 }
 
 const ANSWER_MS_MAX = 10_000
@@ -65,8 +67,10 @@ interface Call {
   readonly signal?: AbortSignal
 }
 
-export function openDoor(baseUrl: string): Door {
+/** `now` is the machine's own clock, in epoch ms, however wrong. */
+export function openDoor(baseUrl: string, now: () => number): Door {
   let agents = newAgents()
+  let skewMs: number | null = null
 
   function open({ url, secret, name, body, msMax, alone, signal }: Call): Promise<IncomingMessage> {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
@@ -85,7 +89,12 @@ export function openDoor(baseUrl: string): Door {
     // Of silence, not of the whole: a stream that says something now and then may last.
     request.setTimeout(msMax, () => request.destroy(new Error(`no word for ${msMax} ms`)))
     request.on('error', (cause) => reject(new DoorError(false, `The control plane is not reached: ${cause.message}`)))
-    request.on('response', resolve)
+    request.on('response', (response) => {
+      const date = Date.parse(response.headers.date ?? '')
+      // It says whole seconds: it was made in the middle of one, as a rule.
+      if (Number.isFinite(date)) skewMs = date + 500 - now()
+      resolve(response)
+    })
     request.end(body)
     return promise
   }
@@ -150,6 +159,7 @@ export function openDoor(baseUrl: string): Door {
       agents.https.destroy()
       agents = newAgents()
     },
+    skewMs: () => skewMs,
   }
 }
 

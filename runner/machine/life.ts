@@ -5,6 +5,8 @@
  * LF1 It says who it is once for each boot, before anything else.
  * LF2 It suspends itself only when told to, and asks for its job from before until after.
  * LF3 It does one job, then ends.
+ * LF4 Its clock is set by the control plane's before its job sees it, where it is off by more than `SKEW_MS_MAX`.
+ * LF5 However long it stood still, it gives the control plane up only after it has asked for `ALONE_MS_MAX` in vain.
  */
 import type { Clock } from '../../schema/clock.ts'
 import { LINK_PROTOCOL, WAKE_MS, type Assignment, type Enrolled, type ImageFacts } from '../../schema/machine-link.ts'
@@ -25,16 +27,23 @@ export interface LifePorts {
   readonly suspend: () => Promise<void>
   readonly start: (plan: MachinePlan) => SupervisorProcess
   readonly unpack: (name: string, sha256: string, bytes: Uint8Array) => Promise<void>
+  /** Measures how long something takes; it need not be right, nor go on while the machine is suspended. */
   readonly clock: Clock
+  /** Sets the machine's clock forward by `ms`, or back. */
+  readonly moveClock: (ms: number) => Promise<void>
   /** Ends it from outside. */
   readonly signal: AbortSignal
   readonly report: (text: string) => void
 }
 
+/** More than an answer is under way; what tokens, certificates and schedules forgive. */
+const SKEW_MS_MAX = 5_000
 const RETRY_MS = 250
 const RETRY_MS_MAX = 5_000
 /** Without the control plane for this long it ends: whoever pays for it will find it stopped. */
 const ALONE_MS_MAX = 600_000
+/** A call and the rest after it take no longer: whatever passes beyond that between two, it stood still. */
+const TURN_MS_MAX = 20_000
 /** As many polls of a machine that is being suspended come one after the other; then fewer. */
 const WAKES_MAX = 1_200
 const WAKE_MS_LATE = 1_000
@@ -51,10 +60,11 @@ export async function live(ports: LifePorts): Promise<string> {
   async function obtain(): Promise<Assignment | string> {
     let isWaking = false
     let wakes = 0
-    for (let aloneSince = clock.now(), tries = 0; !signal.aborted;) {
+    let aloneMs = 0
+    for (let askedAt = clock.now(), tries = 0; !signal.aborted; askedAt = clock.now()) {
       try {
         const answer = await (isWaking ? door.wake(enrolled.secret, request) : door.park(enrolled.secret, request))
-        aloneSince = clock.now()
+        aloneMs = 0
         tries = 0
         if (answer.type === 'assigned') return answer.assignment
         if (answer.type === 'end') return answer.reason
@@ -66,12 +76,13 @@ export async function live(ports: LifePorts): Promise<string> {
       } catch (error) {
         if (!(error instanceof DoorError)) throw error
         if (error.refused) return error.message
-        if (clock.now() - aloneSince > ALONE_MS_MAX) return 'the control plane is gone'
+        if (aloneMs > ALONE_MS_MAX) return 'the control plane is gone'
         tries += 1
       }
       // A machine that was resumed asks as often as before: only here can it have been suspended.
       if (isWaking) await rest(ports, (wakes += 1) < WAKES_MAX ? WAKE_MS : WAKE_MS_LATE)
       else if (tries > 0) await rest(ports, Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** Math.min(tries, 10)))
+      if (tries > 0) aloneMs += Math.min(TURN_MS_MAX, clock.now() - askedAt)
     }
     return 'it was told to end'
   }
@@ -84,6 +95,7 @@ export async function live(ports: LifePorts): Promise<string> {
   }
   // What was kept from before a suspension is dead.
   door.forget()
+  await setClock(ports)
   const { linesUrl: url, jobId, fence } = assignment
   return await attend({
     ...ports,
@@ -91,6 +103,14 @@ export async function live(ports: LifePorts): Promise<string> {
     image,
     supervisor: { ...supervisor, lines: primed.lines },
   })
+}
+
+/** After a resume it is late by as long as the machine slept, until the host's own correction comes. */
+async function setClock({ door, moveClock, report }: LifePorts): Promise<void> {
+  const skewMs = door.skewMs()
+  if (skewMs === null || Math.abs(skewMs) <= SKEW_MS_MAX) return
+  report(`Its clock is off by ${Math.round(skewMs)} ms.`)
+  await moveClock(skewMs).catch((error: unknown) => report(`Its clock could not be set: ${String(error)}`))
 }
 
 async function enrol(ports: LifePorts): Promise<Enrolled> {

@@ -44,6 +44,8 @@ const TRAITS: ProviderTraits = {
 }
 /** A machine suspends itself when it is told to; after as long we ask Fly to do it. */
 const SELF_SUSPEND_MS = 3_000
+/** After so long a machine that is not listed was never made. */
+const SURE_MS = 60_000
 const PACKAGES_BYTES_MAX = 256 * 1024 * 1024
 
 /** What every machine of the pool is made of, but for its name. */
@@ -105,7 +107,10 @@ export function openFlyProvider(options: FlyProviderOptions): MachineProvider {
     async destroy(machine, mayAct) {
       const { id, place, providerId } = machine
       const name = providerId ?? (await client.find(place, nameOf(id), id))?.id
-      if (name !== undefined) await client.destroy(place, name, mayAct)
+      if (name !== undefined) return await client.destroy(place, name, mayAct)
+      // Its order may be on its way yet, and lists lag: one that is not seen now would be nobody's later.
+      if (clock.now() - machine.since < SURE_MS)
+        throw new ProviderError('ambiguous', `It is not known yet whether Fly has a machine ${id}.`)
     },
     connect: (machine, lock, hold, deadline) =>
       links.expect(

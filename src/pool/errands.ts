@@ -148,7 +148,13 @@ export function openErrands({ store, provider, clock, log, onOutcome }: ErrandsD
   }
 
   return {
-    run: (machine, verb) => run(machine, verb, false),
+    async run(machine, verb) {
+      const after = await run(machine, verb, false)
+      const { id: machineId, version } = machine
+      // It takes its time: it is looked at from now on, as what was asked for already.
+      if (after.version === version) await postpone({ machineId, verb, version, notBefore: 0, tries: 0 })
+      return after
+    },
     claimed: ({ id, version }) => void claims.set(id, version),
     ended: ({ id }) => void claims.delete(id),
     see,

@@ -25,7 +25,8 @@ export interface FlyCampaignOptions {
   readonly machinesMax: number
   /** Jobs that are not over at once. */
   readonly jobsAtOnce: number
-  readonly profile: Profile
+  /** No more servers than these are killed: each takes seconds to start again. */
+  readonly serverKillsMax: number
   /** How long to wait for the census to end machines that nobody knows, in ms: it takes ten minutes to be sure. */
   readonly straysMs: number
   readonly say: (line: string) => void
@@ -98,15 +99,30 @@ interface Job {
   isFinished: boolean
 }
 
-export async function flyCampaign(options: FlyCampaignOptions): Promise<FlyVerdict> {
+/** A campaign on a platform of its own. */
+export async function flyCampaign(options: FlyCampaignOptions & { readonly profile: Profile }): Promise<FlyVerdict> {
   const { seed, profile } = options
-  await using counter = await openCounter()
   const fly = await openFlyPlatform({ seed, profile, limits: 1 })
   try {
-    return await new Campaign(options, fly, counter).run()
+    const platform = await fly.start(flySettings(options))
+    await npmPublish(platform, await skillPackage('probe', 'probe'))
+    return await flyCampaignOn(fly, options)
   } finally {
     await fly.close()
   }
+}
+
+/** What each of its servers is told. */
+export function flySettings({
+  machinesMax,
+}: Pick<FlyCampaignOptions, 'machinesMax'>): Readonly<Record<string, string>> {
+  return { SENMON_READY: '2', SENMON_FLY_MACHINES_MAX: String(machinesMax), SENMON_SKILL_NETWORKS: '127.0.0.1' }
+}
+
+/** On a platform with one server, where the skill `probe` is published. */
+export async function flyCampaignOn(fly: FlyPlatform, options: FlyCampaignOptions): Promise<FlyVerdict> {
+  await using counter = await openCounter()
+  return await new Campaign(options, fly, counter).run()
 }
 
 class Campaign {
@@ -139,29 +155,26 @@ class Campaign {
   }
 
   async #start(): Promise<Platform> {
-    return await this.#fly.start({
-      SENMON_CONCURRENCY: String(Math.ceil(this.#options.jobsAtOnce / this.#options.servers) + 1),
-      SENMON_READY: '2',
-      SENMON_FLY_MACHINES_MAX: String(this.#options.machinesMax),
-      SENMON_SKILL_NETWORKS: '127.0.0.1',
-    })
+    return await this.#fly.start(flySettings(this.#options))
   }
 
   async run(): Promise<FlyVerdict> {
     const { sim } = this.#fly
     sim.clearFaults()
-    const platform = await this.#start()
-    await npmPublish(platform, await skillPackage('probe', 'probe'))
+    const [platform] = this.#fly.servers()
+    if (platform === undefined) throw new Error('no server was started')
     await npmPublish(platform, await expertPackage('fly-campaign', expertFile(this.#counter.url), REHEARSALS))
     for (let more = 1; more < this.#options.servers; more++) await this.#start()
     sim.faults(CRUEL)
     await this.#storm()
     sim.clearFaults()
+    this.#options.say('all is calm')
     await Promise.all(this.#starting)
     await this.#until('every job is over', 300_000, async () => {
       await this.#mind()
       return this.#jobs.every(({ isFinished }) => isFinished)
     })
+    this.#options.say('every job is over')
     for (const job of this.#jobs) await this.#judge(job)
     const orphans = await this.#orphans()
     const requests = this.#judgeRequests()
@@ -247,7 +260,7 @@ class Campaign {
       const servers = this.#fly.servers()
       const victim = servers[this.#draw(Math.max(1, servers.length))]
       // One lives, so that its client is not what is tried here.
-      if (victim === undefined || servers.length < 2) return
+      if (victim === undefined || servers.length < 2 || this.#kills.servers >= this.#options.serverKillsMax) return
       this.#kills.servers += 1
       await victim.kill()
       const again = sleep(this.#draw(3_000))
@@ -348,7 +361,9 @@ class Campaign {
     }
     let last: readonly string[] = []
     for (const until = Date.now() + this.#options.straysMs; ; await sleep(1_000)) {
-      last = await differences()
+      const now = await differences()
+      if (now.join() !== last.join()) this.#options.say(`rows and machines: ${now.join('; ') || 'they agree'}`)
+      last = now
       if (last.length === 0 || Date.now() > until) break
     }
     for (const words of last) this.#fail(words)

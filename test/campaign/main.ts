@@ -104,6 +104,7 @@ async function sayFly(jobs: number, seedOfFly: number): Promise<boolean> {
     servers: 3,
     machinesMax: 12,
     jobsAtOnce: 10,
+    serverKillsMax: Number.POSITIVE_INFINITY,
     profile: 'cruel',
     straysMs: 660_000,
     say: (line) => say(`${((Date.now() - since) / 1000).toFixed(0)} s: ${line}`),

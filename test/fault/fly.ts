@@ -130,6 +130,32 @@ export const faults: readonly Fault[] = [
     ...life,
   },
   {
+    name: 'a job sees a clock that is an hour late',
+    find: 'Math.abs(skewMs) <= SKEW_MS_MAX',
+    replace: 'Math.abs(skewMs) >= SKEW_MS_MAX',
+    ...life,
+  },
+  {
+    name: 'a machine that slept for long gives its control plane up at once',
+    find: 'Math.min(TURN_MS_MAX, clock.now() - askedAt)',
+    replace: 'clock.now() - askedAt',
+    ...life,
+  },
+  {
+    name: 'a machine that cannot be seen yet is taken for destroyed',
+    file: 'src/fly/fly-provider.ts',
+    find: 'if (clock.now() - machine.since < SURE_MS)',
+    replace: 'if (clock.now() - machine.since < 0)',
+    tests: client.tests,
+  },
+  {
+    name: 'what is being stopped is told so again',
+    file: 'src/pool/errands.ts',
+    find: 'if (after.version === version) await postpone',
+    replace: 'if (after.version < version) await postpone',
+    tests: ['test/pool/errands.test.ts'],
+  },
+  {
     name: 'compartments see what Fly gives their machine',
     file: 'src/sandbox/sandbox.ts',
     find: "['--remount-ro', '/', '--chdir', spec.cwd]",

@@ -118,6 +118,19 @@ it.each([true, false])(
   },
 )
 
+it('is not done with a machine that it cannot see yet: its order may be on its way', async () => {
+  const { sim, clock, provider, over } = await setUp()
+  const order = { ...ordered(provider, clock.now()), since: clock.now() }
+  await expect(over(provider.destroy(order))).rejects.toMatchObject({ fault: 'ambiguous' })
+  // It comes after all: the order was carried out, and its answer is lost for good.
+  await over(provider.create(order))
+  await sim.runUntilIdle(60_000)
+  await over(provider.destroy(order))
+  await sim.runUntilIdle(60_000)
+  expect(sim.machines()).toEqual([])
+  await over(provider.destroy({ ...order, since: clock.now() - 60_000 }))
+})
+
 it('lists nothing on the way of a job to its machine, and asks as often as it may (FC1)', async () => {
   const { sim, clock, provider, over } = await setUp()
   const order = ordered(provider, clock.now())

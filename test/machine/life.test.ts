@@ -85,7 +85,9 @@ function puppet(clock: ReturnType<typeof fakeClock>) {
   }
 }
 
-async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => 'none') {
+async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => 'none', skewMs: number | null = null) {
+  const moved: number[] = []
+  let sleptMs = 0
   const clock = fakeClock()
   const store = memoryPoolStore()
   const links = openLinks({
@@ -144,6 +146,7 @@ async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => '
     fetchPackage: () => Promise.reject(new DoorError(false, 'there is none')),
     end: ({ secret, name }, end) => pass('end', async () => links.end(secret, name, end)),
     forget: () => {},
+    skewMs: () => skewMs,
   }
   const now = clock.now()
   await store.add([orderMachine({ id: ID, pool: 'p', place: 'app', generation: 'g', now }, null)], null)
@@ -158,7 +161,8 @@ async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => '
     suspend: async () => void (suspends += 1),
     start: () => supervisor.process,
     unpack: async () => {},
-    clock,
+    clock: { ...clock, now: () => clock.now() + sleptMs },
+    moveClock: async (ms) => void moved.push(ms),
     signal: stop.signal,
     report: () => {},
   }).then((why) => (result = why))
@@ -213,6 +217,9 @@ async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => '
     stop,
     result: () => result,
     suspends: () => suspends,
+    moved,
+    /** Time passes in which the machine does nothing. */
+    standStill: (ms: number) => void (sleptMs += ms),
   }
 }
 
@@ -240,6 +247,43 @@ describe('the life of a machine', () => {
     await claim()
     expect(await rowIs('busy')()).toBe(true)
     expect(suspends()).toBe(1)
+  })
+
+  it.each([
+    [-3_600_000, [-3_600_000]],
+    [5_001, [5_001]],
+    [5_000, []],
+    [null, []],
+  ])('has its clock set before its job where it is off by %s ms (LF4)', async (skewMs, moved) => {
+    const seen = await setUp(undefined, skewMs)
+    seen.prime()
+    await seen.until(seen.rowIs('hot'))
+    expect(seen.moved).toEqual([])
+    await seen.claim()
+    expect(seen.moved).toEqual(moved)
+  })
+
+  it('waits for a control plane that it cannot reach after it slept for long, and not for ever (LF5)', async () => {
+    let isAway = false
+    const { calls, until, rowIs, prime, move, clock, result, standStill } = await setUp(() =>
+      isAway ? 'before' : 'none',
+    )
+    prime()
+    await until(rowIs('hot'))
+    await move({ type: 'suspend', now: clock.now() })
+    await until(() => calls.includes('wake'))
+    isAway = true
+    standStill(10_000_000)
+    const asked = calls.length
+    await until(() => calls.length > asked + 20)
+    expect(result()).toBeUndefined()
+    const since = clock.now()
+    await until(async () => {
+      await clock.advance(1_000)
+      return result() !== undefined
+    })
+    expect(result()).toBe('the control plane is gone')
+    expect(clock.now() - since).toBeGreaterThan(500_000)
   })
 
   it('is over after one job (LF3)', async () => {

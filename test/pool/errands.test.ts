@@ -132,3 +132,24 @@ describe('what ends or suspends a machine', () => {
     expect(asked()).toEqual(['suspend'])
   })
 })
+
+it('looks at what takes its time before it asks for it again', async () => {
+  const { clock, store, provider, errands, take, machine, add } = errandsWorld()
+  await add()
+  await provider.create(machine)
+  await clock.advance(20_000)
+  const stopping = await take(
+    { type: 'created', now, providerId: 'p' },
+    { type: 'up', now, bootId: 'b' },
+    { type: 'stop', now },
+  )
+  await errands.run(stopping, 'stop')
+  // Whoever keeps the pool finds it in the outbox, though not at once.
+  expect(await store.errands('p', ['here'], clock.now(), 10)).toEqual([])
+  await clock.advance(60_000)
+  const [errand] = await store.errands('p', ['here'], clock.now(), 10)
+  if (errand === undefined) throw new Error('there is no errand')
+  await errands.try(errand)
+  expect(await store.find(machine.id)).toMatchObject({ state: 'reserve' })
+  expect(provider.calls.filter(({ verb }) => verb === 'stop')).toHaveLength(1)
+})
