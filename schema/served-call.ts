@@ -41,7 +41,7 @@ export function servedCallIn(frame: Json): ServedCall | 'unclear' | undefined {
     return typeof uri === 'string' ? { tool: READ_RESOURCE, args: { uri } } : 'unclear'
   }
   if (method !== 'resources/list') return undefined
-  // Another page would be another call.
+  // A further page goes on with a call, and is told by its cursor: see ResourcePages.
   const isFirst = isJsonObject(params) && params['cursor'] === undefined
   return isFirst ? { tool: READ_RESOURCE, args: {} } : 'unclear'
 }

@@ -7,14 +7,7 @@
  * S3 A compartment that offers other tools than its lock pins, or than were recorded, answers nothing, ever.
  * S4 A fault is news once, for whoever hears it first.
  */
-import {
-  ProtocolError,
-  SdkError,
-  SdkErrorCode,
-  type CallToolResult,
-  type Client,
-  type RequestOptions,
-} from '@modelcontextprotocol/client'
+import { ProtocolError, SdkError, SdkErrorCode, type CallToolResult, type Client } from '@modelcontextprotocol/client'
 import type { Clock } from '../../schema/clock.ts'
 import type { CompartmentName, RunnerLine } from '../../schema/control.ts'
 import { CALL_KEY } from '../../schema/effect.ts'
@@ -29,7 +22,7 @@ import { definitionsOf, faultInListing } from './definition.ts'
 import { greet, type MadeOf } from './greeting.ts'
 import { callNewer } from './newer-call.ts'
 import type { Progress } from './progress.ts'
-import { resultOfList, resultOfRead } from './resource.ts'
+import { readResource } from './resource.ts'
 import { toolResultOf } from './result.ts'
 import { ToolCalls } from './tool-calls.ts'
 import { onlyTurn, Turn, visitsIn } from './turn.ts'
@@ -397,19 +390,6 @@ export class Compartment {
     for (const reject of this.#users) reject(fallen)
     void transport?.close()
   }
-}
-
-/** One request for one call: whoever guards calls lets each pass once. */
-async function readResource(
-  client: Client,
-  { uri }: JsonObject,
-  meta: { readonly _meta?: Record<string, unknown> },
-  options: RequestOptions,
-): Promise<CallToolResult> {
-  if (uri === undefined) return resultOfList(await client.request({ method: 'resources/list', params: meta }, options))
-  return resultOfRead(
-    await client.readResource({ uri: typeof uri === 'string' ? uri : JSON.stringify(uri), ...meta }, options),
-  )
 }
 
 function asResult(result: CallToolResult): { readonly result: CallToolResult } {

@@ -35,8 +35,16 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
 export function longAnswer(frame: Json): string | undefined {
   const result = resultOf(frame)
   if (result === undefined) return undefined
-  const text = textOfBlocks(result['content'])
+  const text = textOfBlocks(blocksIn(result))
   return Buffer.byteLength(text) > INLINE_BYTES_MAX ? text : undefined
+}
+
+/** Of a tool's answer, or of a resource that was read, which its reader sees in the same form. */
+function blocksIn(result: JsonObject): unknown {
+  const { contents } = result
+  return Array.isArray(contents)
+    ? contents.map((resource: Json) => ({ type: 'resource', resource }))
+    : result['content']
 }
 
 /** The frame with the path under which its text is kept, and no other. */

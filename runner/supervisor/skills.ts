@@ -30,6 +30,7 @@ import { isLineFault, linesOf, type LineFault } from '../../schema/lines.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { PackageContent, SkillLaunch, SkillLimits } from '../../schema/machine-plan.ts'
 import { Rate } from '../../schema/rate.ts'
+import { ResourcePages } from '../../schema/resource-pages.ts'
 import { servedSkill } from '../../schema/tool-pin.ts'
 import { longAnswer, markKept } from '../skill/long-answer.ts'
 import { startCompartment, type Compartment } from './compartment.ts'
@@ -71,6 +72,7 @@ interface OpenSkill {
   ending: { readonly code: ErrorCode; readonly message: string } | undefined
   /** Ids of tool calls that it owes an answer. */
   readonly calls: Set<string>
+  readonly pages: ResourcePages
   spoke: boolean
 }
 
@@ -110,7 +112,14 @@ export class Skills {
       await this.#close(name, 'skill_not_found', `${titleOf(name)} is not in the lock of this job.`)
       return
     }
-    const skill: OpenSkill = { name, compartment: undefined, ending: undefined, calls: new Set(), spoke: false }
+    const skill: OpenSkill = {
+      name,
+      compartment: undefined,
+      ending: undefined,
+      calls: new Set(),
+      pages: new ResourcePages(),
+      spoke: false,
+    }
     this.#open.set(keyOf(name), skill)
     try {
       await this.#run(skill, launch)
@@ -136,7 +145,8 @@ export class Skills {
   async frame({ expertKey, skill: skillName, frame }: FrameLine): Promise<void> {
     const name = { expertKey, skill: skillName }
     if (this.#isRemote(name)) return await this.#options.pass({ type: 'frame', ...name, frame })
-    const leave = leaveFor(this.#guardOf(name), name, frame)
+    const goesOn = this.#open.get(keyOf(name))?.pages.goesOn(frame) ?? false
+    const leave = goesOn ? undefined : leaveFor(this.#guardOf(name), name, frame)
     const refused = leave === undefined ? undefined : await this.#refuse(leave)
     if (refused !== undefined) {
       this.#options.report('supervisor', `A call of ${titleOf(name)} was not passed on: ${refused}`)
@@ -151,6 +161,7 @@ export class Skills {
     }
     const call = toolCallOf(frame)
     if (call !== undefined) skill.calls.add(call)
+    skill.pages.ask(frame)
     skill.compartment.send(`${JSON.stringify(frame)}\n`)
     if (skill.compartment.unreadBytes > UNREAD_BYTES_MAX)
       end(skill, 'limit_exceeded', `${titleOf(name)} does not read: more than ${UNREAD_BYTES_MAX} bytes wait for it.`)
@@ -281,6 +292,7 @@ export class Skills {
 
   async #pass(skill: OpenSkill, frame: Json): Promise<void> {
     const answered = answeredBy(frame)
+    skill.pages.hear(frame)
     let passed = frame
     if (answered !== undefined && skill.calls.delete(answered)) passed = await this.#answer(frame)
     await this.#options.tell({ type: 'frame', ...skill.name, frame: passed })

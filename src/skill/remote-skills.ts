@@ -27,6 +27,7 @@ import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { Lock, LockedRemoteSkill } from '../../schema/lock.ts'
 import type { Networks } from '../../schema/network.ts'
 import { fillHeaders } from '../../schema/remote-skill.ts'
+import { ResourcePages } from '../../schema/resource-pages.ts'
 import type { Secret } from '../../schema/secret.ts'
 import { servedCallIn } from '../../schema/served-call.ts'
 import { servedSkill } from '../../schema/tool-pin.ts'
@@ -59,6 +60,7 @@ interface OpenRemote {
   /** In order: what is said after an opening is sent after it. */
   queue: Promise<void>
   waiting: number
+  readonly pages: ResourcePages
   connection: RemoteConnection | undefined
   door: GuardedFetch | undefined
   isOver: boolean
@@ -112,6 +114,7 @@ export class RemoteSkills {
       skill,
       queue: Promise.resolve(),
       waiting: 0,
+      pages: new ResourcePages(),
       connection: undefined,
       door: undefined,
       isOver: false,
@@ -176,6 +179,7 @@ export class RemoteSkills {
     const refused = await this.#refuse(remote, frame)
     if (remote.isOver) return
     if (refused === undefined) {
+      remote.pages.ask(frame)
       const sent = remote.connection?.send(frame)
       // A server answers when it likes, and what is said meanwhile must not wait; what needs no answer keeps its place.
       if (isJsonObject(frame) && frame['id'] === undefined) await sent
@@ -188,13 +192,13 @@ export class RemoteSkills {
   }
 
   /** Why a frame is not passed on; undefined when it is (M3). */
-  async #refuse({ name, skill }: OpenRemote, frame: Json): Promise<string | undefined> {
+  async #refuse({ name, skill, pages }: OpenRemote, frame: Json): Promise<string | undefined> {
     if (!isJsonObject(frame)) return 'it is no message'
     const { method } = frame
     if (method === undefined) return isAnswer(frame) ? undefined : 'it is neither a request nor an answer'
     if (typeof method !== 'string' || !PASSED.has(method)) return `${JSON.stringify(method)} is not passed on`
     const asked = servedCallIn(frame)
-    if (asked === undefined) return undefined
+    if (asked === undefined || pages.goesOn(frame)) return undefined
     if (asked === 'unclear' || frame['id'] === undefined) return 'the call does not say plainly what it calls'
     const { tool, args } = asked
     const isOffered = (skill.pick?.includes(tool) ?? true) && !skill.omit.includes(tool)
@@ -213,6 +217,7 @@ export class RemoteSkills {
 
   #hear(remote: OpenRemote, frame: Json): void {
     if (remote.isOver) return
+    remote.pages.hear(frame)
     if (this.#options.unreadBytes() > UNREAD_BYTES_MAX)
       return this.#end(remote, 'limit_exceeded', `${titleOf(remote.name)}: the machine does not read what it is told.`)
     this.#options.tell({ type: 'frame', ...remote.name, frame })

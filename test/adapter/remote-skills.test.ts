@@ -9,7 +9,7 @@ import {
   type Elicited,
 } from '../../schema/elicitation.ts'
 import type { Resumption } from '../../schema/event.ts'
-import { isJsonObject } from '../../schema/json.ts'
+import { isJsonObject, type JsonObject } from '../../schema/json.ts'
 import { Networks } from '../../schema/network.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { JOB } from '../run/team.ts'
@@ -23,6 +23,7 @@ import {
   startStreamable,
   type HttpServer,
   type Tool,
+  startRpc,
 } from '../support/mcp-servers.ts'
 
 const closers: (() => Promise<void>)[] = []
@@ -337,6 +338,42 @@ describe('a server that misbehaves', () => {
 })
 
 describe('what is asked for a machine', () => {
+  it('is a list with all its pages for one leave, and no page that the server has not named (M3)', async () => {
+    const pages: Readonly<Record<string, JsonObject>> = {
+      first: { resources: [{ uri: 'a:1', name: 'one' }], nextCursor: 'second' },
+      second: { resources: [{ uri: 'a:2', name: 'two' }], nextCursor: 'third' },
+      third: { resources: [{ uri: 'a:3', name: 'three' }] },
+    }
+    const listed: string[] = []
+    const capabilities = { tools: {}, resources: {} }
+    const server = kept(
+      await startRpc({
+        initialize: () => ({ protocolVersion: '2025-06-18', capabilities, serverInfo: { name: 'p', version: '1' } }),
+        'tools/list': () => ({ tools: [] }),
+        'resources/list': ({ cursor = 'first' }) => {
+          listed.push(String(cursor))
+          return pages[String(cursor)] ?? {}
+        },
+      }),
+    )
+    const leaves: string[] = []
+    const far = drive(
+      { endpoint: server.url },
+      { refuseCall: async ({ toolName }) => (leaves.push(toolName) > 1 ? 'nobody called it' : undefined) },
+    )
+    expect(await far.call('readResource')).toMatchObject(text('a:1 one\na:2 two\na:3 three'))
+    expect(leaves).toEqual(['far/readResource'])
+    for (const [id, cursor] of [
+      [90, 'second'],
+      [91, 'what the machine knows'],
+    ] as const) {
+      far.say({ jsonrpc: '2.0', id, method: 'resources/list', params: { cursor } })
+      await until(() => JSON.stringify(far.told).includes(`"id":${id}`))
+      expect(JSON.stringify(far.told.at(-1))).toContain('does not say plainly')
+    }
+    expect(listed).toEqual(['first', 'second', 'third'])
+  })
+
   it('is a tool call only as the log has it, of a tool on offer (M3)', async () => {
     const server = kept(await startStreamable({ echo, hidden: echo }))
     const asked: string[] = []

@@ -259,9 +259,13 @@ export function machineHostContract(
         drive.frame('second', call)
         drive.frame('second', { ...call, id: null })
         drive.frame('second', { ...call, id: 'a', params: { ...params, arguments: [code] } })
+        // A page of a list that no answer has named.
+        drive.frame('second', { ...call, id: 'p', method: 'resources/list', params: { cursor: 'x' } } as never)
         drive.frame('second', { ...call, id: 'b', params: { ...params, name: ['run'] } })
         drive.say({ type: 'frame', expertKey: TESTER, skill: 'second', frame: [{ ...call, id: 'c' }] })
         await drive.untilHeard((line) => JSON.stringify(line).includes('"id":"b"'))
+        const paged = await drive.untilHeard((line) => JSON.stringify(line).includes('"id":"p"'))
+        expect(JSON.stringify(paged)).toContain('does not say plainly')
         expect(await drive.run('second', 'return globalThis.count ?? 0')).toBe(0)
         expect(drive.said.filter((line) => line.type === 'request')).toEqual([])
       })

@@ -8,6 +8,41 @@ const network = { tests: ['test/adapter/remote-skills.test.ts'], suite: 'whole' 
 
 export const faults: readonly Fault[] = [
   {
+    name: 'a page is one that no server has named',
+    file: 'schema/resource-pages.ts',
+    find: 'return cursor !== undefined && this.#next.delete(cursor)',
+    replace: 'return cursor !== undefined',
+    tests: resources,
+  },
+  {
+    name: 'any answer names a page',
+    file: 'schema/resource-pages.ts',
+    find: 'if (id === undefined || !this.#asked.delete(id)) return',
+    replace: 'if (id === undefined) return',
+    tests: resources,
+  },
+  {
+    name: 'a list that turns in circles is asked for ever',
+    file: 'runner/skill/resource.ts',
+    find: 'asked.has(nextCursor)',
+    replace: 'asked.has(`${nextCursor} `)',
+    tests: resources,
+  },
+  {
+    name: 'a long resource is no long answer',
+    file: 'runner/skill/long-answer.ts',
+    find: 'const text = textOfBlocks(blocksIn(result))',
+    replace: "const text = textOfBlocks(result['content'])",
+    tests: ['test/run/long-answer.test.ts'],
+  },
+  {
+    name: 'every page of a list is a call of its own',
+    file: 'src/skill/remote-skills.ts',
+    find: 'if (asked === undefined || pages.goesOn(frame)) return undefined',
+    replace: 'if (asked === undefined) return undefined',
+    ...network,
+  },
+  {
     name: 'a tool may be described otherwise than was pinned',
     file: 'schema/tool-pin.ts',
     find: "  description: 'description',\n",

@@ -9,6 +9,7 @@ import {
   markKept,
   textOfBlocks,
 } from '../../runner/skill/long-answer.ts'
+import { resultOfRead } from '../../runner/skill/resource.ts'
 import { toolResultOf } from '../../runner/skill/result.ts'
 
 const PATH = '.senmon/results/0123456789abcdef.txt'
@@ -71,6 +72,16 @@ describe('a long answer', () => {
     expect(longAnswer(answer(half, half.slice(1)))).toBeUndefined()
     const resource = { type: 'resource', resource: { uri: 'doc:1', text: half.repeat(2) } }
     expect(longAnswer({ id: 1, result: { content: [resource] } })).toContain('[resource doc:1]')
+  })
+
+  it('is a resource that was read, too, which its reader sees in the same form', () => {
+    const text = 'x'.repeat(2 * INLINE_BYTES_MAX)
+    const frame = { id: 1, result: { contents: [{ uri: 'doc:1', text }] } }
+    const whole = `[resource doc:1]\n${text}`
+    expect(longAnswer(frame)).toBe(whole)
+    const { result } = markKept(frame, PATH) as { result: Parameters<typeof resultOfRead>[0] }
+    const call = { type: 'toolCall', callId: 'c', name: 's/readResource', args: {} } as const
+    expect(toolResultOf(call, resultOfRead(result)).content).toEqual([{ type: 'text', text: excerpt(whole, PATH) }])
   })
 
   it('of a shape that no tool gives is none', () => {

@@ -1,10 +1,13 @@
 /** The resources of a skill: one tool reads them, and whoever guards calls sees it as the call that it is. */
+import type { CallToolResult } from '@modelcontextprotocol/client'
 import { describe, expect, it } from 'vitest'
 import type { Json } from '../../schema/json.ts'
 import { hashOf } from '../../schema/hash.ts'
+import { ResourcePages } from '../../schema/resource-pages.ts'
 import { READ_RESOURCE, resourceTool, servedCallIn } from '../../schema/served-call.ts'
 import { leaveFor } from '../../runner/supervisor/skill-line.ts'
-import { resultOfList, resultOfRead } from '../../runner/skill/resource.ts'
+import { listResources, resultOfRead } from '../../runner/skill/resource.ts'
+import { INLINE_BYTES_MAX } from '../../runner/skill/long-answer.ts'
 import { toolResultOf } from '../../runner/skill/result.ts'
 import { argumentFault } from '../../schema/json-schema.ts'
 
@@ -51,6 +54,45 @@ describe('a frame', () => {
   })
 })
 
+describe('a page of a list', () => {
+  const list = (id: number, cursor?: string) => listing(id, cursor === undefined ? {} : { cursor })
+  const listing = (id: number, params: Json): Json => ({ jsonrpc: '2.0', id, method: 'resources/list', params })
+  const answer = (id: number, nextCursor?: string): Json => ({
+    jsonrpc: '2.0',
+    id,
+    result: { resources: [], ...(nextCursor === undefined ? {} : { nextCursor }) },
+  })
+
+  it('is part of the call that asked for the first, once, and only with the words of the server', () => {
+    const pages = new ResourcePages()
+    expect(pages.goesOn(list(1, 'two'))).toBe(false)
+    pages.ask(list(1))
+    pages.hear(answer(1, 'two'))
+    expect(pages.goesOn(list(2, 'three'))).toBe(false)
+    expect(pages.goesOn(list(2))).toBe(false)
+    expect(pages.goesOn(list(2, 'two'))).toBe(true)
+    expect(pages.goesOn(list(2, 'two'))).toBe(false)
+    pages.ask(list(2, 'two'))
+    pages.hear(answer(2, 'three'))
+    expect(pages.goesOn(list(3, 'three'))).toBe(true)
+  })
+
+  it('is not named by an answer to something else, nor by an answer that comes twice', () => {
+    const pages = new ResourcePages()
+    pages.ask({ jsonrpc: '2.0', id: 1, method: 'tools/list' })
+    pages.hear(answer(1, 'a'))
+    pages.hear(answer(7, 'b'))
+    pages.ask(list(2))
+    pages.hear({ jsonrpc: '2.0', id: 2, method: 'roots/list', result: { nextCursor: 'c' } })
+    pages.hear(answer(2))
+    pages.hear(answer(2, 'd'))
+    for (const cursor of ['a', 'b', 'c', 'd']) expect(pages.goesOn(list(3, cursor)), cursor).toBe(false)
+    pages.ask(list(4))
+    pages.hear(answer(4, 'e'))
+    expect(pages.goesOn({ jsonrpc: '2.0', method: 'resources/list', params: { cursor: 'e' } })).toBe(false)
+  })
+})
+
 describe('a resource', () => {
   const read = (contents: readonly object[]) =>
     toolResultOf(
@@ -73,16 +115,38 @@ describe('a resource', () => {
     expect(read([])).toEqual([{ type: 'text', text: 'The resource is empty.' }])
   })
 
-  it('is listed on one line, and a list that is cut says so', () => {
-    const resources = Array.from({ length: 201 }, (_, i) => ({
-      uri: `a:${i}`,
-      name: `n${i}`,
-      description: 'two\nlines',
-    }))
-    const [block] = resultOfList({ resources }).content
-    const lines = block?.type === 'text' ? block.text.split('\n') : []
-    expect(lines).toHaveLength(201)
-    expect([lines[0], lines.at(-1)]).toEqual(['a:0 n0: two lines', 'There are more than are listed here.'])
+  const resource = (i: number) => ({ uri: `a:${i}`, name: `n${i}`, description: 'two\nlines' })
+  const linesOf = ({ content: [block] }: CallToolResult) => (block?.type === 'text' ? block.text.split('\n') : [])
+
+  it('is listed on one line, all pages together', async () => {
+    const asked: unknown[] = []
+    const listing = await listResources(async (page) => {
+      asked.push(page)
+      const at = Number(page.cursor ?? 0)
+      return { resources: [resource(2 * at), resource(2 * at + 1)], ...(at < 4 ? { nextCursor: String(at + 1) } : {}) }
+    })
+    expect(asked).toEqual([{}, { cursor: '1' }, { cursor: '2' }, { cursor: '3' }, { cursor: '4' }])
+    expect(linesOf(listing)).toEqual(Array.from({ length: 10 }, (_, i) => `a:${i} n${i}: two lines`))
+  })
+
+  it.each([
+    ['turns in circles', (at: number) => ({ resources: [resource(at)], nextCursor: String(at % 3) }), 4],
+    ['never ends', (at: number) => ({ resources: [], nextCursor: `page ${at}` }), 50],
+    [
+      'is longer than a model reads',
+      (at: number) => ({
+        resources: Array.from({ length: 100 }, (_, i) => resource(at * 100 + i)),
+        nextCursor: `${at}`,
+      }),
+      15,
+    ],
+  ] as const)('whose list %s is listed as far as that goes, and says so', async (_name, pageOf, pages) => {
+    let asked = 0
+    const listing = await listResources(async () => pageOf(asked++))
+    expect(asked).toBe(pages)
+    const lines = linesOf(listing)
+    expect(lines.at(-1)).toMatch(/^There are more than the \d+ that are listed here/)
+    expect(Buffer.byteLength(lines.join('\n'))).toBeLessThanOrEqual(INLINE_BYTES_MAX)
   })
 
   it('has a tool whose arguments are those of a frame', () => {

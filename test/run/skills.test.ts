@@ -412,13 +412,16 @@ describe('a skill', () => {
     const hello = { protocolVersion: '2025-06-18', capabilities, serverInfo: { name: 'p', version: '1' } }
     const server = puppet({
       initialize: () => ({ result: hello }),
-      'resources/list': () => ({ result: { resources: [{ uri: 'a:1', name: 'one', mimeType: 'text/plain' }] } }),
+      'resources/list': ({ cursor }) =>
+        cursor === 'more'
+          ? { result: { resources: [{ uri: 'a:2', name: 'two' }] } }
+          : { result: { resources: [{ uri: 'a:1', name: 'one', mimeType: 'text/plain' }], nextCursor: 'more' } },
       'resources/read': ({ uri }) => ({ result: { contents: [{ uri: uri ?? null, text: 'hello' }] } }),
       'tools/call': () => content({ type: 'text', text: 'a tool' }),
     })
     const { list, call } = begin(server)
     expect(await list()).toMatchObject([{ name: 'read' }, { name: 'readResource' }])
-    expect(await call('readResource')).toMatchObject({ content: [{ text: 'a:1 one (text/plain)' }] })
+    expect(await call('readResource')).toMatchObject({ content: [{ text: 'a:1 one (text/plain)\na:2 two' }] })
     expect(await call('readResource', { uri: 'a:1' })).toMatchObject({ content: [{ text: '[resource a:1]\nhello' }] })
     const recorded = [tool('read') as ToolDefinition]
     expect(await begin(server, recorded).list()).toMatchObject([{ name: 'read' }])

@@ -12,6 +12,7 @@ import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/
 import { CallToolRequestSchema, ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js'
 import { createMcpHandler, inputRequired, McpServer, type CreateMcpHandlerOptions } from '@modelcontextprotocol/server'
 import { z } from 'zod'
+import type { JsonObject } from '../../schema/json.ts'
 
 export interface AskedRequest {
   readonly method: string
@@ -115,6 +116,32 @@ export async function startSse(tools: Readonly<Record<string, Tool>>): Promise<H
     await transport.handlePostMessage(req, res)
   }
   return startHttp((req, res) => void answer(req, res), '/sse')
+}
+
+/** A server of the older line that answers in plain JSON what it is given, and that it knows no other method. */
+export async function startRpc(
+  methods: Readonly<Record<string, (params: JsonObject) => JsonObject>>,
+): Promise<HttpServer> {
+  return startHttp((req, res) => {
+    const chunks: Buffer[] = []
+    req.on('data', (chunk: Buffer) => chunks.push(chunk))
+    req.on('end', () => {
+      const said = Buffer.concat(chunks).toString()
+      const asked = req.method === 'POST' ? (JSON.parse(said) as Asked) : undefined
+      const answer = asked === undefined ? undefined : methods[asked.method]?.(asked.params ?? {})
+      const error = { code: -32_601, message: 'Method not found' }
+      const status = asked === undefined ? 405 : asked.id === undefined ? 202 : 200
+      const body = { jsonrpc: '2.0', id: asked?.id ?? null, ...(answer === undefined ? { error } : { result: answer }) }
+      res.writeHead(status, { 'content-type': 'application/json' })
+      res.end(status === 200 ? JSON.stringify(body) : '')
+    })
+  })
+}
+
+interface Asked {
+  readonly id?: number
+  readonly method: string
+  readonly params?: JsonObject
 }
 
 /** The newer SDK, as its own handler serves HTTP. */
