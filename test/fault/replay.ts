@@ -3,6 +3,20 @@ import type { Fault } from './fault.ts'
 
 export const faults: readonly Fault[] = [
   {
+    name: 'an old log folds to another budget than it had',
+    file: 'schema/ledger.ts',
+    find: "if (verdict === 'stop')\n    return alter",
+    replace: "if (verdict !== 'stop')\n    return alter",
+    tests: ['test/run/kept-logs.test.ts'],
+  },
+  {
+    name: 'queries that an old log says were read are none of its messages',
+    file: 'schema/conversation.ts',
+    find: 'return fact.data.queries.reduce((said, query) => say(said, queryMessage(query)), conversation)',
+    replace: 'return conversation',
+    tests: ['test/run/kept-logs.test.ts'],
+  },
+  {
     name: 'a bundle is read without hashing its events',
     file: 'schema/bundle.ts',
     find: "if (hashEvent(stored as JobEvent) !== stored.hash) throw bad('does not hash to what it says')",
