@@ -351,8 +351,8 @@ describe('what is asked for a machine', () => {
         initialize: () => ({ protocolVersion: '2025-06-18', capabilities, serverInfo: { name: 'p', version: '1' } }),
         'tools/list': () => ({ tools: [] }),
         'resources/list': ({ cursor = 'first' }) => {
-          listed.push(String(cursor))
-          return pages[String(cursor)] ?? {}
+          listed.push(JSON.stringify(cursor))
+          return pages[typeof cursor === 'string' ? cursor : ''] ?? {}
         },
       }),
     )
@@ -371,7 +371,7 @@ describe('what is asked for a machine', () => {
       await until(() => JSON.stringify(far.told).includes(`"id":${id}`))
       expect(JSON.stringify(far.told.at(-1))).toContain('does not say plainly')
     }
-    expect(listed).toEqual(['first', 'second', 'third'])
+    expect(listed).toEqual(['"first"', '"second"', '"third"'])
   })
 
   it('is a tool call only as the log has it, of a tool on offer (M3)', async () => {

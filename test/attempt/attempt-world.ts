@@ -29,6 +29,7 @@ export interface Scenario {
   readonly lock: Lock
   readonly turnOf: (request: GenerateRequest) => Turn
   readonly call?: FakeHostOptions['call'] | undefined
+  readonly asks?: FakeHostOptions['asks']
   readonly run?: FakeHostOptions['run']
   readonly maxSteps?: number
   readonly budget?: Budget
@@ -79,6 +80,7 @@ export function attemptWorld(scenario: Scenario) {
       clock,
       tools: TOOLS,
       call: scenario.call ?? (async (tool, args) => `${tool} ${JSON.stringify(args)}`),
+      asks: scenario.asks,
       ...(scenario.run === undefined ? {} : { run: scenario.run }),
     })
     const die = (): void => {

@@ -4,7 +4,7 @@ import { isRefusal } from '../../schema/error.ts'
 import type { EventOf, JobEvent } from '../../schema/event.ts'
 import { fakeExpertSource, lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { openForks } from '../../src/job/forks.ts'
-import { fakeChance } from '../fake/fake-clock.ts'
+import { fakeChance, type FakeClock } from '../fake/fake-clock.ts'
 import { anApplication } from '../job/given.ts'
 import { LIMITS } from '../job/jobs-world.ts'
 import { files, human } from '../run/team.ts'
@@ -104,6 +104,63 @@ it('a fork of it, from a checkpoint in the middle, comes to the same end whichev
       return fork.id
     },
   })
+  expect(survived).toBeGreaterThanOrEqual(30)
+}, 240_000)
+
+it('a job whose skill asks, whose human says no and says nothing, and whose result is rejected, comes to the same end', async () => {
+  const asking = { ...files, questionTimeoutSeconds: 60 }
+  const rule = { tool: 'files/write', args: {}, edits: false }
+  const schema = { type: 'object', required: ['n'], properties: { n: { type: 'integer' } } } as const
+  const clerk = lockedExpert('clerk', {
+    skills: { files: asking, human },
+    approvals: [rule],
+    output: { schema, retries: 1 },
+  })
+  const top = lockedExpert('top', { delegates: { clerk: clerk.key } })
+  let clock: FakeClock | undefined
+  let expired = 0
+  const survived = await survivesCrashAtEveryAppend({
+    lock: lockOf(top, clerk),
+    turnOf: ({ expert, stepNumber }) => {
+      if (expert.name === 'top') {
+        const calls = [{ name: 'delegate/clerk', args: { query: 'go' } }]
+        return stepNumber === 1 ? { text: 'on', calls } : { text: 'the end' }
+      }
+      const choose = { name: 'human/choose', args: { options: ['a', 'b'] } }
+      const asks = ['answered', 'never'].map((path) => ({ name: 'files/ask', args: { path } }))
+      if (stepNumber === 1) return { text: 'on', calls: [...asks, choose, write('a')] }
+      return { text: stepNumber === 2 ? 'no JSON' : '{"n":1}' }
+    },
+    asks: (tool, args) =>
+      tool === 'ask'
+        ? { message: `Who? ${JSON.stringify(args)}`, requestedSchema: { type: 'object', properties: {} } }
+        : undefined,
+    tool: (tool, args) => `${tool} ${args}`,
+    begin: async (world, maker) => {
+      ;({ clock } = world)
+      return world.create(maker)
+    },
+    people: async ({ jobs }, events) => {
+      const closed = new Set(
+        events.flatMap(({ type, data }) =>
+          type === 'answered' || type === 'questionExpired' ? [data.questionId] : [],
+        ),
+      )
+      const open = ofType(events, 'questionAsked').filter(({ data }) => !closed.has(data.question.id))
+      for (const { jobId, data } of open) {
+        const { id: questionId, purpose, argsHash, title, toolName } = data.question
+        const isAnswered = purpose === 'elicitation' && title.includes('answered')
+        if (!isAnswered && toolName !== 'files/write') continue
+        const answer = { questionId, argsHash, value: isAnswered ? { name: 'Ann' } : false }
+        await jobs.continue(anApplication, { jobId, query: null, answer, maxSteps: null, idempotencyKey: null })
+      }
+      // Two are left, and nobody ever answers them.
+      if (open.length !== 2 || events.at(-1)?.type !== 'jobRested') return
+      await clock?.advance(61_000)
+      expired += await jobs.expireQuestions()
+    },
+  })
+  expect(expired).toBeGreaterThanOrEqual(survived)
   expect(survived).toBeGreaterThanOrEqual(30)
 }, 240_000)
 

@@ -1,5 +1,6 @@
 /** Machines that are the runner's loop in this process, with skills that are functions: no sandbox, no supervisor. */
 import { approvalFor } from '../../schema/approval.ts'
+import type { Elicitation } from '../../schema/elicitation.ts'
 import { callKeyOf, effectOf } from '../../schema/effect.ts'
 import type { JobId, RunId } from '../../schema/id.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
@@ -21,6 +22,8 @@ export interface FakeHostOptions {
   readonly tools: readonly ToolDefinition[]
   /** One call of a skill's tool; what it throws is the skill's death. */
   readonly call: (tool: string, args: Json, callId: string, say: (line: MachineLine) => void) => Promise<string>
+  /** What a call asks a human before it is made; nothing by default. */
+  readonly asks?: ((tool: string, args: Json) => Elicitation | undefined) | undefined
   /** What stands in for the runner; the real one by default. */
   readonly run?: (lines: AsyncIterator<HostLine>, say: (line: MachineLine) => void) => Promise<void>
 }
@@ -98,7 +101,7 @@ function fakeMachine(options: FakeHostOptions, boot: number, machines: Set<(reas
 const OWN_IDS = 1_000_000
 
 async function runReal(
-  { clock, tools, call: callTool }: FakeHostOptions,
+  { clock, tools, call: callTool, asks }: FakeHostOptions,
   lines: AsyncIterator<HostLine>,
   say: (line: MachineLine) => void,
 ): Promise<void> {
@@ -140,9 +143,11 @@ async function runReal(
   const skills: Skills & { receive(): void } = {
     receive() {},
     list: async () => tools,
-    async call(expertKey, skill, tool, call) {
+    async call(expertKey, skill, tool, call, _signal, elicited = []) {
       try {
         await askLeave(expertKey, skill, tool, call)
+        const asked = asks?.(tool, call.args)
+        if (asked !== undefined && elicited.length === 0) return { asks: [{ asked, handle: null }], waits: false }
         const text = await callTool(tool, call.args, `${call.runId} ${call.callId}`, say)
         const { callId, name } = call
         return { type: 'toolResult', callId, name, content: [{ type: 'text', text }], isError: false }
