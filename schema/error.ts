@@ -114,6 +114,10 @@ export const CATALOGUE = {
   delegate_cycle: { kind: 'unprocessable', hint: 'Break the cycle that the message names.' },
   skill_not_found: { kind: 'unprocessable', hint: 'Publish the skill package first, or correct its name or range.' },
   tool_not_found: { kind: 'unprocessable', hint: 'Correct pick or omit: name tools that the skill offers.' },
+  tool_name_taken: {
+    kind: 'failed_precondition',
+    hint: 'Rename one of the two skills, or leave one of the two tools out with omit or base, and publish again.',
+  },
   skill_unsupported: { kind: 'unprocessable', hint: 'Use an mcpStdioSkill or an interactiveSkill.' },
   registry_plugin_failed: {
     kind: 'internal',

@@ -55,7 +55,7 @@ export function catalogOf(lock: Lock, expert: LockedExpert, listed: Listed): rea
   }
   const seen = new Set<string>()
   for (const { name } of tools) {
-    if (seen.has(name)) return refuse('skill_garbage', `expert ${expert.key} has two tools named ${name}`)
+    if (seen.has(name)) return refuse('tool_name_taken', `Expert ${expert.key} has two tools named ${name}.`)
     seen.add(name)
   }
   return tools

@@ -2,11 +2,12 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { replay } from '../../schema/decider.ts'
+import type { LockedSkill } from '../../schema/lock.ts'
 import { jobRuns, standing } from '../../runner/run/run.ts'
 import { drawn, type Turn } from '../fake/scripted-model.ts'
 import { inOrder, orders, scriptOf, scripts } from './scripts.ts'
 import { answersOf, jobFact, recomputedHashes, simulate, type Script } from './simulation.ts'
-import { JOB, team } from './team.ts'
+import { human, JOB, team } from './team.ts'
 
 /** Steps run out for whoever comes last, so with a limit on the job the order does change the answers. */
 const unlimited = scripts.map((given) => ({ ...given, maxSteps: null }))
@@ -202,6 +203,20 @@ describe('a run', () => {
     expect(Object.keys(state.runs)).toHaveLength(9)
     expect(JSON.stringify(log)).toContain('nest at most 8 deep')
     expect(standing(state)).toBe('finished')
+  })
+
+  it('of an expert with two tools of one name, its own and ours, asks no model and says which name it is', () => {
+    const ours = { tools: ['todo'], rule: null } as const
+    const own = { type: 'interactiveSkill', rule: null, tools: { todo: human.tools['approve'] } } as LockedSkill
+    const lock = team({ skills: { base: own }, base: ours })
+    const { log } = simulate(
+      { lock, maxSteps: null, turnOf: () => ({ text: 'x' }) },
+      { choose: inOrder(), killAt: null },
+    )
+    expect(log.some(({ type }) => type === 'generated')).toBe(false)
+    expect(log.at(-1)).toMatchObject({
+      data: { reason: 'tool_name_taken', message: 'Expert lead@1.0.0 has two tools named base/todo.' },
+    })
   })
 
   it('at the step limit fails, and goes on where it was when the job is continued with more steps', () => {
