@@ -80,6 +80,7 @@ function hostOn(database: Database): MachineHost {
     linesUrl: null,
     onChange: () => {},
     generations: () => ['g1'],
+    onAction: () => {},
     limits: machinesLimits,
   })
 }

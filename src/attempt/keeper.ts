@@ -8,6 +8,7 @@
  * K5 A secret goes to the machine only for a skill whose requiredEnv names it.
  * K6 What a skill on the network is sent, and whether it is called at all, is judged here by the log.
  * K7 No model is asked, and no call permitted, while it is in doubt whether the lease lives.
+ * K8 While its machine is still to come, the lease is renewed, and a job that is canceled by then waits for it no longer.
  */
 import type { Clock } from '../../schema/clock.ts'
 import type {
@@ -82,6 +83,8 @@ const NOTICES_PER_SECOND = 50
 /** Times of a renewal's that a lease certainly lives after one; it lasts three. */
 const DOUBT = 2
 const RETRY_MS = 500
+/** Events that may come to a job while its machine does; a cancel is among the first. */
+const NEWS_MAX = 100
 const NOWHERE: Place = { runId: null, expertKey: null, stepNumber: null }
 
 const GENERATION_ENDS: ReadonlySet<string> = new Set<GenerationEnd['type']>([
@@ -106,16 +109,17 @@ export async function keep(
   grantedAt: number,
   closing: AbortSignal,
 ): Promise<void> {
-  const { jobs, host, log, clock, limits } = dependencies
+  const { jobs, log, clock, limits } = dependencies
   const { jobId, fence } = attempt
   let machine: Machine | undefined
   try {
-    machine = await host.open({ jobId, fence }, attempt.lock)
-    const keeper = new Keeper(dependencies, attempt, machine, grantedAt)
+    const opened = await openLeased(dependencies, attempt, grantedAt, closing)
+    machine = opened.machine
+    const keeper = new Keeper(dependencies, attempt, machine, opened.renewedAt)
     const stop = await keeper.mind(closing)
     await keeper.settle(stop)
   } catch (error) {
-    const code = error instanceof PlatformError ? error.code : 'internal'
+    const code = closing.aborted ? 'server_stopped' : error instanceof PlatformError ? error.code : 'internal'
     if (code !== 'fence_stale') {
       log.error('An attempt failed.', { jobId, fence, error })
       // A host that starts no machines would else use up all attempts of all jobs in an instant.
@@ -124,6 +128,47 @@ export async function keep(
     }
   } finally {
     await machine?.destroy()
+  }
+}
+
+/** K8. Throws what the host throws, and `fence_stale` when the lease was lost meanwhile. */
+async function openLeased(
+  { jobs, host, clock, log, limits }: KeeperDependencies,
+  attempt: Attempt,
+  grantedAt: number,
+  closing: AbortSignal,
+): Promise<{ readonly machine: Machine; readonly renewedAt: number }> {
+  const { jobId, fence } = attempt
+  const [came, leave] = [new AbortController(), new AbortController()]
+  let renewedAt = grantedAt
+  const look = async (): Promise<void> => {
+    // Read beside the attempt, so that the machine still hears of all of it.
+    const news = await jobs.events(attempt.applicationId, jobId, attempt.head.revision, NEWS_MAX)
+    if (news.some(({ type }) => type === 'cancelRequested')) leave.abort(new Error('the job is canceled'))
+  }
+  const doubt = (error: unknown): void => log.warn('A lease could not be looked after.', { jobId, error })
+  const unsubscribe = jobs.onAppend(attempt, () => void look().catch(doubt))
+  async function renew(): Promise<void> {
+    for (;;) {
+      await clock.sleep(limits.renewMs, came.signal)
+      const askedAt = clock.now()
+      try {
+        if (!(await jobs.renew(attempt))) return leave.abort(new PlatformError('fence_stale', 'The lease is lost.'))
+        renewedAt = askedAt
+        await look()
+      } catch (error) {
+        // The store may come back before the lease ends; when it does not, the machine's first append finds it out.
+        doubt(error)
+      }
+    }
+  }
+  void renew().catch(() => {})
+  try {
+    const machine = await host.open({ jobId, fence }, attempt.lock, AbortSignal.any([closing, leave.signal]))
+    return { machine, renewedAt }
+  } finally {
+    came.abort(new Error('the machine came'))
+    unsubscribe()
   }
 }
 

@@ -5,7 +5,7 @@ import { shownLine } from './terminal.ts'
 
 const POOL = `query { machinePool { queued running pools {
   name warmShare strays counts { state count } given { resume count }
-  processes { holder at isSilent leads target { ready machines isPanic why } limits { name value keptBy } }
+  processes { holder at isSilent leads target { ready machines isPanic why } limits { name value keptBy } restraints }
   actions { at type machineId why } faults { at verb why }
 } } }`
 
@@ -55,6 +55,8 @@ export function printPools(given: Json): readonly string[] {
       const panic = target['isPanic'] === true ? ', in a rush' : ''
       lines.push(...entry('  wants', `${text(target['ready'])} ready of ${text(target['machines'])}${panic}`))
       lines.push(...entry('  because', text(target['why'])))
+      const { restraints } = process
+      for (const one of Array.isArray(restraints) ? restraints : []) lines.push(...entry('  held back', text(one)))
     }
     for (const { at, type, why } of rows(one['actions']))
       lines.push(...entry(timeOf(at), `${text(type)}: ${text(why)}`))

@@ -46,13 +46,16 @@ const ProcessRef = builder.objectRef<PoolView['processes'][number]>('PoolProcess
     leads: t.exposeBoolean('leads'),
     target: t.expose('target', { type: TargetRef, nullable: true }),
     limits: t.expose('limits', { type: [LimitRef] }),
+    restraints: t.exposeStringList('restraints', {
+      description: 'Why less is asked of the provider than is wanted, in sentences.',
+    }),
   }),
 })
 
 const ActionRef = builder.objectRef<PoolView['actions'][number]>('PoolAction').implement({
   fields: (t) => ({
     at: t.expose('at', { type: 'DateTime' }),
-    type: t.exposeString('type', { description: 'create, suspend, stop, boot, retire or end.' }),
+    type: t.exposeString('type', { description: 'create, suspend, stop, boot, retire, quarantine, rouse or end.' }),
     machineId: t.exposeID('machineId', { nullable: true }),
     why: t.exposeString('why'),
   }),

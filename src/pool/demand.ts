@@ -36,6 +36,7 @@ export function noDemand(now: number): Demand {
     fast: 0,
     slow: 0,
     dispersion: 1,
+    forecast: 0,
     stable: 0,
     sudden: 0,
     busy: 0,
@@ -51,8 +52,7 @@ export function observeDemand(before: Demand, { now, started, queued, busy }: Lo
   if (passedMs === 0) return before
   const toward = (old: number, seen: number, constantMs: number): number =>
     old + (seen - old) * (1 - Math.exp(-passedMs / constantMs))
-  // Whoever came is either at a machine or in the queue.
-  const came = Math.max(0, started + queued - before.queued)
+  const came = cameSince(before, { started, queued })
   const rate = (came * 1000) / passedMs
   const expected = (before.slow * passedMs) / 1000
   const mean = toward(before.mean, came, SLOW_MS)
@@ -62,6 +62,7 @@ export function observeDemand(before: Demand, { now, started, queued, busy }: Lo
     fast: toward(before.fast, rate, FAST_MS),
     slow: toward(before.slow, rate, SLOW_MS),
     dispersion: mean > 0 ? Math.max(1, variance / mean) : 1,
+    forecast: before.forecast,
     stable: toward(before.stable, busy + queued, STABLE_MS),
     sudden: toward(before.sudden, busy + queued, SUDDEN_MS),
     busy: toward(before.busy, busy, SLOW_MS),
@@ -69,6 +70,14 @@ export function observeDemand(before: Demand, { now, started, queued, busy }: Lo
     variance,
     queued,
   }
+}
+
+/** Whoever came is either at a machine or in the queue. */
+export function cameSince(
+  before: Pick<Demand, 'queued'>,
+  { started, queued }: Pick<Look, 'started' | 'queued'>,
+): number {
+  return Math.max(0, started + queued - before.queued)
 }
 
 /** How long a job keeps its machine, in ms, by Little's law; `otherwise` while nobody knows. */

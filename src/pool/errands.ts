@@ -121,7 +121,8 @@ export function openErrands({ store, provider, clock, log, onOutcome }: ErrandsD
     if (state === 'gone') return await apply(machine, { type: 'gone', now })
     if (machine.providerId === null) return await apply(machine, { type: 'created', now, providerId })
     if (state === 'suspended') return await apply(machine, { type: 'suspended', now })
-    if (state === 'stopped' && machine.state === 'stopping') return await apply(machine, { type: 'stopped', now })
+    const isStopped = state === 'stopped' && (machine.state === 'stopping' || machine.state === 'quarantined')
+    if (isStopped) return await apply(machine, { type: 'stopped', now })
     return machine
   }
 

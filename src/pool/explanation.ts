@@ -17,12 +17,14 @@ export interface Explanation {
   readonly strays: number
   /** What one machine of this process may use; absent where its provider does not say. */
   readonly limits?: readonly MachineLimit[]
+  /** Why less is asked of the provider than is wanted, as who leads knows it; left out by who reported before it was said. */
+  readonly restraints?: readonly string[]
   /** How the jobs of this process came by their machines, since it started. */
   readonly given: Readonly<Partial<Record<Resume, number>>>
   /** What the pool did last, newest first. */
   readonly actions: readonly {
     readonly at: number
-    readonly type: 'create' | 'suspend' | 'stop' | 'boot' | 'retire' | 'end'
+    readonly type: 'create' | 'suspend' | 'stop' | 'boot' | 'retire' | 'quarantine' | 'rouse' | 'end'
     readonly machineId: MachineId | null
     readonly why: string
   }[]

@@ -43,9 +43,11 @@ export interface MachineHost {
   readonly name: 'local' | 'docker' | 'fly' | 'unsafe-process'
   /** REALLY runs a sandbox and checks a denied read and a denied connect. */
   probe(): Promise<ProbeResult>
-  /** A machine that has everything in the lock at hand and waits for its `start` line. Throws `machine_failed`,
-   * and `machine_provider_failed` where there was none to be had: that says nothing against the job.
+  /**
+   * A machine that has everything in the lock at hand and waits for its `start` line. Throws `machine_failed`, and
+   * `machine_provider_failed` where there was none to be had: that says nothing against the job. Once the signal aborts it
+   * waits for no machine that is not there yet.
    */
-  open(owner: { readonly jobId: JobId; readonly fence: number }, lock: Lock): Promise<Machine>
+  open(owner: { readonly jobId: JobId; readonly fence: number }, lock: Lock, signal?: AbortSignal): Promise<Machine>
   close(): Promise<void>
 }

@@ -3,7 +3,7 @@
  *
  *   creating ─▶ booting ─▶ hot ─▶ suspending ─▶ ready ─▶ waking ─▶ busy ─▶ stopping ─▶ reserve ─▶ booting …
  *   creating, booting, hot, suspending and reserve may be claimed too: ─▶ waking
- *   any ─▶ quarantined ─▶ retiring ─▶ gone;  any ─▶ retiring ─▶ gone
+ *   any ─▶ quarantined ─▶ reserve, or retiring ─▶ gone;  any ─▶ retiring ─▶ gone;  ready ─▶ booting, roused
  *
  *   creating     ordered from the provider; it may not have heard of it
  *   booting      its supervisor has not yet said who it is
@@ -14,7 +14,7 @@
  *   busy         it has been given a job, and is tainted by it
  *   stopping     on its way to clean: what a job left is being thrown away
  *   reserve      stopped and clean: a job is a boot away
- *   quarantined  something about it was wrong: it takes no job and is looked at once more
+ *   quarantined  it did not come for a job: it takes none until a stop was seen to be done; the second time it is destroyed
  *   retiring     being destroyed
  *   gone         destroyed, or never there; kept for a while for whoever asks
  *
@@ -23,6 +23,7 @@
  * M3 Nothing moves a machine that is waking or busy but its attempt's hold and release, its end, and a fault.
  * M4 Gone is gone, and retiring leads nowhere else.
  * M5 A state that must pass has a deadline; one that may last has none.
+ * M6 A machine that fails twice without a job in between is destroyed.
  */
 import { unreachable } from '../../schema/decider.ts'
 import type { Resume } from '../../schema/event.ts'
@@ -84,7 +85,7 @@ export interface PooledMachine {
   readonly uses: number
   /** Epoch ms when it was last given one; null for never. */
   readonly heldAt: number | null
-  /** What went wrong last, in a sentence; null for nothing. */
+  /** What went wrong since it last had a job, in a sentence; null for nothing. */
   readonly fault: string | null
 }
 
@@ -205,7 +206,7 @@ export function stepMachine(machine: PooledMachine, command: MachineCommand): Ma
     case 'hold': {
       const { bootId } = command
       if (state !== 'waking' || !isOwnedBy(machine, command.owner)) return undefined
-      return to('busy', null, { bootId, tainted: machine.boots, uses: machine.uses + 1, heldAt: now })
+      return to('busy', null, { bootId, tainted: machine.boots, uses: machine.uses + 1, heldAt: now, fault: null })
     }
     case 'release':
       if (!isOwned) return undefined
@@ -214,12 +215,15 @@ export function stepMachine(machine: PooledMachine, command: MachineCommand): Ma
     case 'stop':
       return state === 'hot' || state === 'suspending' || state === 'ready' ? to('stopping', 'stop') : undefined
     case 'stopped':
+      // One that was set aside without a job in it is as clean as it was.
+      if (state === 'quarantined' && isClean(machine)) return to('reserve', null, { bootId: null, idleSince: now })
       if (state !== 'stopping') return undefined
       return to('reserve', null, { boots: machine.boots + 1, bootId: null, idleSince: now })
     case 'boot':
-      return state === 'reserve' ? to('booting', 'start') : undefined
+      return state === 'reserve' || state === 'ready' ? to('booting', 'start') : undefined
     case 'quarantine':
       if (state === 'gone' || state === 'retiring' || state === 'quarantined') return undefined
+      if (machine.fault !== null) return to('retiring', 'destroy', { owner: null, fault: command.fault })
       return to('quarantined', 'stop', { owner: null, fault: command.fault })
     case 'retire':
       if (state === 'gone' || state === 'retiring') return undefined
@@ -239,6 +243,5 @@ export function isOwnedBy({ owner }: PooledMachine, one: Pick<Owner, 'jobId' | '
 export function resumeOf(from: MachineState | null, before: string | null, bootId: string): Resume {
   if (from === null || from === 'creating') return 'created'
   if (from === 'reserve') return 'reserve'
-  if (from === 'booting') return 'cold'
   return before === bootId ? 'resumed' : 'cold'
 }

@@ -7,6 +7,7 @@
  * V4 A later attempt of a job takes the machine of an earlier one away before it has its own.
  * V5 A provider that does not answer costs no job its attempt and no machine its life: whoever asks waits, and says that
  *    there was none to be had when it has waited for long.
+ * V6 A job that waits for a machine longer than nearly all do takes another that is up, and the first goes back clean.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -14,13 +15,15 @@ import { makeId, type MachineId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { Log } from '../log.ts'
 import type { Errands } from './errands.ts'
+import type { Explanation } from './explanation.ts'
+import { deadlineMs, lateAfterMs, noExpectation, rouse, seeStart, wayOf } from './expectation.ts'
 import type { Machine, MachineHost } from './machine-host.ts'
 import { ProviderError, type MachineProvider } from './machine-provider.ts'
 import {
+  isClean,
   isOwnedBy,
   orderMachine,
   resumeOf,
-  stepMachine,
   type MachineState,
   type Owner,
   type PooledMachine,
@@ -42,14 +45,18 @@ export interface MachinesDependencies {
   readonly onChange: () => void
   /** Generations that jobs may have, newest first. */
   readonly generations: () => readonly string[]
+  /** What is done with machines for the sake of jobs, for those who ask why. */
+  readonly onAction: (action: Omit<Explanation['actions'][number], 'at'>) => void
   readonly limits: MachinesLimits
 }
 
 export interface MachinesLimits {
   /** All machines of the pool that are not gone. */
   readonly machinesMax: number
-  /** How long a machine may take to wake before another is tried. */
+  /** How long a machine may take to wake before another is tried, at least: as long as three times what it has been seen to take. */
   readonly wakeMs: number
+  /** When a machine that has not come is looked at. */
+  readonly probeMs: number
   /** The same for one that is being made. */
   readonly createMs: number
   /** Machines that one attempt may try. */
@@ -64,6 +71,7 @@ export interface MachinesLimits {
 export const machinesLimits: MachinesLimits = {
   machinesMax: 64,
   wakeMs: 10_000,
+  probeMs: 2_500,
   createMs: 90_000,
   triesMax: 3,
   waitMs: 60_000,
@@ -77,6 +85,9 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
   const { pool, store, provider, errands, clock, chance, log, limits, onChange } = dependencies
   const isHere = provider.traits.reach === 'process'
   let closed = false
+  let expectation = noExpectation
+
+  const isReachable = ({ place }: PooledMachine): boolean => !isHere || provider.places.includes(place)
 
   /** The best machine there is, or a new one; undefined while there may be no more. */
   async function obtain(
@@ -85,23 +96,26 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     const now = clock.now()
     const { places } = provider
     const generations = dependencies.generations()
-    const deadline = now + limits.wakeMs
+    const deadline = now + deadlineMs(expectation, 'resumed', limits)
     const claimed = await store.claim({ pool, places, owner, generations, now, deadline, holds: isHere })
     if (claimed !== undefined) {
       errands.claimed(claimed.machine)
       return claimed
     }
-    const living = (await store.list(pool)).filter(({ place }) => !isHere || places.includes(place))
+    const living = (await store.list(pool)).filter(isReachable)
     if (living.length >= limits.machinesMax) return undefined
     const id = makeId('mch', now, chance.bytes(16))
     const place = places[living.length % places.length] ?? ''
     const order = { id, pool, place, generation: provider.generation, now }
-    const machine = orderMachine(order, { owner, deadline: now + limits.createMs })
+    const machine = orderMachine(order, { owner, deadline: now + deadlineMs(expectation, 'created', limits) })
     await store.add([machine], null)
     return { machine, from: null }
   }
 
-  async function obtainInTime(owner: Owner): Promise<NonNullable<Awaited<ReturnType<typeof obtain>>>> {
+  async function obtainInTime(
+    owner: Owner,
+    signal: AbortSignal,
+  ): Promise<NonNullable<Awaited<ReturnType<typeof obtain>>>> {
     for (const until = clock.now() + limits.waitMs; ;) {
       const obtained = await obtain(owner).catch(async (error: unknown) => {
         const isStale = error instanceof PlatformError && error.code === 'fence_stale'
@@ -110,12 +124,12 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
       })
       if (obtained === 'again') continue
       if (obtained !== undefined) return obtained
-      if (closed || clock.now() >= until)
+      if (closed || signal.aborted || clock.now() >= until)
         throw new PlatformError(
           'machine_provider_failed',
           `All ${limits.machinesMax} machines of the pool ${pool} are taken.`,
         )
-      await clock.sleep(limits.lookMs)
+      await clock.sleep(limits.lookMs, signal).catch(() => {})
     }
   }
 
@@ -129,11 +143,14 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     for (const machine of others) {
       const { owner } = machine
       if (owner === null || owner.fence >= fence) return false
-      const step = stepMachine(machine, { type: 'release', now: clock.now(), cleansByStop })
-      if (step === undefined) continue
-      const [changed] = await store.change([step], null)
-      if (changed === true)
-        log.warn('An earlier attempt has lost its machine.', { machineId: machine.id, jobId, owner })
+      const isEarlier = (current: PooledMachine): boolean => isOwnedBy(current, owner)
+      const { isMoved } = await moveMachine(
+        store,
+        machine,
+        { type: 'release', now: clock.now(), cleansByStop },
+        isEarlier,
+      )
+      if (isMoved) log.warn('An earlier attempt has lost its machine.', { machineId: machine.id, jobId, owner })
     }
     return true
   }
@@ -166,6 +183,69 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     }
   }
 
+  /** A machine that has not come for its job in a while: throws when it will not. One that cannot be looked at may yet come. */
+  async function probe(machine: PooledMachine): Promise<void> {
+    const seen = await provider.look(machine).catch((error: unknown) => {
+      if (error instanceof ProviderError && error.fault !== 'gone') return undefined
+      throw error
+    })
+    if (seen === undefined) return
+    const { state } = seen
+    if (state === 'gone' || state === 'failed' || state === 'destroying')
+      throw new ProviderError('gone', `The machine ${machine.id} was to come for its job and is ${state}.`)
+    // Its start was lost, or a suspend that was on its way came after it.
+    if (state === 'suspended' || state === 'stopped') await ask(machine, 'start')
+  }
+
+  /** Another that is up, or will soon be: one that runs already, else the freshest that is suspended. */
+  async function rouseAnother(): Promise<void> {
+    const idle = (await store.list(pool)).filter(
+      (one) => isReachable(one) && isClean(one) && dependencies.generations().includes(one.generation),
+    )
+    const ready = idle.filter(({ state }) => state === 'ready')
+    const [freshest] = ready.toSorted((a, b) => (b.idleSince ?? 0) - (a.idleSince ?? 0))
+    if (freshest === undefined || idle.some(({ state }) => state === 'hot')) return
+    const isReady = ({ state }: PooledMachine): boolean => state === 'ready'
+    const roused = await moveMachine(store, freshest, { type: 'boot', now: clock.now() }, isReady)
+    if (!roused.isMoved) return
+    expectation = rouse(expectation)
+    dependencies.onAction({ type: 'rouse', machineId: freshest.id, why: 'a job waits longer than nearly all do' })
+    await errands.run(roused.machine, 'start')
+  }
+
+  /** V6: gives a machine up that has not come, where another is up. Throws when it has. */
+  async function change(machine: PooledMachine, owner: Attempted): Promise<void> {
+    const isUp = (await store.list(pool)).some((one) => one.state === 'hot' && isReachable(one) && isClean(one))
+    if (!isUp) return
+    const { cleansByStop } = provider.traits
+    const isWaking = (current: PooledMachine): boolean => current.state === 'waking' && isOwnedBy(current, owner)
+    const command = { type: 'release', now: clock.now(), cleansByStop } as const
+    const released = await moveMachine(store, machine, command, isWaking)
+    if (!released.isMoved) return
+    void errands.run(released.machine, cleansByStop ? 'stop' : 'destroy').catch(() => {})
+    throw new ProviderError('ambiguous', `The machine ${machine.id} was late for its job, and another was up.`)
+  }
+
+  /** While a machine is on its way to its job. Ends with the signal, or throws when the machine is to be given up. */
+  async function attend(machine: PooledMachine, owner: Attempted, lateMs: number, signal: AbortSignal): Promise<void> {
+    const from = clock.now()
+    for (let [isProbed, isRoused] = [false, false]; !signal.aborted;) {
+      await clock.sleep(limits.lookMs, signal).catch(() => {})
+      if (signal.aborted) return
+      const passed = clock.now() - from
+      if (!isProbed && passed >= limits.probeMs) {
+        isProbed = true
+        await probe(machine)
+      }
+      if (passed < lateMs) continue
+      if (!isRoused) {
+        isRoused = true
+        await rouseAnother().catch((error: unknown) => log.warn('No other machine could be roused.', { error }))
+      }
+      await change(machine, owner)
+    }
+  }
+
   async function wake(
     owner: Attempted,
     {
@@ -186,11 +266,15 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
       return held !== undefined
     }
     const deadline = machine.deadline ?? clock.now() + limits.wakeMs
-    const connected = await provider.connect(machine, lock, hold, deadline).catch((error: unknown) => {
-      // It may have been given the job already: another may have that only under another fence.
-      if (held !== undefined) throw new GivenError(machine.id, error)
-      throw clock.now() < deadline ? error : new ProviderError('ambiguous', lateness(machine), { cause: error })
-    })
+    const coming = provider.connect(machine, lock, hold, deadline)
+    const lateMs = lateAfterMs(expectation, wayOf(from)) ?? Infinity
+    const connected = await attended(coming, (signal) => attend(machine, owner, lateMs, signal)).catch(
+      (error: unknown) => {
+        // It may have been given the job already: another may have that only under another fence.
+        if (held !== undefined) throw new GivenError(machine.id, error)
+        throw clock.now() < deadline ? error : new ProviderError('ambiguous', lateness(machine), { cause: error })
+      },
+    )
     const bootId = held?.bootId ?? ''
     const phases = { claim: claimedAt - startedAt, start: askedAt - claimedAt, wake: clock.now() - askedAt }
     const obtained = {
@@ -198,6 +282,7 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
       machineId: machine.id,
       phases,
     }
+    expectation = seeStart(expectation, obtained.resume, phases.start + phases.wake)
     let leaving: Promise<void> | undefined
     return {
       ...connected,
@@ -216,15 +301,47 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     }
   }
 
+  /** Waits for a machine that comes, and minds it meanwhile; one whose pipes are here needs no minding. */
+  async function attended(coming: Promise<Machine>, minding: (signal: AbortSignal) => Promise<void>): Promise<Machine> {
+    if (isHere) return await coming
+    const over = new AbortController()
+    coming.catch(() => {})
+    try {
+      return await Promise.race([coming, minding(over.signal).then(() => coming)])
+    } finally {
+      over.abort(new Error('it came, or is given up'))
+    }
+  }
+
+  /** What becomes of a machine that did not come: set aside where a stop makes it good, else its end. */
+  async function giveUp(
+    machine: PooledMachine,
+    from: MachineState | null,
+    owner: Attempted,
+    error: unknown,
+  ): Promise<void> {
+    const { cleansByStop } = provider.traits
+    const fault = error instanceof Error ? error.message : String(error)
+    const isThere = !(error instanceof ProviderError && (error.fault === 'gone' || error.fault === 'refused'))
+    const mayServe = cleansByStop && isThere && from !== null && from !== 'creating'
+    const type = mayServe ? 'quarantine' : 'retire'
+    const isOurs = (current: PooledMachine): boolean => isOwnedBy(current, owner)
+    const { isMoved, machine: left } = await moveMachine(store, machine, { type, now: clock.now(), fault }, isOurs)
+    onChange()
+    if (!isMoved) return
+    dependencies.onAction({ type, machineId: machine.id, why: fault })
+    void errands.run(left, left.state === 'quarantined' ? 'stop' : 'destroy').catch(() => {})
+  }
+
   return {
     name: provider.name,
     probe: () => provider.probe(),
-    async open(attempt, lock) {
+    async open(attempt, lock, signal = NEVER) {
       const owner: Owner = { jobId: attempt.jobId, fence: attempt.fence, linesUrl: dependencies.linesUrl }
       const until = clock.now() + limits.waitMs
       for (let [tries, refusals] = [1, 0]; ;) {
         const startedAt = clock.now()
-        const obtained = await obtainInTime(owner)
+        const obtained = await obtainInTime(owner, signal)
         const found = obtained.from === null ? { ...obtained, verb: 'create' as const } : obtained
         onChange()
         try {
@@ -234,17 +351,14 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
           const isOver = error instanceof PlatformError && error.code === 'fence_stale'
           if (!isOver)
             log.warn('A machine did not come for its job.', { machineId: machine.id, jobId: owner.jobId, error })
-          const fault = error instanceof Error ? error.message : String(error)
-          const isOurs = (current: PooledMachine): boolean => isOwnedBy(current, owner)
-          const retired = await moveMachine(store, machine, { type: 'retire', now: clock.now(), fault }, isOurs)
-          onChange()
-          if (retired.isMoved) void errands.run(retired.machine, 'destroy').catch(() => {})
-          if (isOver || error instanceof GivenError || closed) throw error
+          await giveUp(machine, found.from, owner, error)
+          if (isOver || error instanceof GivenError || closed || signal.aborted) throw error
           const isDone = error instanceof ProviderError ? clock.now() >= until : tries >= limits.triesMax
           if (isDone) throw error
           if (!(error instanceof ProviderError)) tries += 1
           // One more may come at once; a provider that goes on refusing is asked ever less often.
-          else if (refusals++ > 0) await clock.sleep(limits.askMs * Math.min(10, 2 ** (refusals - 2)))
+          else if (refusals++ > 0)
+            await clock.sleep(limits.askMs * Math.min(10, 2 ** (refusals - 2)), signal).catch(() => {})
         }
       }
     },
@@ -254,6 +368,8 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     },
   }
 }
+
+const NEVER = new AbortController().signal
 
 /** Lost after it was held. */
 class GivenError extends PlatformError {

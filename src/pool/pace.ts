@@ -6,6 +6,7 @@
  * A3 A place without room is left alone for a time that doubles while it has none.
  * A4 When the provider says that an order never will be right, nothing more is ordered for a long time.
  * A5 What was put off goes at the same pace when it is due again: no herd follows an outage.
+ * A6 A generation of which three machines in a row did not come up is made no more for a time that doubles while none does.
  */
 import type { ProviderFault } from './machine-provider.ts'
 import type { Verb } from './machine.ts'
@@ -20,6 +21,8 @@ export interface Pace {
   readonly resting: Readonly<Record<string, { readonly until: number; readonly ms: number }>>
   /** Epoch ms until which nothing is ordered at all, and why; null for nothing. */
   readonly refused: { readonly until: number; readonly why: string } | null
+  /** Generations whose last machines did not come up: how many in a row, and until when none is made; `ms` for how long. */
+  readonly unfit: Readonly<Record<string, { readonly failures: number; readonly until: number; readonly ms: number }>>
 }
 
 /** What became of one call. */
@@ -38,8 +41,11 @@ const SUSPENDS_MAX = 64
 const REST_MS = 5_000
 const REST_MS_MAX = 300_000
 const REFUSED_MS = 300_000
+const FAILURES_MAX = 3
+const UNFIT_MS = 60_000
+const UNFIT_MS_MAX = 600_000
 
-export const initialPace: Pace = { orders: ORDERS_MAX, suspends: {}, resting: {}, refused: null }
+export const initialPace: Pace = { orders: ORDERS_MAX, suspends: {}, resting: {}, refused: null, unfit: {} }
 
 export function suspendsAt({ suspends }: Pace, place: string): number {
   return suspends[place] ?? SUSPENDS_AT_FIRST
@@ -47,6 +53,47 @@ export function suspendsAt({ suspends }: Pace, place: string): number {
 
 export function isResting({ resting }: Pace, place: string, now: number): boolean {
   return (resting[place]?.until ?? 0) > now
+}
+
+/** A6 */
+export function isUnfit({ unfit }: Pace, generation: string, now: number): boolean {
+  return (unfit[generation]?.until ?? 0) > now
+}
+
+/** A machine that was being made, or started, has not come up in its time. */
+export function neverCame(pace: Pace, generation: string, now: number): Pace {
+  const before = pace.unfit[generation] ?? { failures: 0, until: 0, ms: UNFIT_MS / 2 }
+  const failures = before.failures + 1
+  // Of several that fail at once, one counts against what comes after the rest.
+  const isSetAside = failures >= FAILURES_MAX && before.until <= now
+  const ms = isSetAside ? Math.min(UNFIT_MS_MAX, before.ms * 2) : before.ms
+  const until = isSetAside ? now + ms : before.until
+  return { ...pace, unfit: { ...pace.unfit, [generation]: { failures, until, ms } } }
+}
+
+/** One of the generation has come up: what failed before were the machines, not what they were made of. */
+export function cameUp(pace: Pace, generation: string): Pace {
+  if (pace.unfit[generation] === undefined) return pace
+  const { [generation]: _, ...unfit } = pace.unfit
+  return { ...pace, unfit }
+}
+
+/** Why less is asked for than is wanted, in sentences; none while nothing holds it back. */
+export function restraintsOf({ orders, resting, refused, unfit }: Pace, now: number): readonly string[] {
+  const inSeconds = (until: number): string => `for ${Math.ceil((until - now) / 1000)} s more`
+  const said: string[] = []
+  if (refused !== null && refused.until > now)
+    said.push(`Nothing is ordered ${inSeconds(refused.until)}, since the provider refuses: ${refused.why}`)
+  for (const [generation, { failures, until }] of Object.entries(unfit))
+    if (until > now)
+      said.push(
+        `No machine of generation ${generation} is made ${inSeconds(until)}: ${failures} in a row did not come up.`,
+      )
+  for (const [place, { until }] of Object.entries(resting))
+    if (until > now) said.push(`${place} had no room and is left alone ${inSeconds(until)}.`)
+  if (orders < ORDERS_MAX)
+    said.push(`After a failure, ${orders} may be ordered at once; twice as many with each that works.`)
+  return said
 }
 
 /** What may be asked from now on. A machine that is gone says nothing of its provider. */

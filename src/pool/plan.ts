@@ -11,11 +11,13 @@
  * B5 Suspends under way at a place are never more than its allowance.
  * B6 Machines of an older generation are replaced while nine tenths of what is wanted stay there.
  * B7 Where demand stays as it is, the plan comes to rest: it wants what there is.
+ * B8 A generation of which no machine has come up yet begins with canaries beside an older one: two in a hundred, at least
+ *    one; nothing older is given up for it.
  */
 import { busyMs, type Demand } from './demand.ts'
 import type { ProviderTraits } from './machine-provider.ts'
 import { isClean, type MachineState, type PooledMachine } from './machine.ts'
-import { isResting, suspendsAt, type Pace } from './pace.ts'
+import { isResting, isUnfit, suspendsAt, type Pace } from './pace.ts'
 import {
   floorFor,
   machinesFor,
@@ -128,7 +130,8 @@ export function planPool(view: PoolView): Plan {
     machines: Math.min(view.policy.machinesMax, kept.machines),
   }
   const grown = grow(view, fleet, target)
-  const replaced = replace(view, fleet, target, memory)
+  const started = grown.flatMap((one) => (one.type === 'create' ? [] : [one.machine]))
+  const replaced = replace(view, fleet, target, memory).filter(({ machine }) => !started.includes(machine))
   // One that is about to go is asked for nothing else.
   const going = replaced.map((one) => one.machine)
   const idled = suspend(view, fleet, target).filter(({ machine }) => !going.includes(machine))
@@ -250,7 +253,8 @@ function remember({ memory, policy, now }: PoolView, { supply, all }: Fleet, wan
 /** Up at once, as far as orders may go. */
 function grow(view: PoolView, fleet: Fleet, target: Target): readonly Action[] {
   const { policy, pace, places, generation, traits, now } = view
-  const fresh = fleet.reserve.filter((one) => one.generation === generation)
+  // While nothing says that the newest comes up, what came up before goes on.
+  const fresh = fleet.reserve.filter((one) => one.generation === generation || !isProven(view))
   const lacking = Math.max(0, target.ready + surgeOf(view, fleet, target) - fleet.supply.length)
   const booting = fleet.supply.filter(({ state }) => state === 'booting').length
   const boots = fresh.slice(0, Math.max(0, Math.min(lacking, BOOTS_MAX - booting)))
@@ -261,11 +265,19 @@ function grow(view: PoolView, fleet: Fleet, target: Target): readonly Action[] {
   const whole = traits.cleansByStop ? target.machines - fleet.all : 0
   const short = lacking - boots.length - (traits.cleansByStop ? fresh.length - boots.length + fleet.cleaning : 0)
   const orders = fleet.supply.filter(({ state }) => state === 'creating').length
-  const room = Math.min(policy.machinesMax - fleet.all, pace.orders - orders)
+  const canaries = canariesLeft(view, fleet)
+  const room = Math.min(policy.machinesMax - fleet.all, pace.orders - orders, canaries ?? Infinity)
   const open = places.filter((place) => !isResting(pace, place, now))
-  if (open.length === 0 || (pace.refused !== null && pace.refused.until > now)) return actions
-  const because = short > 0 ? why : `${fleet.all} of ${target.machines} machines are there: ${target.why}`
-  for (let i = 0; i < Math.min(room, Math.max(short, whole)); i++)
+  const isRefused = pace.refused !== null && pace.refused.until > now
+  if (open.length === 0 || isRefused || isUnfit(pace, generation, now)) return actions
+  const first = `the first of generation ${generation}: the rest follow when one has come up`
+  const because =
+    canaries !== undefined
+      ? first
+      : short > 0
+        ? why
+        : `${fleet.all} of ${target.machines} machines are there: ${target.why}`
+  for (let i = 0; i < Math.min(room, Math.max(short, whole, canaries ?? 0)); i++)
     actions.push({ type: 'create', place: open[(fleet.all + i) % open.length] ?? '', why: because })
   return actions
 }
@@ -302,6 +314,22 @@ function surgeOf({ generation }: PoolView, { supply }: Fleet, { ready }: Target)
   return supply.some((one) => one.generation !== generation) ? Math.max(1, Math.ceil(ready / 10)) : 0
 }
 
+/** Whether a machine of the newest generation has ever come up, as far as the rows say. */
+function isProven({ machines, generation }: PoolView): boolean {
+  return machines.some(
+    (one) => one.generation === generation && (one.bootId !== null || one.idleSince !== null || one.heldAt !== null),
+  )
+}
+
+/** B8: how many more of a new generation are ordered before one has come up; undefined where it is no trial. */
+function canariesLeft(view: PoolView, { all, supply, reserve }: Fleet): number | undefined {
+  const { machines, generation } = view
+  const hasOlder = [...supply, ...reserve].some((one) => one.generation !== generation)
+  if (!hasOlder || isProven(view)) return undefined
+  const living = machines.filter((one) => one.generation === generation && one.state !== 'gone').length
+  return Math.max(0, Math.max(1, Math.ceil(all / 50)) - living)
+}
+
 /** At most a tenth of the pool in a minute. */
 function isTooSoon(last: number, all: number, now: number): boolean {
   return now - last < MINUTE_MS / Math.max(1, all / 10)
@@ -314,9 +342,11 @@ function replace(view: PoolView, fleet: Fleet, target: Target, memory: PlanMemor
   )
   if (old === undefined || isTooSoon(memory.replacedAt, fleet.all, now)) return []
   const there = fleet.supply.filter(({ state }) => state === 'ready' || state === 'hot').length
-  const isEnough = there - 1 >= target.ready * 0.9
+  const isEnough = there - 1 >= target.ready * 0.9 && isProven(view)
   // Where no room is left for a new one before an old one has gone, it goes first.
-  if (old.state !== 'reserve' && !isEnough && fleet.all < policy.machinesMax) return []
+  const hasRoom = fleet.all < policy.machinesMax
+  if (!isProven(view) && (hasRoom || canariesLeft(view, fleet) === 0 || isUnfit(view.pace, generation, now))) return []
+  if (old.state !== 'reserve' && !isEnough && hasRoom) return []
   return [{ type: 'retire', machine: old, why: `its generation is ${old.generation}, and new ones are ${generation}` }]
 }
 

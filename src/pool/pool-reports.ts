@@ -49,6 +49,8 @@ export interface PoolView {
     readonly target: Target | null
     /** What one of its machines may use; [] where nobody says. */
     readonly limits: readonly MachineLimit[]
+    /** Why less is asked of the provider than is wanted. */
+    readonly restraints: readonly string[]
   }[]
   /** How jobs came by their machines, since each process started. */
   readonly given: readonly { readonly resume: Resume; readonly count: number }[]
@@ -91,9 +93,17 @@ export function viewPools(
       name,
       counts: counts.filter(({ pool }) => pool === name).map(({ state, count }) => ({ state, count })),
       processes: own
-        .map(({ holder, explanation: { at, leads, target, limits = [] } }) => {
+        .map(({ holder, explanation: { at, leads, target, limits = [], restraints = [] } }) => {
           const isSilent = now - at > SILENT_MS
-          return { holder, at, isSilent, leads: leads && !isSilent, target: isSilent ? null : target, limits }
+          return {
+            holder,
+            at,
+            isSilent,
+            leads: leads && !isSilent,
+            target: isSilent ? null : target,
+            limits,
+            restraints: isSilent ? [] : restraints,
+          }
         })
         .toSorted((one, other) => other.at - one.at),
       given: [...given].map(([resume, count]) => ({ resume, count })),

@@ -46,13 +46,14 @@ export function openPool(dependencies: PoolDependencies): Pool {
     limits: limits.machines,
     onChange: () => rounds.ring(),
     generations: () => rounds.generations(),
+    onAction: (action) => rounds.note(action),
   })
   const given: Partial<Record<Resume, number>> = {}
   return {
     ...machines,
     name: provider.name,
-    async open(attempt, lock) {
-      const machine = await machines.open(attempt, lock)
+    async open(attempt, lock, signal) {
+      const machine = await machines.open(attempt, lock, signal)
       const { resume } = machine.obtained
       given[resume] = (given[resume] ?? 0) + 1
       return machine

@@ -10,8 +10,9 @@ import type { Chance, Clock } from '../../schema/clock.ts'
 import { makeId } from '../../schema/id.ts'
 import type { Log } from '../log.ts'
 import { census } from './census.ts'
-import { noDemand, observeDemand } from './demand.ts'
+import { cameSince, noDemand, observeDemand } from './demand.ts'
 import type { Errands } from './errands.ts'
+import { forecast, noExpectation, seeArrivals, seeMachines, typicalOf } from './expectation.ts'
 import type { Explanation } from './explanation.ts'
 import { ProviderError, type MachineNews, type MachineProvider } from './machine-provider.ts'
 import {
@@ -22,7 +23,17 @@ import {
   type Owner,
   type PooledMachine,
 } from './machine.ts'
-import { initialPace, learn, ration, suspendWasLate, type Outcome, type Spent } from './pace.ts'
+import {
+  cameUp,
+  initialPace,
+  learn,
+  neverCame,
+  ration,
+  restraintsOf,
+  suspendWasLate,
+  type Outcome,
+  type Spent,
+} from './pace.ts'
 import { planPool, type Action, type PlanMemory, type PoolPolicy, type Target } from './plan.ts'
 import type { Leadership, PoolStore } from './pool-store.ts'
 
@@ -75,6 +86,8 @@ export const roundsLimits: RoundsLimits = {
   resyncMs: 60_000,
 }
 
+/** States that say of a machine that it has come up. */
+const AT_WORK: ReadonlySet<MachineState> = new Set(['hot', 'ready', 'busy'])
 /** Errands that a round looks at: more than it tries, so that those that must wait do not stand before the others. */
 const DUE_MAX = 256
 /** Machines that nobody knows and that are ended in one census. */
@@ -89,6 +102,8 @@ export interface Rounds {
   ring(): void
   /** What became of a call of the provider. */
   heed(outcome: Outcome): void
+  /** Something was done with a machine for the sake of a job. */
+  note(action: Omit<Explanation['actions'][number], 'at'>): void
   /** Why the pool is as it is, as far as this process knows. */
   explain(): Omit<Explanation, 'given'>
   close(): Promise<void>
@@ -110,6 +125,7 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
   let pace = initialPace
   let spent: Spent = { since: 0, creates: 0, starts: 0 }
   let demand = noDemand(clock.now())
+  let expectation = noExpectation
   /** Null while this process does not lead: who begins to lead shrinks nothing for a whole delay. */
   let memory: PlanMemory | null = null
   let target: Target | null = null
@@ -148,6 +164,8 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
     // Its errand is tried for as long as it takes.
     if (machine.state === 'retiring') return
     if (machine.state === 'suspending') pace = suspendWasLate(pace, machine.place)
+    if (machine.state === 'creating' || machine.state === 'booting')
+      pace = neverCame(pace, machine.generation, clock.now())
     try {
       const seen = await errands.see(machine, await provider.look(machine))
       if (seen.version !== machine.version) return
@@ -228,8 +246,14 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
     for (const machine of await own()) if (machine.deadline !== null && machine.deadline <= now) await late(machine)
     machines = await own()
     const busy = machines.filter(({ owner }) => owner !== null).length
-    demand = observeDemand(demand, { now, started, queued, busy })
-    const { traits, places, generation } = provider
+    for (const { generation, state, since } of machines)
+      if (AT_WORK.has(state) && since > now - 2 * limits.tickMs) pace = cameUp(pace, generation)
+    expectation = seeMachines(seeArrivals(expectation, cameSince(demand, { started, queued }), now), machines)
+    const { places, generation } = provider
+    const traits = { ...provider.traits, typical: typicalOf(expectation, provider.traits.typical) }
+    // A machine that is ordered now serves those who come when it is ready.
+    const expectedRate = Math.max(forecast(expectation, now), forecast(expectation, now + traits.typical.createMs))
+    demand = { ...observeDemand(demand, { now, started, queued, busy }), forecast: expectedRate }
     const plan = planPool({ machines, demand, policy, traits, places, generation, pace, memory, now })
     ;({ memory, target } = plan)
     for (const action of plan.actions) await act(action, lead)
@@ -299,10 +323,23 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
       const { fault, verb, why, now } = outcome
       if (fault !== null && fault !== 'gone') keep(faults, { at: now, verb, why })
     },
+    note: (action) => keep(actions, { at: clock.now(), ...action }),
     explain() {
       const counts: Partial<Record<MachineState, number>> = {}
       for (const { state } of machines) counts[state] = (counts[state] ?? 0) + 1
-      return { pool, at: clock.now(), leads: memory !== null, target, counts, strays: unknown.size, actions, faults }
+      const now = clock.now()
+      const restraints = memory === null ? [] : restraintsOf(pace, now)
+      return {
+        pool,
+        at: now,
+        leads: memory !== null,
+        target,
+        counts,
+        strays: unknown.size,
+        restraints,
+        actions,
+        faults,
+      }
     },
     async close() {
       closing.abort(new Error('the rounds are closing'))

@@ -66,15 +66,18 @@ export interface Arrivals {
   readonly fast: number
   readonly slow: number
   readonly dispersion: number
+  /** What is expected of this time of the week; 0 while nothing is known. */
+  readonly forecast: number
 }
 
-/** What is ready is cheap and soon made: it follows whichever rate is higher. */
-export function rateForReady({ fast, slow }: Arrivals): number {
-  return Math.max(fast, slow)
+/** What is ready is cheap and soon made: it follows whichever rate is highest. */
+export function rateForReady({ fast, slow, forecast }: Arrivals): number {
+  return Math.max(fast, slow, forecast)
 }
 
-/** Machines are dear and slow: they follow the slow rate, and the fast one only when it is no chance that it is higher. */
-export function rateForMachines({ fast, slow, dispersion }: Arrivals): number {
+/** Machines are dear and slow: they follow the slow rate or the forecast, and the fast one only when it is no chance that it is higher. */
+export function rateForMachines({ fast, slow: seen, dispersion, forecast }: Arrivals): number {
+  const slow = Math.max(seen, forecast)
   const deviation = Math.sqrt((dispersion * slow) / 20)
   return fast > slow + 3 * deviation && fast > 1.3 * slow ? fast : slow
 }

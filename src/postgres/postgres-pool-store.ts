@@ -60,6 +60,7 @@ const CLAIM = `
     tainted = case when held then boots else tainted end,
     uses = case when held then uses + 1 else uses end,
     held_at = case when held then $7::bigint else held_at end,
+    fault = case when held then null else fault end,
     verb = case when held then null else (array['create', 'start', 'start', 'start'])[array_position(array['creating', 'ready', 'suspending', 'reserve'], found)] end,
     not_before = $7::bigint + ${OWN_ERRAND_MS}
   from best where machines.id = best.id
@@ -69,7 +70,7 @@ const HOLD = `
   update machines set state = 'busy', version = case when state = 'busy' then version else version + 1 end,
     since = case when state = 'busy' then since else $5::bigint end, boot_id = $4, deadline = null, tainted = boots,
     held_at = case when state = 'busy' then held_at else $5::bigint end,
-    uses = case when state = 'busy' then uses else uses + 1 end, verb = null, tries = 0
+    uses = case when state = 'busy' then uses else uses + 1 end, fault = null, verb = null, tries = 0
   where id = $1 and job_id = $2 and fence = $3 and (state = 'waking' or (state = 'busy' and boot_id = $4))
   returning ${COLUMNS}`
 const STARTED = `select count(*)::int as started from machines where pool = $1 and held_at > $2`

@@ -106,6 +106,13 @@ describe('a machine of the pool', () => {
     holds(({ next }) => expect(next.deadline !== null).toBe(DEADLINES_MS[next.state] !== undefined))
   })
 
+  it('is destroyed when it fails twice without a job in between (M6)', () => {
+    holds(({ before, command: { type }, next }) => {
+      if (type === 'quarantine') expect(next.state).toBe(before.fault === null ? 'quarantined' : 'retiring')
+      if (type === 'hold') expect(next.fault).toBeNull()
+    })
+  })
+
   it('has a version more with every step', () => {
     holds(({ before, next }) => expect(next.version).toBe(before.version + 1))
   })

@@ -6,15 +6,20 @@ import type { MachineId } from '../../schema/id.ts'
 import type { Verb } from '../../src/pool/machine.ts'
 import type { Errand } from '../../src/pool/pool-store.ts'
 import {
+  cameUp,
   initialPace,
   isResting,
+  isUnfit,
   learn,
+  neverCame,
   ORDERS_MAX,
   ration,
+  restraintsOf,
   STARTS_PER_SECOND,
   suspendsAt,
   suspendWasLate,
   type Outcome,
+  type Pace,
 } from '../../src/pool/pace.ts'
 
 const outcome = (verb: Verb, fault: ProviderFault | null, now = 0): Outcome => ({
@@ -62,6 +67,35 @@ describe('the pace of a pool', () => {
     const pace = learn(initialPace, outcome('create', 'refused', 1_000))
     expect(pace.refused).toEqual({ until: 301_000, why: 'a test' })
     expect(learn(pace, outcome('create', null)).refused).toBeNull()
+  })
+
+  it('makes none of a generation of which three in a row did not come up, for a time that doubles (A6)', () => {
+    const fail = (pace: Pace, now: number, times = 1): Pace =>
+      Array.from({ length: times }).reduce<Pace>((before) => neverCame(before, 'g', now), pace)
+    const twice = fail(initialPace, 0, 2)
+    expect(isUnfit(twice, 'g', 0)).toBe(false)
+    const thrice = fail(twice, 0)
+    expect([isUnfit(thrice, 'g', 59_999), isUnfit(thrice, 'g', 60_000), isUnfit(thrice, 'h', 0)]).toEqual([
+      true,
+      false,
+      false,
+    ])
+    // What was under way by then changes nothing.
+    expect(isUnfit(fail(thrice, 30_000), 'g', 60_000)).toBe(false)
+    expect(isUnfit(fail(thrice, 60_000), 'g', 179_999)).toBe(true)
+    expect(isUnfit(fail(cameUp(thrice, 'g'), 1_000, 2), 'g', 1_000)).toBe(false)
+  })
+
+  it('says what holds it back', () => {
+    expect(restraintsOf(initialPace, 0)).toEqual([])
+    let pace = learn(learn(initialPace, outcome('create', 'capacity', 1_000)), outcome('create', 'refused', 1_000))
+    for (let i = 0; i < 3; i++) pace = neverCame(pace, 'g', 1_000)
+    expect(restraintsOf(pace, 2_000)).toEqual([
+      'Nothing is ordered for 299 s more, since the provider refuses: a test',
+      'No machine of generation g is made for 59 s more: 3 in a row did not come up.',
+      'a had no room and is left alone for 4 s more.',
+      'After a failure, 1 may be ordered at once; twice as many with each that works.',
+    ])
   })
 
   it('tries again what was put off at the same pace, and what ends machines at once (A5, I22)', () => {

@@ -160,6 +160,29 @@ describe('the plan of a pool', () => {
     expect(types(act({ machines: [old, machine('ready')], policy: { machinesMax: 2 } }))).toEqual(['retire'])
   })
 
+  it('begins a new generation with canaries, and gives nothing up for it before one has come up (B8, I15)', () => {
+    const old = Array.from({ length: 10 }, () => machine('ready', { generation: 'g0' }))
+    const policy = { readyMin: 10 }
+    const first = act({ machines: old, policy })
+    expect(first).toMatchObject([{ type: 'create', why: expect.stringMatching(/^the first of generation g1/) }])
+    const canary = machine('creating')
+    expect(act({ machines: [...old, canary], policy })).toEqual([])
+    // What was used goes on while nothing says that the newest comes up.
+    const used = machine('reserve', { generation: 'g0', boots: 2, tainted: 1, uses: 1 })
+    expect(types(act({ machines: [...old.slice(3), used, canary], policy }))).toEqual(['boot'])
+    const up = machine('hot', { bootId: 'b', since: NOW })
+    expect(types(act({ machines: [...old, up], policy }))).toEqual(['retire'])
+    expect(act({ machines: old, policy: { readyMin: 10, machinesMax: 10 } })).toMatchObject([{ type: 'retire' }])
+    const hundred = Array.from({ length: 100 }, () => machine('ready', { generation: 'g0' }))
+    expect(types(act({ machines: hundred, policy: { readyMin: 100, machinesMax: 200 } }))).toEqual(['create', 'create'])
+  })
+
+  it('orders nothing of a generation that does not come up', () => {
+    const pace = { ...initialPace, unfit: { g1: { failures: 3, until: NOW + 1, ms: 60_000 } } }
+    expect(act({ pace })).toEqual([])
+    expect(act({ pace, now: NOW + 1 })).toHaveLength(2)
+  })
+
   it('makes anew what was suspended for long or used often, one in a minute', () => {
     const memory = { ...view().memory!, refreshedAt: NOW - 60_000 }
     const stale = machine('ready', { idleSince: NOW - 6 * HOUR })

@@ -285,7 +285,7 @@ export async function playPool(seed: number): Promise<Play> {
       machine = await opening
       const { resume, machineId } = machine.obtained
       given[resume] = (given[resume] ?? 0) + 1
-      const bootId = lookAt(process, machineId, jobId)
+      const bootId = lookAt(process, machineId, held)
       const runId = runIdOf(jobId)
       await process.jobs.record(held, [runStarted(runId)])
       let [renewedAt, steps] = [clock.now(), 0]
@@ -318,9 +318,10 @@ export async function playPool(seed: number): Promise<Play> {
   }
 
   /** The very moment at which a machine has been given a job. */
-  function lookAt(process: ModelProcess, machineId: MachineId | null, jobId: JobId): string | null {
+  function lookAt(process: ModelProcess, machineId: MachineId | null, { jobId, fence }: Attempt): string | null {
     const machine = machineId === null ? undefined : process.provider.machines.get(machineId)
-    if (machine === undefined || machine.state === 'gone') return null
+    // Who stood still over it has lost it by now, and records nothing any more.
+    if (machine === undefined || machine.state === 'gone' || isAttemptOver({ jobId, fence })) return null
     findings.look('I1', machine.holds.at(-1) === jobId, () => `${jobId} has a machine that was given another`)
     const { disk, memory } = machine.marks
     const foreign = [...disk, ...memory].filter((mark) => mark !== jobId)
@@ -433,7 +434,7 @@ export async function playPool(seed: number): Promise<Play> {
     isLocal ? processes.reduce((sum, { provider }) => sum + provider.calls.length, 0) : every.calls.length
   for (let passed = 0; passed < 120_000; passed += 10_000) await step(10_000)
   await replaceAll()
-  for (let passed = 0; passed < 1_000_000; passed += 10_000) await step(10_000)
+  for (let passed = 0; passed < 1_300_000; passed += 10_000) await step(10_000)
   const before = callCount()
   for (let passed = 0; passed < 600_000; passed += 10_000) await step(10_000)
   findings.look('I13', callCount() === before, () => `${callCount() - before} calls in ten quiet minutes`)

@@ -79,9 +79,9 @@ describe('the size of a pool', () => {
   })
 
   it('follows two rates: what is ready the higher, machines the slow one until the fast is no chance', () => {
-    expect(rateForReady({ fast: 1, slow: 2, dispersion: 1 })).toBe(2)
-    expect(rateForMachines({ fast: 1.2, slow: 1, dispersion: 1 })).toBe(1)
-    expect(rateForMachines({ fast: 5, slow: 1, dispersion: 1 })).toBe(5)
-    expect(rateForMachines({ fast: 5, slow: 1, dispersion: 100 })).toBe(1)
+    expect(rateForReady({ fast: 1, slow: 2, dispersion: 1, forecast: 0 })).toBe(2)
+    expect(rateForMachines({ fast: 1.2, slow: 1, dispersion: 1, forecast: 0 })).toBe(1)
+    expect(rateForMachines({ fast: 5, slow: 1, dispersion: 1, forecast: 0 })).toBe(5)
+    expect(rateForMachines({ fast: 5, slow: 1, dispersion: 100, forecast: 0 })).toBe(1)
   })
 })

@@ -119,7 +119,8 @@ export function watchedRows(store: PoolStore, options: WatchedRowsOptions): Watc
           keep(change.next)
           lookAtLoss(change.next, before[i])
           if (before[i]?.state === 'suspending' && change.next.state === 'ready') suspendsDone += 1
-          const isPlanned = change.verb === 'suspend' || (change.verb === 'start' && change.next.state === 'booting')
+          const isBoot = before[i]?.state === 'reserve' && change.next.state === 'booting'
+          const isPlanned = change.verb === 'suspend' || isBoot
           if (isPlanned)
             findings.look('I21', lead !== null, () => `${decider.name} moves ${change.next.id}, and names no lead`)
           if (lead === null) continue
