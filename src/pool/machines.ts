@@ -86,6 +86,7 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
   const isHere = provider.traits.reach === 'process'
   let closed = false
   let expectation = noExpectation
+  let ordering: Promise<unknown> = Promise.resolve()
 
   const isReachable = ({ place }: PooledMachine): boolean => !isHere || provider.places.includes(place)
 
@@ -102,12 +103,21 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
       errands.claimed(claimed.machine)
       return claimed
     }
+    const ordered = ordering.then(() => order(owner))
+    ordering = ordered.catch(() => undefined)
+    return await ordered
+  }
+
+  /** One order of this process after the other: each counts those before it. */
+  async function order(owner: Owner): Promise<{ readonly machine: PooledMachine; readonly from: null } | undefined> {
     const living = (await store.list(pool)).filter(isReachable)
     if (living.length >= limits.machinesMax) return undefined
+    const { places, generation } = provider
+    const now = clock.now()
     const id = makeId('mch', now, chance.bytes(16))
     const place = places[living.length % places.length] ?? ''
-    const order = { id, pool, place, generation: provider.generation, now }
-    const machine = orderMachine(order, { owner, deadline: now + deadlineMs(expectation, 'created', limits) })
+    const deadline = now + deadlineMs(expectation, 'created', limits)
+    const machine = orderMachine({ id, pool, place, generation, now }, { owner, deadline })
     await store.add([machine], null)
     return { machine, from: null }
   }

@@ -97,4 +97,11 @@ export const faults: readonly Fault[] = [
     replace: "const command = cleansByStop || endsWithJob ? { type: 'gone'",
     tests: ['test/pool/pools.test.ts'],
   },
+  {
+    name: 'orders of jobs that come at once do not count one another',
+    file: 'src/pool/machines.ts',
+    find: 'ordering.then(() => order(owner))',
+    replace: 'order(owner)',
+    tests: ['test/pool/pools.test.ts'],
+  },
 ]

@@ -124,6 +124,16 @@ describe('a pool', () => {
     expect(states(await world.list())).toEqual(['ready'])
   })
 
+  it('orders no more machines than there may be, however many jobs come at once', async () => {
+    const host = open({ ready: 0, limits: { machinesMax: 3 } }).open()
+    const asked = Array.from({ length: 8 }, async () => host.open(owner(), LOCK))
+    const ended = Promise.allSettled(asked)
+    await world.pass(1_000)
+    expect(await world.list()).toHaveLength(3)
+    const results = await world.settle(ended)
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(3)
+  })
+
   it('takes the machine of an earlier attempt away, whose process is not heard of any more (V4)', async () => {
     const host = open({ ready: 2 }).open()
     await world.pass(60_000)
