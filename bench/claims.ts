@@ -15,12 +15,15 @@ import { PostgresJobLog } from '../src/postgres/postgres-job-log.ts'
 import { postgresPoolStore } from '../src/postgres/postgres-pool-store.ts'
 import { fakeExpertSource, lockedExpert, lockOf } from '../test/fake/fake-expert-source.ts'
 import { memoryContentStore } from '../test/fake/memory-content-store.ts'
+import { LOCAL_LIKE, virtualProvider, type VirtualProvider } from '../test/fake/virtual-provider.ts'
 import { openBenchDatabase } from './database.ts'
-import { BOOT, instantProvider } from './instant-provider.ts'
 import { measureAt, percentile } from './load.ts'
 import { openGraphile } from './peers.ts'
 
 const PER_SECOND = 200
+const BOOT = 'boot-1'
+/** Machines that are there at once: what is left of having one is the pool's own work. */
+const INSTANT = { ...LOCAL_LIKE, typical: { createMs: 0, bootMs: 0, suspendMs: 0, resumeMs: 0, stopMs: 0 } }
 /** Jobs at once, ours and the peer's. */
 const AT_ONCE = 16
 
@@ -55,19 +58,19 @@ function figures(name: string, sorted: readonly number[]): string {
 }
 
 /** Ready machines in the table, as many as the run will take. */
-async function fillPool({ sql }: Database, count: number): Promise<void> {
+async function fillPool({ sql }: Database, provider: VirtualProvider, count: number): Promise<void> {
   const ids = Array.from({ length: count }, (): MachineId => makeId('mch', clock.now(), chance.bytes(16)))
   await sql.query(
     `insert into machines (id, pool, place, generation, state, version, provider_id, boot_id, boots, tainted, since, uses, tries)
      select id, 'bench', 'here', 'g1', 'ready', 1, id, $2, 1, 0, 0, 0, 0 from unnest($1::text[]) as id`,
     [ids, BOOT],
   )
+  for (const id of ids) provider.adopt(id, BOOT)
   await sql.query('analyze machines')
 }
 
-function hostOn(database: Database): MachineHost {
+function hostOn(database: Database, provider: VirtualProvider): MachineHost {
   const store = postgresPoolStore(database, clock)
-  const provider = instantProvider()
   const errands = openErrands({ store, provider, clock, log, onOutcome: () => {} })
   return openMachines({
     pool: 'bench',
@@ -141,8 +144,9 @@ export async function* benchClaims(options: {
   // Who creates is another process: its word comes by NOTIFY.
   const other = await connect('server', config, { log, clock })
   try {
-    const host = hostOn(database)
-    await fillPool(database, 3 * count + 1000)
+    const provider = virtualProvider(clock, INSTANT)
+    const host = hostOn(database, provider)
+    await fillPool(database, provider, 3 * count + 1000)
     await measureAt(100, 100, () => claimAndLetGo(host, LOCK, () => {}))
     const opened = Array.from({ length: count }, () => Promise.withResolvers<void>())
     const letGone: Promise<void>[] = []

@@ -1,9 +1,9 @@
 /**
- * A provider of machines that exist only in this table, in virtual time: what it is asked takes as long as its traits
- * say, and goes wrong when a test says so.
+ * A provider of machines that exist only in this table: what it is asked takes as long as its traits say, by whatever
+ * clock, and goes wrong when a test says so.
  */
 import type { MachineId } from '../../schema/id.ts'
-import type { FakeClock } from './fake-clock.ts'
+import type { Clock } from '../../schema/clock.ts'
 import type { Machine } from '../../src/pool/machine-host.ts'
 import {
   ProviderError,
@@ -42,6 +42,8 @@ export interface VirtualProvider extends MachineProvider {
   forget(id: MachineId): void
   /** It ends without anybody having asked. */
   kill(id: MachineId): void
+  /** One that is suspended in this boot, as if it had been made before. */
+  adopt(id: MachineId, bootId: string): void
   /** A job at work in this boot leaves a mark wherever it can. */
   mark(id: MachineId, bootId: string | null, mark: string): void
 }
@@ -72,7 +74,7 @@ export const LOCAL_LIKE: ProviderTraits = {
 }
 
 export function virtualProvider(
-  clock: FakeClock,
+  clock: Clock,
   traits: ProviderTraits = FLY_LIKE,
   options: VirtualOptions = {},
 ): VirtualProvider {
@@ -148,6 +150,10 @@ export function virtualProvider(
     return result
   }
 
+  const blank = (id: MachineId, place: string): VirtualMachine => {
+    const marks = { disk: new Set<string>(), memory: new Set<string>() }
+    return { id, place, state: 'creating', bootId: null, boots: 1, holds: [], marks }
+  }
   const observe = ({ id, state }: VirtualMachine): Observation => ({
     machineId: id,
     providerId: `p-${id}`,
@@ -166,6 +172,7 @@ export function virtualProvider(
       machine.marks.memory.clear()
     },
     kill: (id) => end(find(id)),
+    adopt: (id, bootId) => void machines.set(id, { ...blank(id, places[0] ?? ''), state: 'suspended', bootId }),
     mark(id, bootId, mark) {
       const machine = machines.get(id)
       if (machine?.state !== 'running' || machine.bootId !== bootId) return
@@ -184,8 +191,7 @@ export function virtualProvider(
         const known = machines.get(id)
         if (known?.state === 'gone') throw new ProviderError('gone', `${id} is gone.`)
         if (known === undefined) {
-          const marks = { disk: new Set<string>(), memory: new Set<string>() }
-          const machine: VirtualMachine = { id, place, state: 'creating', bootId: null, boots: 1, holds: [], marks }
+          const machine = blank(id, place)
           machines.set(id, machine)
           generations.set(id, made)
           boot(machine, typical.createMs)

@@ -100,6 +100,7 @@ export async function playPool(seed: number): Promise<Play> {
     quota: QUOTA,
     leaseMs: LEASE_MS,
     processes: () => processes.length,
+    atOnce: CONCURRENT,
     now: () => clock.now(),
   })
   const isAttemptOver = ({ jobId, fence }: Pick<Owner, 'jobId' | 'fence'>): boolean => {

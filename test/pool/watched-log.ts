@@ -24,8 +24,10 @@ export interface WatchedLogOptions {
   readonly findings: Findings
   readonly quota: number
   readonly leaseMs: number
-  /** How many processes there have been: each may act once on what it saw before it stood still. */
+  /** How many processes there have been: each may act once on what it saw before it stood still, */
   readonly processes: () => number
+  /** and take as many jobs as this by one look. */
+  readonly atOnce: number
   /** The true time. */
   readonly now: () => number
 }
@@ -49,9 +51,9 @@ export function watchedLog(log: JobLog, options: WatchedLogOptions): WatchedLog 
 
   /** A lease is about to be granted: whose turn is it? */
   function lookAtShares(job: WatchedJob, at: number): void {
-    const processes = options.processes()
+    const late = (options.processes() - 1) * options.atOnce
     const own = running(job.applicationId, at)
-    findings.look('I19', own < quota + processes - 1, () => `${job.applicationId} has ${own + 1} of ${quota}`)
+    findings.look('I19', own < quota + late, () => `${job.applicationId} has ${own + 1} of ${quota}`)
     const waiting = new Set(
       [...jobs.values()].filter(({ status }) => status === 'queued').map((one) => one.applicationId),
     )
@@ -60,7 +62,11 @@ export function watchedLog(log: JobLog, options: WatchedLogOptions): WatchedLog 
     if (own > 0)
       for (const [one, times] of passedOver) {
         passedOver.set(one, times + 1)
-        findings.look('I19', times < processes, () => `${one} has nothing and was passed over ${times + 1} times`)
+        findings.look(
+          'I19',
+          times <= late + options.atOnce,
+          () => `${one} has nothing and was passed over ${times + 1} times`,
+        )
       }
     passedOver.delete(job.applicationId)
   }
