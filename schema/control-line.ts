@@ -380,6 +380,7 @@ const skills = z.object({
       skill: text,
       requiredEnv: z.array(text),
       launch,
+      memoryEnds: text.exactOptional(),
       packages: z.object({ treeHash: hash, directory: text }).exactOptional(),
     }),
   ),

@@ -71,8 +71,10 @@ function isSkills(line: JsonObject): boolean {
 
 function isSkillLaunch(one: Json): boolean {
   if (!isJsonObject(one) || !isTexts(one['requiredEnv'])) return false
-  const { expertKey, skill, launch, packages } = one
-  if (!hasSize(one, packages === undefined ? 4 : 5) || (packages !== undefined && !isPackages(packages))) return false
+  const { expertKey, skill, launch, packages, memoryEnds } = one
+  const more = [packages, memoryEnds].filter((given) => given !== undefined).length
+  if (!hasSize(one, 4 + more) || (packages !== undefined && !isPackages(packages))) return false
+  if (memoryEnds !== undefined && typeof memoryEnds !== 'string') return false
   if (typeof expertKey !== 'string' || typeof skill !== 'string' || !isJsonObject(launch)) return false
   const { file, args, cwd, feeds, environment, ownGroup } = launch
   if (!hasSize(launch, 6) || typeof file !== 'string' || typeof cwd !== 'string' || !isTexts(args)) return false

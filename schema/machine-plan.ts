@@ -30,6 +30,11 @@ export interface SkillLaunch {
   /** Names of secrets that the compartment gets besides. */
   readonly requiredEnv: readonly string[]
   readonly launch: Launch
+  /**
+   * A file in which the kernel counts how many of the compartment's processes it ended for their memory (`oom_kill n`):
+   * there it keeps all of them to what a skill may use. Absent where nothing but the supervisor does.
+   */
+  readonly memoryEnds?: string
   /** What the compartment finds its packages in; absent where the host has put them there. */
   readonly packages?: PackageContent
 }

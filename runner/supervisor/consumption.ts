@@ -31,6 +31,11 @@ export function excessOf(used: Consumption, limits: SkillLimits): string | undef
   return undefined
 }
 
+/** How many processes the kernel ended for their memory, as it counts them in a file of a cgroup. */
+export function memoryEndsIn(file: string): number {
+  return Number(/^oom_kill (\d+)$/m.exec(read(file))?.[1] ?? 0)
+}
+
 function residentPages(pid: number): number {
   return Number(read(`/proc/${pid}/statm`).split(' ')[1] ?? 0) || 0
 }

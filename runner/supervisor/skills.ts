@@ -34,7 +34,7 @@ import { ResourcePages } from '../../schema/resource-pages.ts'
 import { servedSkill } from '../../schema/tool-pin.ts'
 import { longAnswer, markKept } from '../skill/long-answer.ts'
 import { startCompartment, type Compartment } from './compartment.ts'
-import { consumptionOf, excessOf } from './consumption.ts'
+import { consumptionOf, excessOf, memoryEndsIn } from './consumption.ts'
 import type { KeptResult } from '../workspace/kept-result.ts'
 import { answeredBy, leaveFor, refusalFrame, toolCallOf, type Guard } from './skill-line.ts'
 
@@ -214,21 +214,26 @@ export class Skills {
     return this.#launches.find((launch) => launch.expertKey === expertKey && launch.skill === skill)
   }
 
-  async #run(skill: OpenSkill, { launch, requiredEnv, packages }: SkillLaunch): Promise<void> {
+  async #run(skill: OpenSkill, { launch, requiredEnv, packages, memoryEnds }: SkillLaunch): Promise<void> {
     const { name } = skill
     if (packages !== undefined) await this.#options.restore(packages)
     const secrets = await this.#secrets(name, requiredEnv)
     if (this.#ended || skill.ending !== undefined) return
+    // Of those that it had when it was open before.
+    const before = memoryEnds === undefined ? 0 : memoryEndsIn(memoryEnds)
+    const wasEnded = () => memoryEnds !== undefined && memoryEndsIn(memoryEnds) > before
     const report = (line: string) => this.#options.report(`${name.expertKey} ${name.skill}`, line)
     const compartment = startCompartment(launch, secrets, report, this.#options.clock)
     skill.compartment = compartment
     await this.#options.tell({ type: 'opened', ...name })
     const over = new AbortController()
-    void this.#watch(skill, compartment, over.signal).catch(() => {})
+    const kept = memoryEnds === undefined ? undefined : wasEnded
+    void this.#watch(skill, compartment, over.signal, kept).catch(() => {})
     await this.#relay(skill, compartment)
     over.abort()
     if (skill.ending !== undefined) compartment.kill()
     const { reason, stderrTail } = await compartment.ended
+    if (skill.ending === undefined && wasEnded()) end(skill, 'limit_exceeded', this.#aboveMemory(skill))
     // A call that it never answered may have written files all the same.
     if (skill.calls.size > 0 && !this.#ended) await this.#options.look().catch(() => {})
     const tail = stderrTail === '' ? '' : ` ${stderrTail}`
@@ -250,13 +255,25 @@ export class Skills {
   }
 
   /** Ends the skill when it uses more than it may; rejects when nobody looks any more. */
-  async #watch(skill: OpenSkill, compartment: Compartment, over: AbortSignal): Promise<void> {
-    const { limits, clock } = this.#options
+  async #watch(
+    skill: OpenSkill,
+    compartment: Compartment,
+    over: AbortSignal,
+    wasEnded: (() => boolean) | undefined,
+  ): Promise<void> {
+    const { clock } = this.#options
+    // What several processes share counts for each of them here, and once for the kernel.
+    const limits = wasEnded === undefined ? this.#options.limits : { ...this.#options.limits, memoryBytes: Infinity }
     while (compartment.pid !== undefined) {
+      if (wasEnded?.() === true) return end(skill, 'limit_exceeded', this.#aboveMemory(skill))
       const excess = excessOf(consumptionOf(compartment.pid, limits.processes), limits)
       if (excess !== undefined) return end(skill, 'limit_exceeded', `${titleOf(skill.name)} ${excess}.`)
       await clock.sleep(WATCH_MS, over)
     }
+  }
+
+  #aboveMemory({ name }: OpenSkill): string {
+    return `${titleOf(name)} uses more than ${this.#options.limits.memoryBytes} bytes of memory.`
   }
 
   /** Reads what the skill says until it stops or breaks a rule. */

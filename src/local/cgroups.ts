@@ -6,9 +6,10 @@
  * G1 A machine is in its cgroups before anything of it runs: a process that cannot join does not start.
  * G2 What a server left that is gone is ended and removed; what one has that lives is left alone.
  * G3 A limit that cannot be kept is never said to be.
+ * G4 A compartment that has a part uses no more memory than the part may, and of the machine nothing else ends for it.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
+import { chownSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../schema/clock.ts'
 import { LIMIT_KINDS, placesOf, type CgroupPlace, type LimitKind } from './cgroup-layout.ts'
@@ -29,6 +30,8 @@ export type Kept = Readonly<Record<LimitKind | 'freeze', 'v1' | 'v2' | null>>
 export interface Cgroup {
   /** Stands before a command line: joins, then runs the rest. The rest is refused (78) when it cannot join (G1). */
   readonly joining: readonly string[]
+  /** Room in it for one compartment, whose memory the kernel keeps; undefined where that is not to be had. */
+  part(number: number, memoryBytes: number): CgroupPart | undefined
   /** Has every process of it stop, each as soon as the kernel comes to it; false where that is not to be had. */
   freeze(): boolean
   /** Whether all of them have. */
@@ -41,9 +44,17 @@ export interface Cgroup {
   remove(): boolean
 }
 
+export interface CgroupPart {
+  /** As `Cgroup.joining`, for whoever is in the machine already. */
+  readonly joining: readonly string[]
+  /** Where the kernel counts what of the part it ended for memory. */
+  readonly memoryEnds: string
+}
+
 export interface Cgroups {
   readonly kept: Kept
-  make(name: string, limits: MachineLimits): Cgroup
+  /** `uid` is whom its processes become, who must be able to join parts. */
+  make(name: string, limits: MachineLimits, uid?: number): Cgroup
   /** Ends and removes all of this server's. */
   close(): Promise<void>
 }
@@ -72,7 +83,7 @@ export async function openCgroups(name: string, clock: Clock): Promise<Cgroups> 
   const kept = grounds.length === 0 ? NONE : keptBy(grounds)
   const cgroups: Cgroups = {
     kept,
-    make: (machine, limits) => makeCgroup(grounds, machine, limits),
+    make: (machine, limits, uid) => makeCgroup(grounds, machine, limits, uid),
     close: async () => {
       for (const { own } of grounds) await endTree(own, clock)
     },
@@ -181,13 +192,19 @@ function joins(cgroups: Cgroups): boolean {
 }
 
 /** Throws when a limit cannot be set that could be before: a machine without it is no machine (G3). */
-function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLimits): Cgroup {
+function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLimits, uid?: number): Cgroup {
   const made = grounds.map((ground) => ({ ...ground, directory: join(ground.own, name) }))
   for (const { directory, version, kinds } of made) {
     removeTree(directory)
     mkdirSync(directory)
     for (const kind of kinds) limit(directory, version, kind, limits)
   }
+  // Version 2 has processes in leaves alone: those of the machine itself are in one, beside the parts.
+  const base = made.flatMap(({ directory, version, kinds }) =>
+    version === 2 && kinds.includes('memory') && offerMemory(directory) ? [join(directory, BASE)] : [],
+  )[0]
+  if (base !== undefined) mkdirSync(base)
+  const joined = made.map(({ directory }) => (base?.startsWith(`${directory}/`) === true ? base : directory))
   const unified = made.find(({ version }) => version === 2)?.directory
   const of = (kind: LimitKind) => made.find(({ kinds }) => kinds.includes(kind))?.directory
   const freezeTo = (value: '0' | '1') => {
@@ -195,9 +212,15 @@ function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLim
     writeFileSync(join(unified, 'cgroup.freeze'), value)
     return true
   }
-  const kill = () => made.forEach(({ directory }) => killAll(directory))
+  const kill = () => made.forEach(({ directory }) => killTree(directory))
   return {
-    joining: made.length === 0 ? [] : [SHELL, '-c', JOIN, 'sh', ...made.map(({ directory }) => directory), '--'],
+    joining: joined.length === 0 ? [] : [SHELL, '-c', JOIN, 'sh', ...joined, '--'],
+    part: (number, memoryBytes) => {
+      const ground = made.find(
+        ({ kinds, version }) => kinds.includes('memory') && (version === 1 || base !== undefined),
+      )
+      return ground === undefined ? undefined : makePart(ground, number, { ...limits, memoryBytes }, uid)
+    },
     freeze: () => freezeTo('1'),
     isFrozen: () => unified !== undefined && read(join(unified, 'cgroup.events')).includes('frozen 1'),
     thaw: () => attempt(() => freezeTo('0')),
@@ -208,6 +231,39 @@ function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLim
     }),
     remove: () => made.map(({ directory }) => removeTree(directory)).every(Boolean),
   }
+}
+
+/** What is in a machine's cgroup by itself, where there are parts in it. */
+const BASE = 'base'
+
+function offerMemory(directory: string): boolean {
+  try {
+    writeFileSync(join(directory, 'cgroup.subtree_control'), '+memory')
+    return true
+  } catch {
+    return false
+  }
+}
+
+function makePart(
+  { directory, version }: CgroupPlace,
+  number: number,
+  limits: MachineLimits,
+  uid: number | undefined,
+): CgroupPart | undefined {
+  const part = join(directory, `part-${number}`)
+  try {
+    mkdirSync(part, { recursive: true })
+    limit(part, version, 'memory', limits)
+    // Whoever moves a process writes where it goes, and by version 2 also to what both places are below.
+    if (uid !== undefined)
+      for (const place of version === 1 ? [part] : [part, directory]) chownSync(join(place, 'cgroup.procs'), uid, uid)
+  } catch {
+    removeTree(part)
+    return undefined
+  }
+  const memoryEnds = join(part, version === 1 ? 'memory.oom_control' : 'memory.events')
+  return { joining: [SHELL, '-c', JOIN, 'sh', part, '--'], memoryEnds }
 }
 
 function countOf(directory: string | undefined, files: readonly string[], key: string): number {
@@ -229,8 +285,7 @@ async function sweep(directory: string, clock: Clock): Promise<void> {
 
 async function endTree(directory: string, clock: Clock): Promise<void> {
   for (let waited = 0; !removeTree(directory) && waited < END_MS_MAX; waited += END_POLL_MS) {
-    for (const name of list(directory)) killAll(join(directory, name))
-    killAll(directory)
+    killTree(directory)
     await clock.sleep(END_POLL_MS)
   }
 }
@@ -245,6 +300,11 @@ function removeTree(directory: string): boolean {
   } catch (error) {
     return !(error instanceof Error && 'code' in error && error.code === 'EBUSY')
   }
+}
+
+function killTree(directory: string): void {
+  for (const name of list(directory)) killTree(join(directory, name))
+  killAll(directory)
 }
 
 function killAll(directory: string): void {

@@ -1,4 +1,5 @@
 /** What the hosts on this computer have in common: slots, runtime, and one supervisor for each machine. */
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -7,7 +8,15 @@ import { SKILL_LIMITS, type MachinePlan, type SkillLaunch, type SkillLimits } fr
 import type { Log } from '../log.ts'
 import type { Machine } from '../pool/machine-host.ts'
 import type { MachineLimit } from '../pool/machine-provider.ts'
-import { nameOfServer, openCgroups, type Cgroup, type Cgroups, type Kept, type MachineLimits } from './cgroups.ts'
+import {
+  nameOfServer,
+  openCgroups,
+  type Cgroup,
+  type CgroupPart,
+  type Cgroups,
+  type Kept,
+  type MachineLimits,
+} from './cgroups.ts'
 import { openRuntime, type Bundles, type Runtime } from './runtime.ts'
 import { openSlots, type Slot } from './slots.ts'
 import { startSupervisedMachine, type ParkedMachine } from './supervised-machine.ts'
@@ -50,6 +59,7 @@ export const MACHINE_LIMITS: MachineLimits = { memoryBytes: 4 * 1024 * 1024 * 10
 export interface Parked {
   readonly slot: Slot
   readonly machine: ParkedMachine
+  readonly cgroup: Cgroup
 }
 
 /** How a host starts compartments; pure but for reading the runtime. */
@@ -75,16 +85,19 @@ export class SupervisedHost {
   readonly #launches: Launches
   readonly #slots: ReturnType<typeof openSlots>
   readonly #cgroups: Cgroups
+  /** Whether the kernel keeps each compartment to its memory. */
+  readonly #hasParts: boolean
   readonly #machines = new Set<ParkedMachine>()
   readonly #closing = new AbortController()
   readonly #heaps: Promise<void>
   #closed = false
 
-  constructor(options: LocalHostOptions, runtime: Runtime, launches: Launches, cgroups: Cgroups) {
+  constructor(options: LocalHostOptions, runtime: Runtime, launches: Launches, cgroups: Cgroups, hasParts: boolean) {
     this.#options = options
     this.runtime = runtime
     this.#launches = launches
     this.#cgroups = cgroups
+    this.#hasParts = hasParts
     this.limits = limitsOf({ ...MACHINE_LIMITS, ...options.machineLimits }, isJoinable() ? cgroups.kept : UNLIMITED)
     this.#slots = openSlots(join(runtime.directory, 'slots'))
     this.#heaps = options.heaps === true ? this.#makeHeaps() : Promise.resolve()
@@ -123,7 +136,7 @@ export class SupervisedHost {
     })
     this.#machines.add(machine)
     void machine.ended.then(() => this.#machines.delete(machine))
-    return { slot, machine }
+    return { slot, machine, cgroup }
   }
 
   /** Machines that are made before begin as those of the pool do. */
@@ -137,7 +150,7 @@ export class SupervisedHost {
 
   #limit(slot: Slot): Cgroup {
     try {
-      return this.#cgroups.make(`${slot.number}`, { ...MACHINE_LIMITS, ...this.#options.machineLimits })
+      return this.#cgroups.make(`${slot.number}`, { ...MACHINE_LIMITS, ...this.#options.machineLimits }, slot.uid)
     } catch (cause) {
       slot.release()
       throw new PlatformError('machine_failed', 'The limits of a machine could not be set.', { cause })
@@ -145,15 +158,8 @@ export class SupervisedHost {
   }
 
   /** Gives a parked machine the skills of its job. */
-  fill({ slot, machine }: Parked, placed: readonly PlacedSkill[]): Machine {
-    machine.provide(
-      placed.map((one) => ({
-        expertKey: one.expertKey,
-        skill: one.skill,
-        requiredEnv: one.locked.requiredEnv.filter((name) => name !== 'PATH' && name !== 'SENMON_WORKSPACE'),
-        launch: this.#launches.skill(slot, this.runtime, one),
-      })),
-    )
+  fill({ slot, machine, cgroup }: Parked, placed: readonly PlacedSkill[]): Machine {
+    machine.provide(placed.map((one, i) => this.#launchOf(slot, one, this.#partOf(cgroup, i + 1))))
     const cold = { resume: 'cold', machineId: null, phases: null } as const
     return {
       obtained: cold,
@@ -166,6 +172,20 @@ export class SupervisedHost {
       ended: machine.ended,
       destroy: () => machine.destroy(),
     }
+  }
+
+  #partOf(cgroup: Cgroup, number: number): CgroupPart | undefined {
+    const { memoryBytes } = this.#options.skillLimits ?? SKILL_LIMITS
+    return this.#hasParts ? cgroup.part(number, memoryBytes) : undefined
+  }
+
+  #launchOf(slot: Slot, placed: PlacedSkill, part: CgroupPart | undefined): SkillLaunch {
+    const { expertKey, skill, locked } = placed
+    const launch = this.#launches.skill(slot, this.runtime, placed)
+    const requiredEnv = locked.requiredEnv.filter((name) => name !== 'PATH' && name !== 'SENMON_WORKSPACE')
+    if (part === undefined) return { expertKey, skill, requiredEnv, launch }
+    const [file = '', ...args] = [...part.joining, launch.file, ...launch.args]
+    return { expertKey, skill, requiredEnv, launch: { ...launch, file, args }, memoryEnds: part.memoryEnds }
   }
 
   async close(): Promise<void> {
@@ -216,13 +236,15 @@ export async function openSupervisedHost(options: LocalHostOptions, launches: La
   })
   const cgroups = await openCgroups(`${nameOfServer(process.pid)}-${(hosts += 1)}`, clock)
   const { memory, pids, cpu, freeze } = isJoinable() ? cgroups.kept : UNLIMITED
+  const hasParts = isJoinable() && joinsPart(cgroups)
   log.info('What limits machines on this computer, by cgroups of which version; null for nothing.', {
     memory,
     pids,
     cpu,
     freeze,
+    skill: hasParts ? memory : null,
   })
-  return new SupervisedHost(options, runtime, launches, cgroups)
+  return new SupervisedHost(options, runtime, launches, cgroups, hasParts)
 }
 
 /** What operators are told: a limit that nothing keeps is said to be none. */
@@ -240,6 +262,22 @@ const UNLIMITED: Kept = { memory: null, pids: null, cpu: null, freeze: null }
 function find(paths: readonly string[]): string | undefined {
   return paths.find((path) => existsSync(path))
 }
+
+/** Whether a process that has become a machine's uid gets into a part of its machine. */
+function joinsPart(cgroups: Cgroups): boolean {
+  const uid = process.getuid?.() === 0 ? UID_OF_TRIAL : undefined
+  const trial = cgroups.make('trial', MACHINE_LIMITS, uid)
+  const part = trial.part(1, SKILL_LIMITS.memoryBytes)
+  const [setpriv = ''] = [find(SETPRIV_PATHS)]
+  const becomes = uid === undefined ? [] : [setpriv, '--reuid', `${uid}`, '--regid', `${uid}`, '--clear-groups', '--']
+  const [file, ...args] = [...trial.joining, ...becomes, ...(part?.joining ?? []), '/bin/true']
+  const isIn = part !== undefined && spawnSync(file, args, { env: {}, timeout: 10_000 }).status === 0
+  trial.remove()
+  return isIn
+}
+
+/** No slot has it. */
+const UID_OF_TRIAL = 199_999
 
 /** Root joins a cgroup before it becomes the slot's uid, which takes a program. */
 function isJoinable(): boolean {

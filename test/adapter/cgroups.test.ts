@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { memoryEndsIn } from '../../runner/supervisor/consumption.ts'
 import { placesOf } from '../../src/local/cgroup-layout.ts'
 import { nameOfServer, openCgroups, type Cgroup, type Cgroups, type MachineLimits } from '../../src/local/cgroups.ts'
 import { limitsOf } from '../../src/local/supervised-host.ts'
@@ -88,6 +89,25 @@ describe.skipIf(none)('machines in cgroups', () => {
     expect(cgroup.strikes().memory).toBeGreaterThan(0)
     expect(cgroup.remove()).toBe(true)
   })
+
+  it.skipIf(kept.memory === null)(
+    'keep a compartment to its part, and end nothing else of the machine (G4)',
+    async () => {
+      const cgroup = make()
+      const part = cgroup.part(1, 96 * MiB)
+      if (part === undefined) return expect(kept.memory).toBe('v2') // where the machine's own processes cannot be in a leaf
+      const other = start(cgroup, '/bin/sleep', '60')
+      const hog = 'for (const all = []; all.length < 300; ) all.push(Buffer.alloc(1e6, 1))'
+      const ended = once(start(cgroup, ...part.joining, process.execPath, '-e', hog), 'exit')
+      expect(await ended).toEqual([null, 'SIGKILL'])
+      expect(memoryEndsIn(part.memoryEnds)).toBeGreaterThan(0)
+      expect(cgroup.strikes().memory).toBe(0)
+      expect(findProcess(other.pid ?? 0)?.zombie).toBe(false)
+      cgroup.kill()
+      await once(other, 'exit')
+      expect(cgroup.remove()).toBe(true)
+    },
+  )
 
   it.skipIf(kept.pids === null)('refuse one task more than there may be, and count it (G3)', () => {
     const cgroup = make({ tasks: 8 })

@@ -117,6 +117,7 @@ it.skipIf(missing !== undefined)(
     expect(remains()).toEqual(nothing)
     await close()
   },
+  240_000,
 )
 
 it('gives machines of two servers uids of their own, and one that ends leaves the other (L3)', async () => {

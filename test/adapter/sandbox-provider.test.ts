@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { machineHostContract } from '../contract/machine-host.ts'
+import { readFileSync } from 'node:fs'
 import { descendants, listProcesses } from '../../src/local/processes.ts'
 import { openSandboxProvider } from '../../src/local/sandbox-provider.ts'
 import type { LocalHostOptions } from '../../src/local/supervised-host.ts'
@@ -72,9 +73,18 @@ describe.skipIf(missing !== undefined)('a sandbox with limits of its own', () =>
         { name: 'tasks', value: 4096, keptBy: by('pids') },
         { name: 'cpus', value: 1.5, keptBy: by('cpu') },
       ])
+      if (said[0]?.['memory'] === 'v1') expect(said[0]['skill']).toBe('v1')
       if (said[0]?.['memory'] === null) return
-      const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lockOf({})))
-      drive.start(lockOf({}))
+      const lock = lockOf({ probe: { package: 'probe' } })
+      const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock))
+      drive.start(lock)
+      await drive.open('probe')
+      await drive.run('probe', 'return 1')
+      const inPart = descendants(process.pid, listProcesses()).filter(({ pid }) =>
+        readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes('/part-1'),
+      )
+      // Bubblewrap, the first process of its namespace, and the skill; not the runner, nor the supervisor.
+      if (said[0]?.['skill'] !== null) expect(inPart).toHaveLength(3)
       void drive.runInRunner('for (const all = []; all.length < 600; ) all.push(Buffer.alloc(1e6, 1))').catch(() => {})
       expect((await drive.ended()).reason).toBe('oom')
     } finally {

@@ -141,4 +141,27 @@ export const faults: readonly Fault[] = [
     replace: '    chmodSync(made, 0o666)\n    renameSync(made, join(directory, name))',
     ...compiled,
   },
+  {
+    name: 'the part of a compartment has no limit',
+    file: 'src/local/cgroups.ts',
+    find: `limit(part, version, 'memory', limits)`,
+    replace: '',
+    ...cgroups,
+  },
+  {
+    name: 'a skill starts outside of its part',
+    file: 'src/local/supervised-host.ts',
+    find: '[...part.joining, launch.file, ...launch.args]',
+    replace: '[launch.file, ...launch.args]',
+    tests: ['test/adapter/sandbox-provider.test.ts'],
+    suite: 'whole',
+  },
+  {
+    name: 'a skill that the kernel ended for its memory is said to have died by itself',
+    file: 'runner/supervisor/skills.ts',
+    find: `if (skill.ending === undefined && wasEnded()) end(`,
+    replace: `if (skill.ending !== undefined && wasEnded()) end(`,
+    tests: ['test/adapter/unruly-skill.test.ts'],
+    suite: 'whole',
+  },
 ]
