@@ -16,7 +16,11 @@ export interface ModelSettings {
 
 /** The keys as a file writes them. */
 export const modelSettingsShape = {
-  reasoningBudget: z.union([z.number().int().min(0).max(1_000_000), z.enum(REASONING_EFFORTS)]).optional(),
+  reasoningBudget: z
+    .union([z.number().int().min(0).max(1_000_000), z.enum(REASONING_EFFORTS)], {
+      error: () => `must be ${REASONING_EFFORTS.map((word) => `"${word}"`).join(', ')}, or whole tokens up to 1000000`,
+    })
+    .optional(),
   maxRetries: z.number().int().min(0).max(100).optional(),
   timeout: z.number().int().min(1).max(86_400_000).optional(),
 }

@@ -41,7 +41,8 @@ export function questionOf(
     runId,
     callId: call.callId,
     kind: tool.kind,
-    title: titleOf(tool.description, call.args),
+    // A human who is asked without a word must at least see what asks.
+    title: titleOf(tool.description.trim() === '' ? `${call.name}: what do you answer?` : tool.description, call.args),
     schema,
     toolName: call.name,
     args: call.args,

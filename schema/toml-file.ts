@@ -138,11 +138,10 @@ function complain<T>(issue: Issue, root: unknown, grammar: TomlGrammar<T>): Comp
   if (issue.code === 'invalid_key') {
     return [{ path, words: issue.issues[0]?.message ?? 'is not a name that may be used' }]
   }
-  if (issue.code === 'invalid_union') {
-    const options = 'options' in issue && Array.isArray(issue.options) ? issue.options : []
-    return [
-      { path, words: `must be one of ${options.map((option) => JSON.stringify(option)).join(', ')}${got(root, path)}` },
-    ]
+  // Of a union of tables it says which kinds there are; one of plain values says itself what it takes.
+  if (issue.code === 'invalid_union' && 'options' in issue && Array.isArray(issue.options)) {
+    const kinds = issue.options.map((option) => JSON.stringify(option)).join(', ')
+    return [{ path, words: `must be one of ${kinds}${got(root, path)}` }]
   }
   // A message that is not zod's own is one that the grammar wrote.
   if (!/^(?:Invalid|Too|Unrecognized) /.test(issue.message)) return [{ path, words: issue.message }]

@@ -11,7 +11,8 @@ export const answer: Command = {
   summary: 'Answers a question of a waiting job, and shows how it goes on.',
   details: `The question may be left out when only one is open. confirm takes yes or no; choose takes an option or its
 number; ask takes text; one about a budget takes stop, or new
-totals such as "costUsd=5 steps=none"; any other takes JSON.`,
+totals such as "costUsd=5 steps=none"; any other takes JSON. Where an approval
+may be given for other arguments: --json-value '{"approved":true,"args":{…}}'.`,
   options: {
     'json-value': { type: 'boolean', help: 'Read the value as JSON.' },
     detach: { type: 'boolean', help: 'Send the answer and leave.' },

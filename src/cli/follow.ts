@@ -130,8 +130,13 @@ export function openQuestions(job: ShownJob): readonly ShownQuestion[] {
 
 /** The title has the arguments in it already; what an answer must look like it does not. */
 function printQuestion(question: ShownQuestion): string {
-  const options = optionsOf(question.schema).map((option, i) => `  ${i + 1}. ${shownLine(option)}\n`)
-  return `\n${shown(question.title)}\n${printSchema(question)}${options.join('')}`
+  return `\n${shown(question.title)}\n${printSchema(question)}${printOptions(question)}`
+}
+
+function printOptions({ schema }: ShownQuestion): string {
+  return optionsOf(schema)
+    .map((option, i) => `  ${i + 1}. ${shownLine(option)}\n`)
+    .join('')
 }
 
 /** What an answer must look like that no kind says; a form may be declined. */
@@ -149,8 +154,12 @@ export function printHowToAnswer(jobId: string, question: ShownQuestion): string
   if (question.purpose === 'budget')
     return `${jobId} waits: ${shown(question.title)}\n${printHowToRaise(jobId, question)}`
   const value = VALUES[question.kind] ?? '"<answer>"'
-  const what = `${shown(question.title)}\n${printSchema(question)}`
-  return `${jobId} waits: ${what}Answer with: senmon answer ${jobId} ${question.id} ${value}\n`
+  const what = `${shown(question.title)}\n${printSchema(question)}${printOptions(question)}`
+  const command = `senmon answer ${jobId} ${question.id}`
+  // Only an approval that may be given for other arguments has a schema of several forms.
+  const isEditable = question.kind === 'confirm' && 'anyOf' in question.schema
+  const edited = isEditable ? `Or with: ${command} --json-value '{"approved":true,"args":{…}}'\n` : ''
+  return `${jobId} waits: ${what}Answer with: ${command} ${value}\n${edited}`
 }
 
 /** 0 for completed; else what the reason's kind says. */

@@ -1,5 +1,6 @@
 /** What a person reads of a job that is steered, compacted or asked something. */
 import { describe, expect, it } from 'vitest'
+import { approvalSchema } from '../../schema/approval.ts'
 import type { ShownEvent } from '../../src/cli/api.ts'
 import { printHowToAnswer } from '../../src/cli/follow.ts'
 import { advance, noProgress } from '../../src/cli/progress.ts'
@@ -71,5 +72,17 @@ describe('the progress of a job', () => {
     expect(told).not.toContain('anyOf')
     expect(told).toContain('or false to decline')
     expect(told).toContain("Answer with: senmon answer job_1 que_1 '<JSON>'\n")
+  })
+
+  it('shows what can be chosen, and how to approve other arguments where that is allowed', () => {
+    const asked = { id: 'que_1', purpose: null, title: 'x?', toolName: 'a/b', args: {}, argsHash: '', answeredAt: null }
+    const chosen = printHowToAnswer('job_1', { ...asked, kind: 'choose', schema: { enum: ['red', 'blue'] } })
+    expect(chosen).toContain('x?\n  1. red\n  2. blue\nAnswer with: senmon answer job_1 que_1 <option>\n')
+    const yes = { ...asked, kind: 'confirm' }
+    expect(printHowToAnswer('job_1', { ...yes, schema: { type: 'boolean' } })).not.toContain('--json-value')
+    const edits = approvalSchema({ edits: true })
+    expect(printHowToAnswer('job_1', { ...yes, schema: edits })).toContain(
+      `Or with: senmon answer job_1 que_1 --json-value '{"approved":true,"args":{…}}'`,
+    )
   })
 })

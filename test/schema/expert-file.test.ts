@@ -240,6 +240,14 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     ],
   ],
   [
+    'a reasoningBudget that is neither a word nor a number',
+    `reasoningBudget = "enormous"\n${head}reasoningBudget = -1\n`,
+    [
+      'senmon.toml:1:1: reasoningBudget in the top level must be "none", "minimal", "low", "medium", "high", or whole tokens up to 1000000.',
+      'senmon.toml:4:1: reasoningBudget in [experts."a"] must be at least 0; got -1.',
+    ],
+  ],
+  [
     'a compaction out of bounds',
     `${head}[experts."a".compaction]\nat = 80\nkeepSteps = 0\nkeep = 5\n`,
     [
