@@ -1,7 +1,7 @@
 /** Approvals from end to end on fakes: from any depth, across restarts and months, and against a hostile machine. */
 import { afterEach, describe, expect, it } from 'vitest'
 import { isRefusal } from '../../schema/error.ts'
-import type { EventOf, JobEvent } from '../../schema/event.ts'
+import type { JobEvent } from '../../schema/event.ts'
 import { hashOf } from '../../schema/hash.ts'
 import type { Json } from '../../schema/json.ts'
 import type { Lock } from '../../schema/lock.ts'
@@ -14,17 +14,14 @@ import { JOB, LEAD, TOOLS, files, human, team } from '../run/team.ts'
 import { rootRunId, delegateRunId, approvalQuestionOf } from '../../schema/question.ts'
 import { noUsage } from '../../schema/usage.ts'
 import { sha256 } from '../../schema/hash.ts'
-import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
+import { keepUntilEnd, attemptWorld, endAll, ofType, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 const MONTH_MS = 30 * 24 * 3600 * 1000
 const writes = { tool: 'files/write', args: { path: '/etc/*' }, edits: true }
 const push = { name: 'files/write', args: { path: '/etc/passwd' } }
 
-const open: Process[] = []
-afterEach(async () => {
-  for (const process of open.splice(0)) await process.attempts.close()
-})
+afterEach(endAll)
 
 /** coordinator → middle → deep; only the last has the rule. */
 function threeLevels(): Lock {
@@ -48,9 +45,6 @@ const script: Readonly<Record<string, Turn>> = {
 }
 const turnOf: Scenario['turnOf'] = ({ expert, stepNumber }) =>
   script[`${expert.name} ${stepNumber}`] ?? { text: `${expert.name} is done` }
-
-const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type: Type): readonly EventOf<Type>[] =>
-  events.filter((event): event is EventOf<Type> => event.type === type)
 
 async function answer({ jobs }: Process, events: readonly JobEvent[], value: Json, argsHash?: string) {
   const asked = ofType(events, 'questionAsked').at(-1)
@@ -77,7 +71,7 @@ function begin(given: Partial<Scenario> = {}) {
     ...given,
   })
   const process = world.start()
-  open.push(process)
+  keepUntilEnd(process)
   return { world, process, calls }
 }
 
@@ -98,7 +92,7 @@ describe('an approval', () => {
     await process.attempts.close()
     await world.clock.advance(MONTH_MS)
     const next = world.start()
-    open.push(next)
+    keepUntilEnd(next)
     expect(isRefusal(await answer(next, events, true))).toBe(false)
     const all = await world.until(jobId, (job) => job.status === 'finished')
     expect(all.at(-1)).toMatchObject({ data: { outcome: 'completed', result: 'top is done' } })

@@ -1,6 +1,6 @@
 /** A control plane on fakes: jobs in memory, a scripted model, machines in process; its processes may die. */
 import type { Budget } from '../../schema/budget.ts'
-import type { JobEvent } from '../../schema/event.ts'
+import type { EventOf, JobEvent } from '../../schema/event.ts'
 import { Networks } from '../../schema/network.ts'
 import type { JobId } from '../../schema/id.ts'
 import { isRefusal } from '../../schema/error.ts'
@@ -51,6 +51,37 @@ export interface Process {
   isDead(): boolean
   /** Appends that this process began. */
   appends(): number
+}
+
+/** Turns by the expert and its step, as `lead 1`; any other step ends its run. */
+export const turns =
+  (script: Readonly<Record<string, Turn>>): Scenario['turnOf'] =>
+  ({ expert, stepNumber }) =>
+    script[`${expert.name} ${stepNumber}`] ?? { text: `${expert.name} is done` }
+
+export const ofType = <Type extends JobEvent['type']>(
+  events: readonly JobEvent[],
+  type: Type,
+): readonly EventOf<Type>[] => events.filter((event): event is EventOf<Type> => event.type === type)
+
+const kept: Process[] = []
+
+/** Closed by `endAll`, whatever becomes of the test. */
+export function keepUntilEnd(process: Process): void {
+  kept.push(process)
+}
+
+/** For `afterEach`: a dead process has nothing to close. */
+export async function endAll(): Promise<void> {
+  for (const process of kept.splice(0)) if (!process.isDead()) await process.attempts.close()
+}
+
+/** A world with one process. */
+export function begin(scenario: Scenario) {
+  const world = attemptWorld(scenario)
+  const process = world.start()
+  keepUntilEnd(process)
+  return { world, process }
 }
 
 export function attemptWorld(scenario: Scenario) {

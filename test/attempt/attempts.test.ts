@@ -1,37 +1,18 @@
 /** Machines kept while they drive jobs: recording, answering, canceling, dying, and being lied to. */
 import { afterEach, describe, expect, it } from 'vitest'
 import { isRefusal } from '../../schema/error.ts'
-import { firstBroken, type EventOf, type JobEvent } from '../../schema/event.ts'
+import { firstBroken, type JobEvent } from '../../schema/event.ts'
 import { sha256 } from '../../schema/hash.ts'
 import type { MachineLine, RunnerLine } from '../../schema/control.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { runJob } from '../../runner/run/runner.ts'
 import { anApplication } from '../job/given.ts'
-import type { Turn } from '../fake/scripted-model.ts'
 import { sayWorkspace } from '../fake/fake-machine-host.ts'
 import { JOB, LEAD, team } from '../run/team.ts'
-import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
+import { keepUntilEnd, begin, endAll, ofType, type Process, type Scenario, turns } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
-const turns =
-  (script: Readonly<Record<string, Turn>>): Scenario['turnOf'] =>
-  ({ expert, stepNumber }) =>
-    script[`${expert.name} ${stepNumber}`] ?? { text: `${expert.name} is done` }
-
-const open: Process[] = []
-afterEach(async () => {
-  for (const process of open.splice(0)) await process.attempts.close()
-})
-
-function begin(scenario: Scenario) {
-  const world = attemptWorld(scenario)
-  const process = world.start()
-  open.push(process)
-  return { world, process }
-}
-
-const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type: Type): readonly EventOf<Type>[] =>
-  events.filter((event): event is EventOf<Type> => event.type === type)
+afterEach(endAll)
 
 async function answerAll({ jobs }: Process, events: readonly JobEvent[], value: (kind: string) => boolean | string) {
   const answered = new Set(ofType(events, 'answered').map((event) => event.data.questionId))
@@ -240,7 +221,7 @@ describe('an attempt', () => {
     await process.attempts.close()
     expect(process.host.live()).toBe(0)
     gate.resolve()
-    open.push(world.start())
+    keepUntilEnd(world.start())
     const events = await world.until(jobId, (job) => job.status === 'finished')
     expect(ofType(events, 'generated')).toHaveLength(2)
     expect(ofType(events, 'leaseExpired')[0]?.data.reason).toBe('server_stopped')
@@ -251,12 +232,10 @@ describe('an attempt', () => {
     const jobId = await world.create(process)
     await world.until(jobId, (_, events) => ofType(events, 'generated').length === 1)
     process.die()
-    // It will never close.
-    open.splice(open.indexOf(process), 1)
     const before = (await world.events(jobId)).length
     await world.clock.advance(1)
     const startedAt = world.clock.now()
-    open.push(world.start())
+    keepUntilEnd(world.start())
     const events = await world.until(jobId, (_, all) => ofType(all.slice(before), 'machineStarted').length === 1)
     const next = events.slice(before, before + 3)
     expect(next.map(({ type }) => type)).toEqual(['leaseExpired', 'leaseGranted', 'machineStarted'])
@@ -395,7 +374,7 @@ describe('a hostile machine', () => {
     const stored = await world.store.find(jobId)
     await world.store.renew(jobId, stored?.lease?.fence ?? 0, world.clock.now())
     const next = world.start()
-    open.push(next)
+    keepUntilEnd(next)
     await world.until(jobId, (_, events) => ofType(events, 'leaseGranted').length === 2)
     gate.resolve()
     const events = await world.until(jobId, (job) => job.status === 'finished')

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Budget } from '../../schema/budget.ts'
 import { isRefusal, type Refusal } from '../../schema/error.ts'
-import { firstBroken, type EventOf, type JobEvent } from '../../schema/event.ts'
+import { firstBroken, type EventOf } from '../../schema/event.ts'
 import type { JobId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import { sha256 } from '../../schema/hash.ts'
@@ -21,13 +21,10 @@ import { anApplication } from '../job/given.ts'
 import { LIMITS } from '../job/jobs-world.ts'
 import { jobFact } from '../run/simulation.ts'
 import { files, JOB } from '../run/team.ts'
-import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
+import { keepUntilEnd, attemptWorld, endAll, ofType, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
-const open: Process[] = []
-afterEach(async () => {
-  for (const process of open.splice(0)) await process.attempts.close()
-})
+afterEach(endAll)
 
 const price: Price = { input: 0, output: 1000, source: 'a test', date: '2026-01-01' }
 /** Each generation costs a dollar, or less when it may write less. */
@@ -35,9 +32,6 @@ const usageOf = ({ outputTokensMax = 1000 }: { readonly outputTokensMax?: number
   const outputTokens = Math.min(1000, outputTokensMax)
   return { ...noUsage, inputTokens: 10, outputTokens, costUsd: outputTokens / 1000 }
 }
-
-const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type: Type): readonly EventOf<Type>[] =>
-  events.filter((event): event is EventOf<Type> => event.type === type)
 
 const read = { name: 'files/read', args: { path: 'a' } }
 const lone = lockOf(lockedExpert('lone', { skills: { files } }))
@@ -48,7 +42,7 @@ const threeReads: Scenario['turnOf'] = ({ stepNumber }) =>
 async function begin(given: Partial<Scenario> = {}) {
   const world = attemptWorld({ lock: lone, turnOf: threeReads, price, usageOf, ...given })
   const process = world.start()
-  open.push(process)
+  keepUntilEnd(process)
   const jobId = await world.create(process)
   return { world, process, jobId }
 }

@@ -1,22 +1,16 @@
 /** A cancel from end to end on fakes: one path, whatever is under way, and a receipt in the log. */
 import { afterEach, describe, expect, it } from 'vitest'
 import { isRefusal } from '../../schema/error.ts'
-import type { EventOf, JobEvent } from '../../schema/event.ts'
+import type { JobEvent } from '../../schema/event.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { anApplication } from '../job/given.ts'
 import { files, human } from '../run/team.ts'
-import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
+import { keepUntilEnd, attemptWorld, endAll, ofType, type Scenario } from './attempt-world.ts'
 
 const skills = { files: { ...files, effects: { write: 'once' } }, human } as const
 const never = new Promise<string>(() => {})
 
-const open: Process[] = []
-afterEach(async () => {
-  for (const process of open.splice(0)) if (!process.isDead()) await process.attempts.close()
-})
-
-const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type: Type): readonly EventOf<Type>[] =>
-  events.filter((event): event is EventOf<Type> => event.type === type)
+afterEach(endAll)
 
 function begin(given: Pick<Scenario, 'turnOf'> & Partial<Scenario>) {
   const aide = lockedExpert('aide', { skills })
@@ -25,7 +19,7 @@ function begin(given: Pick<Scenario, 'turnOf'> & Partial<Scenario>) {
     ...given,
   })
   const process = world.start()
-  open.push(process)
+  keepUntilEnd(process)
   return { world, process }
 }
 
@@ -93,7 +87,7 @@ describe('a canceled job', () => {
     const jobId = await world.create(process)
     await world.until(jobId, (_job, all) => ofType(all, 'generated').length === 1)
     const other = world.start()
-    open.push(other)
+    keepUntilEnd(other)
     world.store.after = async (verb) => {
       const last = (await world.events(jobId)).at(-1)
       if (verb === 'append' && last?.type === 'cancelRequested') process.die()
@@ -101,7 +95,7 @@ describe('a canceled job', () => {
     await other.jobs.cancel(anApplication, jobId)
     process.die()
     const third = world.start()
-    open.push(third)
+    keepUntilEnd(third)
     const events = await world.until(jobId, (job) => job.status === 'finished')
     expect(receiptIn(events)).toMatchObject({
       stopped: { machine: null, runs: [{ expertKey: 'top@1.0.0' }] },

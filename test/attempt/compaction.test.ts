@@ -1,6 +1,6 @@
 /** Conversations that are compacted through the whole control plane: recorded, counted, shown, forked, crashed. */
 import { afterEach, describe, expect, it } from 'vitest'
-import { firstBroken, type EventOf, type JobEvent } from '../../schema/event.ts'
+import { firstBroken } from '../../schema/event.ts'
 import { StateHashes } from '../../schema/state-hash.ts'
 import { textOf } from '../../schema/message.ts'
 import { listCheckpoints } from '../../src/job/checkpoint.ts'
@@ -8,23 +8,10 @@ import type { GenerateRequest } from '../../src/gateway/gateway.ts'
 import { anApplication } from '../job/given.ts'
 import type { Turn } from '../fake/scripted-model.ts'
 import { team } from '../run/team.ts'
-import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
+import { begin, endAll, ofType, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
-const open: Process[] = []
-afterEach(async () => {
-  for (const process of open.splice(0)) await process.attempts.close()
-})
-
-function begin(scenario: Scenario) {
-  const world = attemptWorld(scenario)
-  const process = world.start()
-  open.push(process)
-  return { world, process }
-}
-
-const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type: Type): readonly EventOf<Type>[] =>
-  events.filter((event): event is EventOf<Type> => event.type === type)
+afterEach(endAll)
 
 const STEPS = 8
 

@@ -1,6 +1,5 @@
 /** Questions whose time runs out, from end to end on fakes: over restarts, with several processes, against a hostile machine. */
 import { afterEach, describe, expect, it } from 'vitest'
-import type { EventOf, JobEvent } from '../../schema/event.ts'
 import { sha256 } from '../../schema/hash.ts'
 import type { Lock } from '../../schema/lock.ts'
 import { questionOf, rootRunId } from '../../schema/question.ts'
@@ -11,7 +10,7 @@ import { Admission } from '../../src/attempt/admission.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { partsOf, type ScriptedCall } from '../fake/scripted-model.ts'
 import { files, human, JOB, LEAD, team } from '../run/team.ts'
-import { attemptWorld, type Process } from './attempt-world.ts'
+import { attemptWorld, ofType, type Process } from './attempt-world.ts'
 
 const DAY_MS = 24 * 3600 * 1000
 const rule = { tool: 'files/write', args: {}, edits: false, timeoutSeconds: DAY_MS / 1000 }
@@ -22,9 +21,6 @@ const open: { close(): Promise<void> }[] = []
 afterEach(async () => {
   for (const one of open.splice(0)) await one.close()
 })
-
-const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type: Type): readonly EventOf<Type>[] =>
-  events.filter((event): event is EventOf<Type> => event.type === type)
 
 function worldOf(lock: Lock, calls: readonly ScriptedCall[], held: Promise<void> = Promise.resolve()) {
   const made: string[] = []

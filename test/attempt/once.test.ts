@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { isRefusal } from '../../schema/error.ts'
 import { callKeyOf } from '../../schema/effect.ts'
-import type { EventOf, JobEvent } from '../../schema/event.ts'
+import type { JobEvent } from '../../schema/event.ts'
 import { hashOf, sha256 } from '../../schema/hash.ts'
 import type { Json } from '../../schema/json.ts'
 import type { ToolCallPart } from '../../schema/message.ts'
@@ -14,28 +14,19 @@ import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { partsOf } from '../fake/scripted-model.ts'
 import { anApplication } from '../job/given.ts'
 import { files, human, JOB, LEAD, team, TOOLS } from '../run/team.ts'
-import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
+import { keepUntilEnd, begin as startWorld, endAll, ofType, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 const skills = { files: { ...files, effects: { write: 'once' } }, human } as const
 const write = { name: 'files/write', args: { path: 'a' } }
 
-const open: Process[] = []
-afterEach(async () => {
-  for (const process of open.splice(0)) if (!process.isDead()) await process.attempts.close()
-})
-
-const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type: Type): readonly EventOf<Type>[] =>
-  events.filter((event): event is EventOf<Type> => event.type === type)
+afterEach(endAll)
 
 const turnOf: Scenario['turnOf'] = ({ stepNumber }) =>
   stepNumber === 1 ? { text: 'on', calls: [write, { name: 'files/read', args: {} }] } : { text: 'done' }
 
 function begin(given: Partial<Scenario> = {}) {
-  const world = attemptWorld({ lock: lockOf(lockedExpert('top', { skills })), turnOf, ...given })
-  const process = world.start()
-  open.push(process)
-  return { world, process }
+  return startWorld({ lock: lockOf(lockedExpert('top', { skills })), turnOf, ...given })
 }
 
 async function answer({ jobs }: Process, events: readonly JobEvent[], value: Json) {
@@ -84,7 +75,7 @@ describe('a call that is made once', () => {
     await world.until(jobId, (_job, all) => ofType(all, 'callStarted').length === 1)
     process.die()
     const next = world.start()
-    open.push(next)
+    keepUntilEnd(next)
     const waiting = await world.until(jobId, (job) => job.status === 'waiting')
     const [asked] = ofType(waiting, 'questionAsked')
     expect(asked?.data.question).toMatchObject({ purpose: 'outcome', kind: 'choose', toolName: 'files/write' })

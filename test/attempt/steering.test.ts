@@ -1,37 +1,18 @@
 /** Queries to a job that is open, through the whole control plane: queued, interrupting, at its end, in crashes. */
 import { afterEach, describe, expect, it } from 'vitest'
 import { isRefusal } from '../../schema/error.ts'
-import { firstBroken, type EventOf, type JobEvent, type SteerMode } from '../../schema/event.ts'
+import { firstBroken, type JobEvent, type SteerMode } from '../../schema/event.ts'
 import type { JobId } from '../../schema/id.ts'
 import { Conversations } from '../../schema/conversation.ts'
 import { textOf } from '../../schema/message.ts'
 import type { GenerateRequest } from '../../src/gateway/gateway.ts'
 import type { JobSummary } from '../../src/job/job-summary.ts'
 import { anApplication } from '../job/given.ts'
-import type { Turn } from '../fake/scripted-model.ts'
 import { team } from '../run/team.ts'
-import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
+import { attemptWorld, begin, endAll, ofType, type Process, type Scenario, turns } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
-const turns =
-  (script: Readonly<Record<string, Turn>>): Scenario['turnOf'] =>
-  ({ expert, stepNumber }) =>
-    script[`${expert.name} ${stepNumber}`] ?? { text: `${expert.name} is done` }
-
-const open: Process[] = []
-afterEach(async () => {
-  for (const process of open.splice(0)) await process.attempts.close()
-})
-
-function begin(scenario: Scenario) {
-  const world = attemptWorld(scenario)
-  const process = world.start()
-  open.push(process)
-  return { world, process }
-}
-
-const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type: Type): readonly EventOf<Type>[] =>
-  events.filter((event): event is EventOf<Type> => event.type === type)
+afterEach(endAll)
 
 async function put({ jobs }: Process, jobId: JobId, query: string, mode: SteerMode = 'queue'): Promise<JobSummary> {
   const job = await jobs.continue(anApplication, {

@@ -1,20 +1,17 @@
 /** The crash test over everything at once: parallel delegates, a nested question, a call that is made once, a fork and a budget. */
 import { expect, it } from 'vitest'
 import { isRefusal } from '../../schema/error.ts'
-import type { EventOf, JobEvent } from '../../schema/event.ts'
+import type { JobEvent } from '../../schema/event.ts'
 import { fakeExpertSource, lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { openForks } from '../../src/job/forks.ts'
 import { fakeChance, type FakeClock } from '../fake/fake-clock.ts'
 import { anApplication } from '../job/given.ts'
 import { LIMITS } from '../job/jobs-world.ts'
 import { files, human } from '../run/team.ts'
-import { attemptWorld, type Process, type Scenario } from './attempt-world.ts'
+import { attemptWorld, ofType, type Process, type Scenario } from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 const skills = { files: { ...files, effects: { write: 'once' } }, human } as const
-
-const ofType = <Type extends JobEvent['type']>(events: readonly JobEvent[], type: Type): readonly EventOf<Type>[] =>
-  events.filter((event): event is EventOf<Type> => event.type === type)
 
 function lock() {
   // It may take one step, and asks for another.
