@@ -195,7 +195,10 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
 
   /** A machine that has not come for its job in a while: throws when it will not. One that cannot be looked at may yet come. */
   async function probe(machine: PooledMachine): Promise<void> {
-    const seen = await provider.look(machine).catch((error: unknown) => {
+    // Without a name, which may have come since, a look would be a search among all.
+    const current = (await store.find(machine.id)) ?? machine
+    if (current.providerId === null) return
+    const seen = await provider.look(current).catch((error: unknown) => {
       if (error instanceof ProviderError && error.fault !== 'gone') return undefined
       throw error
     })

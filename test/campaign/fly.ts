@@ -4,6 +4,7 @@
  * afterwards each log, the counts of a server outside, the rows, the machines and every request are held against one
  * another. Each job marks whatever it can reach and looks for the marks of others (I8).
  */
+import { readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { callKeyOf } from '../../schema/effect.ts'
 import type { JobId, RunId } from '../../schema/id.ts'
@@ -103,13 +104,16 @@ interface Job {
 export async function flyCampaign(options: FlyCampaignOptions & { readonly profile: Profile }): Promise<FlyVerdict> {
   const { seed, profile } = options
   const fly = await openFlyPlatform({ seed, profile, limits: 1 })
+  let verdict: FlyVerdict
   try {
     const platform = await fly.start(flySettings(options))
     await npmPublish(platform, await skillPackage('probe', 'probe'))
-    return await flyCampaignOn(fly, options)
+    verdict = await flyCampaignOn(fly, options)
   } finally {
     await fly.close()
   }
+  const left = guestsLeft().map((pid) => `process ${pid} of a machine is left`)
+  return { ...verdict, failures: [...verdict.failures, ...left] }
 }
 
 /** What each of its servers is told. */
@@ -176,6 +180,8 @@ class Campaign {
     })
     this.#options.say('every job is over')
     for (const job of this.#jobs) await this.#judge(job)
+    // By rule, after machine upon machine that got nowhere; where that is usual, nothing was tried.
+    if (this.#exhausted > Math.ceil(this.#jobs.length / 100)) this.#fail(`${this.#exhausted} jobs were given up`)
     const orphans = await this.#orphans()
     const requests = this.#judgeRequests()
     return {
@@ -410,7 +416,17 @@ function beyond(entries: readonly LogEntry[]): number {
   return count
 }
 
-/** Processes of machines that are left below this one. */
-export function guestsLeft(): number {
-  return descendants(process.pid, listProcesses()).filter(({ zombie }) => !zombie).length
+/** Processes of machines below this one: those that have other numbers to themselves. */
+export function guestsLeft(): readonly number[] {
+  const spaceOf = (pid: number | 'self'): string | undefined => {
+    try {
+      return readlinkSync(`/proc/${pid}/ns/pid`)
+    } catch {
+      return undefined
+    }
+  }
+  const own = spaceOf('self')
+  return descendants(process.pid, listProcesses()).flatMap(({ pid }) =>
+    [own, undefined].includes(spaceOf(pid)) ? [] : [pid],
+  )
 }

@@ -1,6 +1,6 @@
 /** Jobs on Fly from query to result: what is simulated is Fly, and nothing else. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { flyCampaignOn, flySettings } from '../campaign/fly.ts'
+import { flyCampaignOn, flySettings, guestsLeft } from '../campaign/fly.ts'
 import { openFlyPlatform, type FlyPlatform } from '../support/fly-platform.ts'
 import { expertPackage, npmPublish, skillPackage, until, type Platform } from '../support/platform.ts'
 import { probe, runJob, turns, type SeenEvent, type SeenResult } from '../support/platform-job.ts'
@@ -48,6 +48,7 @@ describe.skipIf(missing !== undefined)('a job on Fly', () => {
   })
   afterAll(async () => {
     await fly?.close()
+    expect(guestsLeft()).toEqual([])
   })
 
   const startedIn = (events: readonly SeenEvent[]): Started =>
@@ -105,5 +106,6 @@ describe.skipIf(missing !== undefined)('a job on Fly', () => {
     expect(verdict.failures).toEqual([])
     expect(verdict.kills.servers + verdict.kills.machines).toBeGreaterThan(0)
     expect([verdict.orphans, verdict.tooFast.machine]).toEqual([0, 0])
+    expect(guestsLeft().length).toBeGreaterThan(0)
   }, 900_000)
 })
