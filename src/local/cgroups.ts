@@ -60,7 +60,9 @@ export interface Cgroups {
 }
 
 const SHELL = '/bin/sh'
-const JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 78; shift; done; shift; exec "$@"'
+/** A shell says in the environment where it is, which is of the host. */
+const SILENT = 'unset PWD OLDPWD SHLVL; exec "$@"'
+const JOIN = `while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 78; shift; done; shift; ${SILENT}`
 const CPU_PERIOD_US = 100_000
 /** A process that SIGKILL does not end within this is stuck in the kernel; we go on without it. */
 const END_MS_MAX = 10_000

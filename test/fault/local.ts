@@ -164,4 +164,12 @@ export const faults: readonly Fault[] = [
     tests: ['test/adapter/unruly-skill.test.ts'],
     suite: 'whole',
   },
+  {
+    name: 'what puts a skill into its part tells it where the host keeps it',
+    file: 'src/local/cgroups.ts',
+    find: 'unset PWD OLDPWD SHLVL; ',
+    replace: '',
+    tests: ['test/adapter/local-escape.test.ts'],
+    suite: 'whole',
+  },
 ]
