@@ -10,7 +10,6 @@ const client = {
 } as const
 const probe = { file: 'src/fly/fly-probe.ts', tests: ['test/fly/fly-probe.test.ts'] } as const
 const life = { file: 'runner/machine/life.ts', tests: ['test/machine/life.test.ts'] } as const
-const whole = { tests: ['test/system/fly.test.ts'], suite: 'whole' } as const
 
 export const faults: readonly Fault[] = [
   {
@@ -160,7 +159,21 @@ export const faults: readonly Fault[] = [
     file: 'src/sandbox/sandbox.ts',
     find: "['--remount-ro', '/', '--chdir', spec.cwd]",
     replace: "['--ro-bind-try', '/.fly', '/.fly', '--remount-ro', '/', '--chdir', spec.cwd]",
-    ...whole,
+    tests: ['test/fly/image-plan.test.ts'],
+  },
+  {
+    name: 'a skill gets a secret in place of its PATH',
+    file: 'src/fly/image-plan.ts',
+    find: '.filter((name) => !OWN_NAMES.has(name))',
+    replace: '',
+    tests: ['test/fly/image-plan.test.ts'],
+  },
+  {
+    name: 'a skill may write its input',
+    file: 'src/fly/image-plan.ts',
+    find: "target: '/workspace/input', writable: false",
+    replace: "target: '/workspace/input', writable: true",
+    tests: ['test/fly/image-plan.test.ts'],
   },
   {
     name: 'a simulated machine’s processes outlive it',
