@@ -273,6 +273,8 @@ describe('the life of a machine', () => {
     await move({ type: 'suspend', now: clock.now() })
     await until(() => calls.includes('wake'))
     isAway = true
+    const before = calls.length
+    await until(() => calls.length > before + 1)
     standStill(10_000_000)
     const asked = calls.length
     await until(() => calls.length > asked + 20)
