@@ -16,6 +16,7 @@ import {
 import type { Clock } from '../../schema/clock.ts'
 import type { Json } from '../../schema/json.ts'
 import type { LockedRemoteSkill, LockedStdioSkill } from '../../schema/lock.ts'
+import { cannotDo, ELICIT } from '../../schema/server-request.ts'
 import type { FrameTransport } from './frame-transport.ts'
 
 export type MadeOf = (LockedStdioSkill | LockedRemoteSkill)['type']
@@ -67,7 +68,7 @@ async function look(greeting: Greeting): Promise<Client | undefined> {
 
 async function greetOlder({ transport, signal, elicit }: Greeting): Promise<Client> {
   const client = new Client(US, CAN)
-  client.setRequestHandler('elicitation/create', async ({ params }) => elicit(params as Json)) // it came as JSON
+  client.setRequestHandler(ELICIT, async ({ params }) => elicit(params as Json)) // it came as JSON
   // Generations are paid for and bounded by the job's own expert; a server's wishes are none of them.
   client.fallbackRequestHandler = async ({ method }) => {
     throw new ProtocolError(ProtocolErrorCode.MethodNotFound, `${cannotDo(method)}.`)
@@ -84,15 +85,3 @@ async function greetNewer({ transport, signal }: Greeting): Promise<Client> {
 
 const US = { name: 'senmon', version: '1' }
 const CAN = { capabilities: { elicitation: { form: {}, url: {} } } }
-
-/** What a server may not ask of us, in words for its author and for a model. */
-export function cannotDo(method: string): string {
-  switch (method) {
-    case 'sampling/createMessage':
-      return 'A skill may not ask for generations (sampling): what a model costs is bounded by the budget of its expert'
-    case 'roots/list':
-      return 'A skill has no roots: its working directory is the workspace'
-    default:
-      return `A skill may ask a human (elicitation) and nothing else, so not ${method.slice(0, 100)}`
-  }
-}

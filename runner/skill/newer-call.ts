@@ -23,8 +23,7 @@ import { schemaFault } from '../../schema/json-schema.ts'
 import type { Json, JsonObject } from '../../schema/json.ts'
 import type { ToolDefinition } from '../../schema/message.ts'
 import type { Asked, SkillQuestion } from '../run/perform.ts'
-import { cannotDo } from './greeting.ts'
-import { MADE_ONCE, tooManyQuestions } from './turn.ts'
+import { cannotDo, MADE_ONCE, tooManyQuestions } from '../../schema/server-request.ts'
 
 export interface NewerCall {
   readonly client: Client

@@ -2,13 +2,11 @@
 import { ProtocolError, ProtocolErrorCode, type ElicitResult } from '@modelcontextprotocol/client'
 import { ELICITATIONS_MAX, readElicitation, sameWords, type Elicited } from '../../schema/elicitation.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
+import { ASKS_ALONE, cannotBeAsked, MADE_ONCE, ONLY_IN_CALL, tooManyQuestions } from '../../schema/server-request.ts'
 import type { SkillQuestion } from '../run/perform.ts'
 
 /** What a server of the older line refuses a call with until a page is visited. */
 const WANTS_VISIT: number = ProtocolErrorCode.UrlElicitationRequired
-
-export const MADE_ONCE = 'A call that may be made only once cannot stop to ask a human.'
-export const tooManyQuestions = `One call may ask ${ELICITATIONS_MAX} times; its words must be the same when it is made again.`
 
 export class Turn {
   /** What the call asked before, answered; null when it may ask nobody. */
@@ -28,7 +26,7 @@ export class Turn {
   /** Answers a server, or never does: then the call is given up. Throws a ProtocolError for what nobody can be asked. */
   async answer(params: Json): Promise<ElicitResult> {
     const asked = readElicitation(params)
-    if (typeof asked === 'string') throw refusal(`Nobody can be asked this: ${asked}.`)
+    if (typeof asked === 'string') throw refusal(cannotBeAsked(asked))
     if (this.elicited === null) throw refusal(MADE_ONCE)
     const known = sameWords(this.elicited, asked)
     const reply = known[sameWords(this.#put, asked).length]
@@ -61,9 +59,8 @@ export function visitsIn({ code, data }: ProtocolError, { elicited }: Turn): Ski
 /** The turn that a server's question belongs to: nothing in it says which call asks, so there must be only one. */
 export function onlyTurn(turns: ReadonlySet<Turn>): Turn {
   const [turn, another] = turns
-  if (turn === undefined) throw refusal('A human is asked only in the course of a call.')
-  if (another !== undefined)
-    throw refusal('Other calls of this skill are under way, so nobody knows which one asks: make this call alone.')
+  if (turn === undefined) throw refusal(ONLY_IN_CALL)
+  if (another !== undefined) throw refusal(ASKS_ALONE)
   return turn
 }
 

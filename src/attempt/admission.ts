@@ -20,7 +20,7 @@
 import { approvalFor, approvedArgs, type Approval } from '../../schema/approval.ts'
 import { baseResult, baseTurn, isBaseCall, type BaseTurn, type Todo } from '../../schema/base-tool.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
-import type { GenerateParams, PermitParams, ReserveParams } from '../../schema/control.ts'
+import type { CompartmentName, GenerateParams, PermitParams, ReserveParams } from '../../schema/control.ts'
 import { callKeyOf, effectOf } from '../../schema/effect.ts'
 import type { HostFact, Place, Question, Resumption, RunFact } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
@@ -42,6 +42,8 @@ import {
   readElicitation,
   sameWords,
   wholeRounds,
+  type Elicitation,
+  type ElicitationReply,
 } from '../../schema/elicitation.ts'
 import { approvalQuestionOf, askedAgain, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
 import { driftOf, servedSkillOf, toolsBeforeStart } from '../../schema/tool-pin.ts'
@@ -199,6 +201,29 @@ export class Admission {
     return `no open call of ${toolName} by ${expertKey} with these arguments may be made`
   }
 
+  /** Why a reply may not go to a skill's server: no human gave it to what an open call of the skill asked (A3). */
+  refuseReply({
+    expertKey,
+    skill,
+    asked,
+    replyHash,
+  }: CompartmentName & { readonly asked: Elicitation; readonly replyHash: Sha256 }): string | undefined {
+    for (const run of this.#runs.values()) {
+      if (run.expertKey !== expertKey || run.turn !== 'calls' || run.finished !== null) continue
+      for (const { part, elicited = [] } of run.calls.values()) {
+        if (!part.name.startsWith(`${skill}/`)) continue
+        const closed = sameWords(elicited, asked).filter(({ question }) => this.#isClosed(question.id))
+        if (closed.some(({ question }) => hashOf(this.#replyTo(question.id)) === replyHash)) return undefined
+      }
+    }
+    return `no human gave this answer to a call of ${skill}`
+  }
+
+  #replyTo(questionId: QuestionId): ElicitationReply {
+    const answer = this.#answers.get(questionId)
+    return answer === undefined ? { action: 'cancel' } : elicitationReply(answer)
+  }
+
   /** Where an open call stands, and what it calls; undefined when there is none. */
   openCall(
     runId: RunId,
@@ -226,8 +251,7 @@ export class Admission {
   /** What the call may hand back to its server: what its humans said, and nothing else (A3). */
   #handsBack({ elicited = [] }: OpenCall): Sha256 | undefined {
     const replied = wholeRounds(elicited).map(({ question: { id }, resumption }) => {
-      const answer = this.#answers.get(id)
-      return { resumption, reply: answer === undefined ? ({ action: 'cancel' } as const) : elicitationReply(answer) }
+      return { resumption, reply: this.#replyTo(id) }
     })
     const owed = inputResponsesOf(replied)
     return owed === undefined ? undefined : handedBackOf(owed)

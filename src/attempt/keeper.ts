@@ -228,6 +228,7 @@ class Keeper {
       networks: dependencies.networks,
       secretOf: (name) => dependencies.secrets.find(attempt.applicationId, name),
       refuseCall: (call) => this.#refuseCall(call),
+      refuseReply: async (reply) => this.#admission.refuseReply(reply),
       tell: (line) => machine.send(line),
       unreadBytes: () => machine.unreadBytes,
     })

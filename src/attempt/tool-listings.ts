@@ -86,6 +86,7 @@ async function listIn({ host, networks, clock, chance, limits }: ToolListingsDep
     networks,
     secretOf: async () => undefined,
     refuseCall: async () => 'nothing is called for a listing',
+    refuseReply: async () => 'no human is asked at publish',
     tell: (line) => machine.send(line),
     unreadBytes: () => machine.unreadBytes,
   })

@@ -7,6 +7,7 @@
  * M3 A machine sends a server what MCP's clients send and nothing else, and a tool call only as its run's log has it:
  *    a tool on offer, called by the model with these arguments, approved where a rule asks for it, and once.
  * M4 When the machine is gone, so is every connection of it.
+ * M5 A server that asks its client something hears what the job's humans said to an open call, or a refusal in our words.
  */
 import {
   FRAME_BYTES_MAX,
@@ -33,6 +34,7 @@ import { servedCallIn } from '../../schema/served-call.ts'
 import { servedSkill } from '../../schema/tool-pin.ts'
 import { openGuardedFetch, type GuardedFetch, type GuardedFetchOptions } from './guarded-fetch.ts'
 import { RemoteConnection } from './remote-connection.ts'
+import { ServerRequests, type ServerReply } from './server-requests.ts'
 
 /** Frames of one skill that may wait for its server. */
 const WAITING_MAX = 1000
@@ -46,6 +48,8 @@ export interface RemoteSkillsOptions {
   readonly secretOf: (name: string) => Promise<Secret | undefined>
   /** Why a call may not be made now; undefined when it may, which it then is taken to be. */
   readonly refuseCall: (call: PermitParams) => Promise<string | undefined>
+  /** Why a reply is none that a human gave to what an open call asked; undefined when it is. */
+  readonly refuseReply: (reply: ServerReply & CompartmentName) => Promise<string | undefined>
   readonly tell: (line: OpenedLine | ClosedLine | FrameLine) => void
   /** Bytes that the machine was told and has not read. */
   readonly unreadBytes: () => number
@@ -61,6 +65,7 @@ interface OpenRemote {
   queue: Promise<void>
   waiting: number
   readonly pages: ResourcePages
+  readonly asked: ServerRequests
   connection: RemoteConnection | undefined
   door: GuardedFetch | undefined
   isOver: boolean
@@ -115,6 +120,7 @@ export class RemoteSkills {
       queue: Promise.resolve(),
       waiting: 0,
       pages: new ResourcePages(),
+      asked: new ServerRequests(),
       connection: undefined,
       door: undefined,
       isOver: false,
@@ -186,16 +192,20 @@ export class RemoteSkills {
       return
     }
     const id = isJsonObject(frame) ? frame['id'] : undefined
-    if (id === undefined) return
+    // An answer that does not go out is answered by nobody: its server waits until its call is over.
+    if (id === undefined || !isJsonObject(frame) || frame['method'] === undefined) return
     const error = { code: -32_000, message: refused }
     this.#options.tell({ type: 'frame', ...remote.name, frame: { jsonrpc: '2.0', id, error } })
   }
 
   /** Why a frame is not passed on; undefined when it is (M3). */
-  async #refuse({ name, skill, pages }: OpenRemote, frame: Json): Promise<string | undefined> {
+  async #refuse({ name, skill, pages, asked: requests }: OpenRemote, frame: Json): Promise<string | undefined> {
     if (!isJsonObject(frame)) return 'it is no message'
     const { method } = frame
-    if (method === undefined) return isAnswer(frame) ? undefined : 'it is neither a request nor an answer'
+    if (method === undefined) {
+      const answer = isAnswer(frame) ? requests.answer(frame) : 'it is neither a request nor an answer'
+      return typeof answer === 'object' ? await this.#options.refuseReply({ ...name, ...answer }) : answer
+    }
     if (typeof method !== 'string' || !PASSED.has(method)) return `${JSON.stringify(method)} is not passed on`
     const asked = servedCallIn(frame)
     if (asked === undefined || pages.goesOn(frame)) return undefined
@@ -218,6 +228,7 @@ export class RemoteSkills {
   #hear(remote: OpenRemote, frame: Json): void {
     if (remote.isOver) return
     remote.pages.hear(frame)
+    remote.asked.hear(frame)
     if (this.#options.unreadBytes() > UNREAD_BYTES_MAX)
       return this.#end(remote, 'limit_exceeded', `${titleOf(remote.name)}: the machine does not read what it is told.`)
     this.#options.tell({ type: 'frame', ...remote.name, frame })

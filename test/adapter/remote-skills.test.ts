@@ -9,6 +9,7 @@ import {
   type Elicited,
 } from '../../schema/elicitation.ts'
 import type { Resumption } from '../../schema/event.ts'
+import { hashOf } from '../../schema/hash.ts'
 import { isJsonObject, type JsonObject } from '../../schema/json.ts'
 import { Networks } from '../../schema/network.ts'
 import { rootRunId } from '../../schema/question.ts'
@@ -338,6 +339,32 @@ describe('a server that misbehaves', () => {
 })
 
 describe('what is asked for a machine', () => {
+  it('is no answer to its server that no human has given (M5)', async () => {
+    const heard: unknown[] = []
+    const greet: Tool = async (_args, _req, _signal, ask) => {
+      heard.push(await ask('Who?'))
+      return 'greeted'
+    }
+    const server = kept(await startStreamable({ greet }))
+    const replies: unknown[] = []
+    const refuseReply: Parameters<typeof driveRemote>[1] = {
+      refuseReply: async ({ skill, asked: words, replyHash }) => {
+        replies.push([skill, words, replyHash])
+        return 'no human gave it'
+      },
+      deadlines: { callMs: 1000 },
+    }
+    const form = { message: 'Who?', requestedSchema: NAME_FORM }
+    const part = { type: 'toolCall', callId: 'call_1_0', name: 'far/greet', args: {} } as const
+    const question = elicitationQuestionOf(JOB, rootRunId(JOB, 0), part, form, 0)
+    const reply = { action: 'accept', content: { name: 'Eve' } } as const
+    const far = drive({ endpoint: server.url }, refuseReply)
+    const result = await far.call('greet', {}, undefined, [{ question, reply, resumption: null }])
+    expect(result).toMatchObject({ code: 'skill_hung' })
+    expect(replies).toEqual([['far', form, hashOf(reply)]])
+    expect(heard).toEqual([])
+  })
+
   it('is a list with all its pages for one leave, and no page that the server has not named (M3)', async () => {
     const pages: Readonly<Record<string, JsonObject>> = {
       first: { resources: [{ uri: 'a:1', name: 'one' }], nextCursor: 'second' },

@@ -89,6 +89,28 @@ describe('the judge of a call whose skill asks', () => {
     expect(admission.admit(asked(questionOf(0, 'One more?')))).toContain(`asked ${ELICITATIONS_MAX} times`)
   })
 
+  it('lets a server hear what its human said to an open call, in the same words, and nothing else (A3)', () => {
+    const admission = judge()
+    const asks = { message: 'Who?', requestedSchema: form }
+    const skill = { expertKey: LEAD, skill: 'files' }
+    const hears = (reply: object, asked: object = asks, to: object = skill) =>
+      admission.refuseReply({ ...skill, ...to, asked: asked as never, replyHash: hashOf(reply as Json) })
+    const ann = { action: 'accept', content: { name: 'Ann' } }
+    expect(hears(ann)).toContain('no human')
+    admission.admit(asked(questionOf(0)))
+    for (const early of [ann, { action: 'decline' }, { action: 'cancel' }]) expect(hears(early)).toContain('no human')
+    admission.take(answered(questionOf(0)))
+    expect(hears(ann)).toBeUndefined()
+    expect(hears({ ...ann, content: { name: 'Eve' } })).toContain('no human')
+    expect(hears({ ...ann, note: 'more' })).toContain('no human')
+    expect(hears({ action: 'decline' })).toContain('no human')
+    expect(hears(ann, { ...asks, message: 'Which card?' })).toContain('no human')
+    expect(hears(ann, asks, { skill: 'file' })).toContain('no human')
+    expect(hears(ann, asks, { expertKey: 'reader@1.0.0' })).toContain('no human')
+    admission.take(returned(0))
+    expect(hears(ann)).toContain('no human')
+  })
+
   it('gives leave for a covered call again after each answer, and never without one (A7)', () => {
     const lock = team({ approvals: [{ tool: 'files/write', args: {}, edits: false }] })
     const admission = judge(lock)

@@ -8,6 +8,34 @@ const network = { tests: ['test/adapter/remote-skills.test.ts'], suite: 'whole' 
 
 export const faults: readonly Fault[] = [
   {
+    name: 'a server hears what a machine says that its human said',
+    file: 'src/attempt/admission.ts',
+    find: 'if (closed.some(({ question }) => hashOf(this.#replyTo(question.id)) === replyHash)) return undefined',
+    replace: 'if (closed.length > 0) return undefined',
+    tests: ['test/attempt/elicitation.test.ts'],
+  },
+  {
+    name: 'a machine refuses a server in words of its own',
+    file: 'src/skill/server-requests.ts',
+    find: "typeof message === 'string' && words.includes(message)",
+    replace: "typeof message === 'string' && words.length > 0",
+    tests: ['test/attempt/server-requests.test.ts'],
+  },
+  {
+    name: 'a machine answers a server what nobody asked',
+    file: 'src/skill/server-requests.ts',
+    find: "if (request === undefined) return 'it answers nothing that the server has asked'",
+    replace: 'if (request === undefined) return undefined',
+    tests: ['test/attempt/server-requests.test.ts'],
+  },
+  {
+    name: 'an answer to a server goes out unseen',
+    file: 'src/skill/remote-skills.ts',
+    find: "return typeof answer === 'object' ? await this.#options.refuseReply({ ...name, ...answer }) : answer",
+    replace: "return typeof answer === 'object' ? undefined : answer",
+    ...network,
+  },
+  {
     name: 'a page is one that no server has named',
     file: 'schema/resource-pages.ts',
     find: 'return cursor !== undefined && this.#next.delete(cursor)',

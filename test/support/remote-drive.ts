@@ -21,7 +21,7 @@ export function driveRemote(
   more: {
     readonly secrets?: Readonly<Record<string, string>>
     readonly deadlines?: Partial<Deadlines>
-  } & Partial<Pick<RemoteSkillsOptions, 'refuseCall' | 'networks' | 'lookup' | 'unreadBytes'>> = {},
+  } & Partial<Pick<RemoteSkillsOptions, 'refuseCall' | 'refuseReply' | 'networks' | 'lookup' | 'unreadBytes'>> = {},
 ) {
   const locked: LockedRemoteSkill = {
     type: 'mcpHttpSkill',
@@ -43,6 +43,7 @@ export function driveRemote(
     networks: LOOPBACK,
     secretOf: async (name) => (secrets[name] === undefined ? undefined : new Secret(secrets[name])),
     refuseCall: async () => undefined,
+    refuseReply: async () => undefined,
     tell(line) {
       told.push(JSON.parse(JSON.stringify(line)) as Json)
       skills?.receive(line)
