@@ -14,6 +14,7 @@ as new totals; it answers every open question of the job about one.`,
     interrupt: { type: 'boolean', help: 'Do not wait: give up what is under way.' },
     'max-steps': { type: 'string', value: 'n', help: 'The new, larger limit of steps.' },
     ...BUDGET_OPTIONS,
+    detach: { type: 'boolean', help: 'Send it and leave.' },
   },
   arity: [1, 2],
   async perform(call) {
@@ -21,7 +22,7 @@ as new totals; it answers every open question of the job about one.`,
     const maxSteps = parseCount('max-steps', call.text('max-steps'))
     const api = await call.api()
     const before = await api.job(jobId)
-    await continueJob(api, {
+    const after = await continueJob(api, {
       jobId,
       ...(call.positionals[1] === undefined ? {} : { query: call.positionals[1] }),
       ...(call.flag('interrupt') ? { mode: 'interrupt' } : {}),
@@ -29,6 +30,8 @@ as new totals; it answers every open question of the job about one.`,
       ...parseBudget(call.text('budget-usd'), call.texts('budget')),
       idempotencyKey: call.makeIdempotencyKey(),
     })
-    return follow(call, api, jobId, before.revision)
+    if (!call.flag('detach')) return follow(call, api, jobId, before.revision)
+    call.terminal.write(call.json ? `${JSON.stringify(after)}\n` : `${after.id} ${after.status}\n`)
+    return 0
   },
 }

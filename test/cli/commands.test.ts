@@ -338,6 +338,8 @@ describe('answer', () => {
     expect(api.requests.at(-1)?.variables['input']).toMatchObject({
       answer: { questionId: QUESTION.id, value: false, argsHash: 'abc' },
     })
+    const left = await senmon(['continue', JOB_ID, 'and this', '--detach'], api)
+    expect([left.code, left.terminal.written]).toEqual([0, `${JOB_ID} finished\n`])
   })
 
   it('refuses when nothing, or more than one thing, is asked', async () => {
