@@ -17,8 +17,9 @@ export const fork: Command = {
   usage: '<job> ["<query>"]',
   summary: 'Makes a new job that goes on from a checkpoint of another, files included; the other stays as it is.',
   details: `Without a query the fork does what was open at the checkpoint; with one, that is dropped and the coordinator
-is asked anew. A budget is given in new totals, which count what was used before the checkpoint. --what-if makes sure that something is changed, an instruction or a model, follows the fork to its end and
-shows step by step where it parts from the other job.`,
+is asked anew. A budget is given in new totals, which count what was used before the checkpoint. --what-if makes sure
+that something is changed, an instruction or a model, follows the fork to its end and shows step by step where it parts
+from the other job.`,
   options: {
     at: { type: 'string', value: 'checkpoint|seq', help: 'The checkpoint to go on from (default: the last).' },
     'what-if': { type: 'boolean', help: 'With another instruction or model: show where the two jobs part.' },
