@@ -349,8 +349,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a job waits for a late machine though another is up',
     file: 'src/pool/machines.ts',
-    find: 'if (!released.isMoved) return\n',
-    replace: 'if (released.isMoved) return\n',
+    find: 'if (!isUp) return',
+    replace: 'if (isUp || !isUp) return',
     tests: ['test/pool/late-machines.test.ts'],
   },
   {

@@ -43,8 +43,10 @@ describe('a machine that is late for its job', () => {
   it('is looked at after a while, and started again when its start was lost', async () => {
     const { host, mood } = await open(2)
     mood.loses = 1
+    const from = world.clock.now()
     const machine = await world.settle(host.open(attempt(), LOCK))
-    expect(machine.obtained.resume).toBe('resumed')
+    expect(world.clock.now() - from).toBeLessThan(4_000)
+    expect(machine.obtained).toMatchObject({ resume: 'resumed', machineId: mood.last })
     expect(world.provider.calls.filter(({ verb }) => verb === 'destroy')).toEqual([])
     await world.settle(machine.destroy())
   })

@@ -10,6 +10,7 @@ import {
   resumeOf,
   stepMachine,
   type MachineCommand,
+  type Owner,
   type PooledMachine,
 } from '../../src/pool/machine.ts'
 
@@ -111,6 +112,18 @@ describe('a machine of the pool', () => {
       if (type === 'quarantine') expect(next.state).toBe(before.fault === null ? 'quarantined' : 'retiring')
       if (type === 'hold') expect(next.fault).toBeNull()
     })
+    const fail = { type: 'quarantine', fault: 'late', now: 1 } as const
+    const serve = (owner: Owner): readonly MachineCommand[] => [
+      { type: 'claim', owner, deadline: 9, now: 1 },
+      { type: 'hold', owner, bootId: 'b', now: 1 },
+      { type: 'release', cleansByStop: true, now: 1 },
+    ]
+    const stopped = { type: 'stopped', now: 1 } as const
+    const job = { jobId: makeId('job', 1, new Uint8Array(16)), fence: 1, linesUrl: null }
+    const states = (commands: readonly MachineCommand[]) => steps(commands).map(({ next: { state } }) => state)
+    expect(states([fail, stopped, fail])).toEqual(['quarantined', 'reserve', 'retiring'])
+    const between = states([fail, stopped, ...serve(job), stopped, fail])
+    expect(between).toEqual(['quarantined', 'reserve', 'waking', 'busy', 'stopping', 'reserve', 'quarantined'])
   })
 
   it('has a version more with every step', () => {

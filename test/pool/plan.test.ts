@@ -170,6 +170,7 @@ describe('the plan of a pool', () => {
     // What was used goes on while nothing says that the newest comes up.
     const used = machine('reserve', { generation: 'g0', boots: 2, tainted: 1, uses: 1 })
     expect(types(act({ machines: [...old.slice(3), used, canary], policy }))).toEqual(['boot'])
+    expect(act({ machines: [...old, used, canary], policy })).toEqual([])
     const up = machine('hot', { bootId: 'b', since: NOW })
     expect(types(act({ machines: [...old, up], policy }))).toEqual(['retire'])
     expect(act({ machines: old, policy: { readyMin: 10, machinesMax: 10 } })).toMatchObject([{ type: 'retire' }])
