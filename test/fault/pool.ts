@@ -150,7 +150,7 @@ export const faults: readonly Fault[] = [
     tests: ['test/pool/errands.test.ts'],
   },
   {
-    name: 'a machine counts as clean when its stop was only asked for (I7)',
+    name: 'a machine counts as clean when its stop was only asked for (I7, I8)',
     file: 'src/pool/errands.ts',
     find: "const isStopped = state === 'stopped' &&",
     replace: 'const isStopped =',
@@ -196,13 +196,6 @@ export const faults: readonly Fault[] = [
     file: 'src/job/job.ts',
     find: 'return end === undefined ? events : [...events, end]',
     replace: 'return end === undefined ? events : [...events, end, end]',
-    tests: ['test/pool/pool-model.test.ts'],
-  },
-  {
-    name: 'what a stop does not clean is stopped and used again (I8)',
-    file: 'src/pool/machine.ts',
-    find: `return command.cleansByStop ? to('stopping'`,
-    replace: `return command.type === 'release' ? to('stopping'`,
     tests: ['test/pool/pool-model.test.ts'],
   },
   {
