@@ -58,6 +58,16 @@ describe('a call', () => {
     )
   })
 
+  it.each([{ type: 'odd' }, { type: 'text', text: 1 }, { type: 'text' }, {}, null, 'text'])(
+    'fails when a block of its answer is %o, which is none',
+    async (odd) => {
+      const { make, answer } = begin()
+      const call = make()
+      expect(answer(call.id, { result: { content: [{ type: 'text', text: 'a' }, odd] } })).toBe(true)
+      await expect(call.result).rejects.toMatchObject({ message: expect.stringContaining('tools/call') })
+    },
+  )
+
   it('fails with what the server says instead, in its words', async () => {
     const { make, answer } = begin()
     const call = make()
