@@ -106,6 +106,7 @@ async function sayFly(jobs: number, seedOfFly: number): Promise<boolean> {
     jobsAtOnce: 10,
     serverKillsMax: Number.POSITIVE_INFINITY,
     profile: 'cruel',
+    isPatient: true,
     straysMs: 660_000,
     say: (line) => say(`${((Date.now() - since) / 1000).toFixed(0)} s: ${line}`),
   })
