@@ -28,6 +28,8 @@ export interface WakeUps {
 const CHANNEL = 'senmon_appended'
 const POLL_MS = 2000
 const RECONNECT_MS = 250
+/** How long what is due at the end may take to be said. */
+const LAST_WORD_MS = 1000
 /** NOTIFY takes less than 8000 bytes; an id has 30. */
 const IDS_PER_NOTIFY = 200
 /** In a payload: some job became claimable. */
@@ -116,6 +118,13 @@ class Notifier {
     const lost = new Promise<never>((_, reject) => {
       client.on('error', reject)
       client.on('end', () => reject(new Error('The connection ended.')))
+      // A database that answers no more does not keep a process that closes.
+      const giveUp = (): void =>
+        void this.#clock.sleep(LAST_WORD_MS, over.signal).then(
+          () => reject(signal.reason),
+          () => {},
+        )
+      signal.addEventListener('abort', giveUp, { signal: over.signal })
     })
     lost.catch(() => undefined)
     try {

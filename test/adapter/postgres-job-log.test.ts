@@ -194,9 +194,9 @@ describe('the job log (Postgres)', () => {
   })
 
   it('keeps announcements to itself while it is alone, and tells whoever says a word all of them at once', async () => {
-    let shiftMs = 0
+    let now = realClock.now()
     const clock: Clock = {
-      now: () => realClock.now() + shiftMs,
+      now: () => now,
       // Neither the poll nor what is said while alone comes in the time of this test.
       sleep: async (ms, signal) => realClock.sleep(ms > 1000 ? 3_600_000 : ms, signal),
     }
@@ -214,7 +214,7 @@ describe('the job log (Postgres)', () => {
     try {
       await hear.promise
       expect(heard).toEqual(['']) // hello
-      shiftMs = 20_000
+      now += 20_000
       const log = new PostgresJobLog(lonely, clock)
       const [first, next] = [created(jobIdOf(1)), created(jobIdOf(2))]
       hear = Promise.withResolvers()
@@ -222,6 +222,7 @@ describe('the job log (Postgres)', () => {
       await hear.promise
       hear = Promise.withResolvers()
       await log.create(next.job, next.events, aLockHash, null)
+      now += 100
       await other.query('notify senmon_appended')
       await hear.promise // one's own word, which comes first
       hear = Promise.withResolvers()
@@ -229,6 +230,38 @@ describe('the job log (Postgres)', () => {
       expect(heard).toEqual(['', `${first.job.id},!`, '', `${next.job.id},!`])
     } finally {
       await lonely.close()
+      await other.end()
+    }
+  })
+
+  it('closes though its last announcement is never answered', async ({ skip }) => {
+    if (database.config.connectionString !== undefined) skip('the server is not of this computer')
+    const clock: Clock = {
+      now: () => realClock.now(),
+      sleep: async (ms, signal) => realClock.sleep(ms === 1000 ? 50 : ms, signal),
+    }
+    await Promise.all([database, second].map(({ wakeUps }) => wakeUps.close()))
+    const { resolve, promise } = Promise.withResolvers<void>()
+    const other = new Client(database.config)
+    await other.connect()
+    other.on('notification', () => resolve())
+    await other.query('listen senmon_appended')
+    const mute = await connect('server', database.config, { log: quietLog, clock, connectionsMax: 2 })
+    await promise // its hello
+    const [backend] = await database.sql.query<{ pid: number }>(
+      `select pid from pg_stat_activity where datname = current_database() and query like '%pg_notify%'
+       and pid <> pg_backend_pid()`,
+    )
+    if (backend === undefined) throw new Error('nobody announces')
+    process.kill(backend.pid, 'SIGSTOP')
+    try {
+      const told = created(jobIdOf(1))
+      await new PostgresJobLog(mute, clock).create(told.job, told.events, aLockHash, null)
+      const closed = mute.close().then(() => 'closed')
+      // However this ends, nothing stays stopped.
+      expect(await Promise.race([closed, realClock.sleep(20_000).then(() => 'still open')])).toBe('closed')
+    } finally {
+      process.kill(backend.pid, 'SIGCONT')
       await other.end()
     }
   })

@@ -83,4 +83,12 @@ export const faults: readonly Fault[] = [
     tests: ['test/adapter/postgres-job-log.test.ts'],
     suite: 'whole',
   },
+  {
+    name: 'a process waits for ever for its last word',
+    file: 'src/postgres/wake-ups.ts',
+    find: "signal.addEventListener('abort', giveUp, { signal: over.signal })",
+    replace: 'void giveUp',
+    tests: ['test/adapter/postgres-job-log.test.ts'],
+    suite: 'whole',
+  },
 ]
