@@ -177,17 +177,18 @@ export class RemoteConnection {
       return this.#over('limit_exceeded', `It says more than ${FRAMES_PER_SECOND} messages a second.`)
     if (!this.#bytes.take(now, size))
       return this.#over('limit_exceeded', `It says more than ${BYTES_PER_SECOND} bytes a second.`)
-    this.#spoke = true
     this.#settle(frame)
     this.#options.hear(masked(frame, this.#options.secrets))
   }
 
-  /** A version that both agreed on goes into the headers of all that follows. */
+  /** What an answer settles: that the server has begun, and a version that both agreed on, which goes into all headers. */
   #settle(frame: Json): void {
     const id = isJsonObject(frame) && frame['method'] === undefined ? JSON.stringify(frame['id'] ?? null) : undefined
-    if (id === undefined) return
+    if (id === undefined) return void (this.#spoke = true)
     const asked = this.#open.get(id)
     this.#open.delete(id)
+    // A server of the older line refuses the look of the newer: it has not begun by that.
+    if (asked !== 'server/discover' || !isJsonObject(frame) || frame['error'] === undefined) this.#spoke = true
     const result = isJsonObject(frame) ? frame['result'] : undefined
     const version = result !== undefined && isJsonObject(result) ? result['protocolVersion'] : undefined
     if (asked === 'initialize' && typeof version === 'string' && /^[\x21-\x7e]{1,64}$/.test(version))

@@ -232,6 +232,11 @@ function answer(res: ServerResponse, message: Message, result: object): void {
 }
 
 const standard: Readonly<Record<string, (req: IncomingMessage, res: ServerResponse, message: Message) => void>> = {
+  // As servers of the older line do: one that says nothing to it is waited for.
+  'server/discover': (_req, res, { id }) => {
+    res.writeHead(200, { 'content-type': 'application/json' })
+    res.end(JSON.stringify({ jsonrpc: '2.0', id, error: { code: -32_601, message: 'Method not found' } }))
+  },
   initialize: (_req, res, message) =>
     answer(res, message, {
       protocolVersion: '2025-06-18',

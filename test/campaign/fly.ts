@@ -204,7 +204,7 @@ class Campaign {
       if (this.#jobs.length === this.#options.jobs && open.length === 0) return
       if (this.#jobs.length < this.#options.jobs && open.length < this.#options.jobsAtOnce) await this.#create()
       await sleep(TICK_MS)
-      await this.#strike()
+      await this.#strike(ticks)
       await this.#mind()
       if (ticks % 120 === 0)
         this.#options.say(
@@ -261,9 +261,9 @@ class Campaign {
     }
   }
 
-  async #strike(): Promise<void> {
+  async #strike(ticks: number): Promise<void> {
     const { sim } = this.#fly
-    const roll = this.#draw(1_000)
+    const roll = this.#due(ticks) ?? this.#draw(1_000)
     if (roll < SERVER_KILLS) {
       const servers = this.#fly.servers()
       const victim = servers[this.#draw(Math.max(1, servers.length))]
@@ -295,6 +295,12 @@ class Campaign {
       const until = sim.now() + 500 + this.#draw(5_000)
       sim.faults([{ fault: 'F15', as: '503', match: { until } }])
     }
+  }
+
+  /** Chance may spare a short campaign: one machine and one server are struck all the same. */
+  #due(ticks: number): number | undefined {
+    if (this.#kills.machines === 0 && ticks >= 6) return SERVER_KILLS
+    return this.#kills.servers === 0 && ticks >= 10 ? 0 : undefined
   }
 
   async #until(what: string, ms: number, holds: () => Promise<boolean>): Promise<boolean> {

@@ -107,7 +107,7 @@ describe.skipIf(missing !== undefined)('a job on Fly', () => {
       say: () => {},
     })
     expect(verdict.failures).toEqual([])
-    expect(verdict.kills.servers + verdict.kills.machines).toBeGreaterThan(0)
+    expect(Math.min(verdict.kills.servers, verdict.kills.machines)).toBeGreaterThan(0)
     expect([verdict.orphans, verdict.tooFast.machine]).toEqual([0, 0])
   }, 900_000)
 })
