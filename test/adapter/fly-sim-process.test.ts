@@ -17,18 +17,18 @@ import { sandboxMissing } from '../support/sandbox.ts'
 const missing = await sandboxMissing()
 
 /**
- * Counts its boots in a file, says what it is, starts a child in a group of its own, and counts on for ever.
- * TERM ends it with 3; a file `deaf` makes it hear nothing.
+ * Counts its boots in a file, says what it is, starts a child in a group of its own, and counts on while its files are
+ * there, so that what a broken driver leaves behind ends with them. TERM ends it with 3; a file `deaf` makes it hear nothing.
  */
 const GUEST = `
 echo boot >> boots
 [ -e deaf ] && trap '' TERM || trap 'exit 3' TERM
 echo "$FLY_SIM_BOOT_ID" > boot-id
 env > environment
-(setsid env -i sh -c 'echo $$ > child; while :; do sleep 0.05; done' &)
+(setsid env -i sh -c 'echo $$ > child; while [ -e child ]; do sleep 0.05; done' &)
 echo $$ > pid
 echo "hello from $FLY_MACHINE_ID"
-while :; do echo . >> beats; sleep 0.02; done
+while [ -e pid ]; do echo . >> beats; sleep 0.02; done
 `
 let directory: string
 let sim: FlySim
