@@ -153,12 +153,11 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     for (const machine of others) {
       const { owner } = machine
       if (owner === null || owner.fence >= fence) return false
-      const isEarlier = (current: PooledMachine): boolean => isOwnedBy(current, owner)
       const { isMoved } = await moveMachine(
         store,
         machine,
         { type: 'release', now: clock.now(), cleansByStop },
-        isEarlier,
+        ownedBy(owner),
       )
       if (isMoved) log.warn('An earlier attempt has lost its machine.', { machineId: machine.id, jobId, owner })
     }
@@ -169,11 +168,10 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
   async function letGo(machine: PooledMachine, owner: Attempted): Promise<void> {
     const { cleansByStop, endsWithJob } = provider.traits
     const now = clock.now()
-    const isOurs = (current: PooledMachine): boolean => isOwnedBy(current, owner)
     try {
       // What is gone already is left nothing to ask for: one commit says so.
       const command = endsWithJob ? { type: 'gone' as const, now } : { type: 'release' as const, now, cleansByStop }
-      const moved = await moveMachine(store, machine, command, isOurs)
+      const moved = await moveMachine(store, machine, command, ownedBy(owner))
       if (endsWithJob) errands.ended(machine)
       else if (moved.isMoved) await errands.run(moved.machine, cleansByStop ? 'stop' : 'destroy')
     } catch (error) {
@@ -338,8 +336,12 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     const isThere = !(error instanceof ProviderError && (error.fault === 'gone' || error.fault === 'refused'))
     const mayServe = cleansByStop && isThere && from !== null && from !== 'creating'
     const type = mayServe ? 'quarantine' : 'retire'
-    const isOurs = (current: PooledMachine): boolean => isOwnedBy(current, owner)
-    const { isMoved, machine: left } = await moveMachine(store, machine, { type, now: clock.now(), fault }, isOurs)
+    const { isMoved, machine: left } = await moveMachine(
+      store,
+      machine,
+      { type, now: clock.now(), fault },
+      ownedBy(owner),
+    )
     onChange()
     if (!isMoved) return
     dependencies.onAction({ type, machineId: machine.id, why: fault })
@@ -390,5 +392,11 @@ class GivenError extends PlatformError {
     super('machine_failed', `The machine ${id} was lost with its job.`, { cause })
   }
 }
+
+/** Whether a row is still this attempt's. */
+const ownedBy =
+  (owner: Attempted) =>
+  (current: PooledMachine): boolean =>
+    isOwnedBy(current, owner)
 
 const lateness = ({ id }: PooledMachine): string => `The machine ${id} did not come for its job in time.`

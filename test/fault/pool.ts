@@ -201,7 +201,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'an attempt that stood still lets go of a machine that is another one’s by now (I10)',
     file: 'src/pool/machines.ts',
-    find: 'moveMachine(store, machine, command, isOurs)',
+    find: 'moveMachine(store, machine, command, ownedBy(owner))',
     replace: 'moveMachine(store, machine, command)',
     tests: ['test/pool/pool-model.test.ts'],
   },
