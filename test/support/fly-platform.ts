@@ -37,6 +37,8 @@ export async function openFlyPlatform(options: Omit<FlySimOptions, 'clock' | 'dr
   const root = join(directory, 'image')
   const state = '/var/lib/senmon-machine'
   mkdirSync(join(root, state), { recursive: true })
+  // Every image has one, and bubblewrap begins a compartment on it.
+  mkdirSync(join(root, 'tmp'))
   await makeImage({
     directory: join(root, 'opt/senmon'),
     target: '/opt/senmon',
