@@ -5,9 +5,10 @@
 import { z } from 'zod'
 import { LINE_BYTES_MAX } from './control.ts'
 import { parseId, type JobId, type MachineId } from './id.ts'
+import type { ImageFacts } from './machine-image.ts'
 import type { MachinePlan } from './machine-plan.ts'
 
-export const LINK_PROTOCOL = 1
+export const LINK_PROTOCOL = 2
 
 /** How long the control plane may hold a poll of a parked machine. */
 export const PARK_MS = 2_000
@@ -23,37 +24,6 @@ export const LINK_BYTES_MAX = 64 * 1024
 export const BEAT_MS = 5_000
 /** Without a word for this long, either side holds the other for lost. */
 export const LOST_MS = 30_000
-
-/** What the image has, and where: the control plane says how compartments are started from it. */
-export interface ImageFacts {
-  readonly arch: 'x64' | 'arm64'
-  readonly bwrap: string
-  readonly node: string
-  readonly libraries: readonly string[]
-  readonly passwd: string
-  readonly preload: string
-  /** The runner's bundle. */
-  readonly runner: string
-  /** Where programs are; `link` is what the path is a link to, null for a directory. */
-  readonly roots: readonly { readonly path: string; readonly link: string | null }[]
-  /** Files and directories that programs need besides. */
-  readonly settings: readonly string[]
-  /** Directories of this machine alone. */
-  readonly place: string
-  readonly workspace: string
-  readonly input: string
-  /** Packages of skills are unpacked here, each under its name. */
-  readonly packages: string
-}
-
-/** `image.json` of an image. */
-export interface MachineImage {
-  readonly facts: ImageFacts
-  /** The supervisor's bundle. */
-  readonly supervisor: string
-  /** Whom the supervisor, and with it every compartment, runs as where the machine's first process is root. */
-  readonly uid: number
-}
 
 export interface EnrolRequest {
   readonly protocol: typeof LINK_PROTOCOL
@@ -92,19 +62,6 @@ export type LinkAnswer =
   /** Nobody wants it any more: end. */
   | { readonly type: 'end'; readonly reason: string }
 
-/** A package of a skill as it is sent: a gzipped tar of its directory. */
-export interface SentPackage {
-  readonly name: string
-  /** Of the bytes that are sent. */
-  readonly sha256: string
-}
-
-/** The first line of the stream down, for the machine itself: what must be there before the others are heard. */
-export interface PackagesLine {
-  readonly type: 'packages'
-  readonly packages: readonly SentPackage[]
-}
-
 /** How the supervisor of a machine ended, and the end of its stderr. */
 export interface MachineEnd {
   readonly reason: string
@@ -115,29 +72,16 @@ const path = z.string().startsWith('/').max(4096)
 const bootId = z.string().regex(/^[0-9a-zA-Z-]{8,64}$/)
 const machineId = z.custom<MachineId>((value) => parseId('mch', value) !== undefined, 'not a machine id')
 const jobId = z.custom<JobId>((value) => parseId('job', value) !== undefined, 'not a job id')
-const hash = z.string().regex(/^[0-9a-f]{64}$/)
-const packageName = z.string().regex(/^[0-9a-zA-Z_-]{1,128}$/)
 
 const imageFacts: z.ZodType<ImageFacts> = z.object({
   arch: z.enum(['x64', 'arm64']),
-  bwrap: path,
   node: path,
-  libraries: z.array(path).max(64),
-  passwd: path,
-  preload: path,
-  runner: path,
-  roots: z.array(z.object({ path, link: z.string().max(4096).nullable() })).max(16),
-  settings: z.array(path).max(16),
-  place: path,
-  workspace: path,
-  input: path,
-  packages: path,
+  bwrap: path,
+  files: path,
+  home: path,
 })
 
 export const parseImageFacts = parser(imageFacts)
-export const parseMachineImage = parser<MachineImage>(
-  z.object({ facts: imageFacts, supervisor: path, uid: z.int().min(1).max(4_000_000_000) }),
-)
 export const parseEnrolRequest = parser<EnrolRequest>(
   z.object({
     protocol: z.literal(LINK_PROTOCOL),
@@ -169,12 +113,6 @@ export const parseLinkAnswer = parser<LinkAnswer>(
     }),
     z.object({ type: z.literal('end'), reason: z.string() }),
   ]),
-)
-export const parsePackagesLine = parser<PackagesLine>(
-  z.object({
-    type: z.literal('packages'),
-    packages: z.array(z.object({ name: packageName, sha256: hash })).max(1024),
-  }),
 )
 export const parseMachineEnd = parser<MachineEnd>(
   z.object({ reason: z.string().max(500), stderrTail: z.string().max(4_096) }),

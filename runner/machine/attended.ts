@@ -7,7 +7,8 @@
  */
 import type { Clock } from '../../schema/clock.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
-import { BATCH_BYTES, BEAT_MS, LOST_MS, parsePackagesLine, type ImageFacts } from '../../schema/machine-link.ts'
+import type { ImageFacts } from '../../schema/machine-image.ts'
+import { BATCH_BYTES, BEAT_MS, LOST_MS } from '../../schema/machine-link.ts'
 import { DoorError, type Door, type LinkPlace } from './door.ts'
 import { LineSpool } from './line-spool.ts'
 import type { SupervisorProcess } from './supervisor-process.ts'
@@ -23,8 +24,6 @@ export interface AttendedOptions {
   readonly place: LinkPlace
   readonly image: ImageFacts
   readonly supervisor: SupervisorProcess
-  /** Throws when it is not what its hash says. */
-  readonly unpack: (name: string, sha256: string, bytes: Uint8Array) => Promise<void>
   readonly clock: Clock
   /** Ends the machine from outside. */
   readonly signal: AbortSignal
@@ -104,7 +103,7 @@ export async function attend(options: AttendedOptions): Promise<string> {
           tries = 0
           if (isLineFault(line)) throw new DoorError(false, line.message)
           if (line === '') continue
-          await take(line)
+          await supervisor.send(`${line}\n`)
           heard += 1
         }
       } catch (error) {
@@ -114,14 +113,6 @@ export async function attend(options: AttendedOptions): Promise<string> {
       }
       await pause(tries + 1)
     }
-  }
-
-  async function take(line: string): Promise<void> {
-    if (heard > 0) return await supervisor.send(`${line}\n`)
-    const first = parsePackagesLine(JSON.parse(line))
-    if (first === undefined) throw new DoorError(false, 'The first line names no packages.')
-    for (const { name, sha256 } of first.packages)
-      await options.unpack(name, sha256, await door.fetchPackage(place, name))
   }
 
   async function pause(tries: number): Promise<void> {

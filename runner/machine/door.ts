@@ -1,6 +1,7 @@
 /** The control plane as a machine elsewhere reaches it: one request for each thing, and the stream of lines down. */
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import type { ImageFacts } from '../../schema/machine-image.ts'
 import {
   LINK_HEADER,
   parseAcked,
@@ -9,7 +10,6 @@ import {
   printLinkName,
   type Enrolled,
   type EnrolRequest,
-  type ImageFacts,
   type LinkAnswer,
   type LinkName,
   type LinkRequest,
@@ -43,7 +43,6 @@ export interface Door {
   hear(place: LinkPlace, image: ImageFacts, after: number, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>
   /** Says lines, of which the first is the `from`th, and that `heard` were heard; gives how far they are known. */
   say(place: LinkPlace, from: number, heard: number, lines: string): Promise<number>
-  fetchPackage(place: LinkPlace, name: string): Promise<Uint8Array>
   end(place: LinkPlace, end: MachineEnd): Promise<void>
   /** Lets go of every connection that is kept for later. */
   forget(): void
@@ -55,7 +54,6 @@ const ANSWER_MS_MAX = 10_000
 const WAKE_MS_MAX = 1_000
 const PARK_MS_MAX = 5_000
 const ANSWER_BYTES_MAX = 1024 * 1024
-const PACKAGE_BYTES_MAX = 512 * 1024 * 1024
 
 interface Call {
   readonly url: string
@@ -99,9 +97,9 @@ export function openDoor(baseUrl: string, now: () => number): Door {
     return promise
   }
 
-  async function call(given: Call, bytesMax = ANSWER_BYTES_MAX): Promise<Buffer> {
+  async function call(given: Call): Promise<Buffer> {
     const response = await open(given)
-    const bytes = await readAll(response, bytesMax)
+    const bytes = await readAll(response)
     const { statusCode = 0 } = response
     if (statusCode === 200) return bytes
     const refused = statusCode === 401 || statusCode === 410
@@ -146,11 +144,6 @@ export function openDoor(baseUrl: string, now: () => number): Door {
       const { acked } = await ask({ url: place, secret, name, body: lines, msMax: ANSWER_MS_MAX }, parseAcked)
       return acked
     },
-    fetchPackage: ({ url, secret, name }, packageName) =>
-      call(
-        { url: at(url, `package?name=${packageName}`), secret, name, body: '', msMax: 6 * ANSWER_MS_MAX },
-        PACKAGE_BYTES_MAX,
-      ),
     async end({ url, secret, name }, end) {
       await call({ url: at(url, 'end'), secret, name, body: JSON.stringify(end), msMax: ANSWER_MS_MAX })
     },
@@ -167,13 +160,13 @@ function newAgents(): { readonly http: HttpAgent; readonly https: HttpsAgent } {
   return { http: new HttpAgent({ keepAlive: true }), https: new HttpsAgent({ keepAlive: true }) }
 }
 
-async function readAll(response: IncomingMessage, bytesMax: number): Promise<Buffer> {
+async function readAll(response: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = []
   let bytes = 0
   try {
     for await (const chunk of response as AsyncIterable<Buffer>) {
       bytes += chunk.length
-      if (bytes > bytesMax) throw new Error(`more than ${bytesMax} bytes`)
+      if (bytes > ANSWER_BYTES_MAX) throw new Error(`more than ${ANSWER_BYTES_MAX} bytes`)
       chunks.push(chunk)
     }
   } catch (cause) {

@@ -9,7 +9,8 @@
  * LF5 However long it stood still, it gives the control plane up only after it has asked for `ALONE_MS_MAX` in vain.
  */
 import type { Clock } from '../../schema/clock.ts'
-import { LINK_PROTOCOL, WAKE_MS, type Assignment, type Enrolled, type ImageFacts } from '../../schema/machine-link.ts'
+import type { ImageFacts } from '../../schema/machine-image.ts'
+import { LINK_PROTOCOL, WAKE_MS, type Assignment, type Enrolled } from '../../schema/machine-link.ts'
 import type { MachineId } from '../../schema/id.ts'
 import type { MachinePlan } from '../../schema/machine-plan.ts'
 import { attend } from './attended.ts'
@@ -26,7 +27,6 @@ export interface LifePorts {
   /** Suspends this machine; resolves before it, or long after. */
   readonly suspend: () => Promise<void>
   readonly start: (plan: MachinePlan) => SupervisorProcess
-  readonly unpack: (name: string, sha256: string, bytes: Uint8Array) => Promise<void>
   /** Measures how long something takes; it need not be right, nor go on while the machine is suspended. */
   readonly clock: Clock
   /** Sets the machine's clock forward by `ms`, or back. */

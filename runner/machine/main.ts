@@ -1,22 +1,17 @@
 /**
  * The first process of a machine elsewhere. Environment: SENMON_MACHINE_URL (where the control plane is), SENMON_MACHINE_ID,
- * and what Fly sets: FLY_APP_NAME, FLY_MACHINE_ID; FLY_API_SOCKET and SENMON_IMAGE stand in for /.fly/api and
- * /opt/senmon/image.json where they are elsewhere. Exit codes: 0 when its job is over or nobody wants it, 1 otherwise.
+ * and what Fly sets: FLY_APP_NAME, FLY_MACHINE_ID; FLY_API_SOCKET and SENMON_MACHINE_HOME stand in for /.fly/api and
+ * /machine where they are elsewhere. Exit codes: 0 when its job is over or nobody wants it, 1 otherwise.
  */
 import { execFile } from 'node:child_process'
-import { createHash, randomUUID } from 'node:crypto'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
 import { request } from 'node:http'
-import { join } from 'node:path'
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
+import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { createGunzip } from 'node:zlib'
-import { extract } from 'tar'
 import type { Clock } from '../../schema/clock.ts'
 import { parseId } from '../../schema/id.ts'
-import { parseMachineImage } from '../../schema/machine-link.ts'
+import { IMAGE, type ImageFacts } from '../../schema/machine-image.ts'
 import { openDoor } from './door.ts'
 import { live } from './life.ts'
 import { startSupervisor } from './supervisor-process.ts'
@@ -27,10 +22,13 @@ const SOCKET_MS_MAX = 10_000
 const { env } = process
 const url = demand('SENMON_MACHINE_URL')
 const machineId = parseId('mch', demand('SENMON_MACHINE_ID')) ?? fail('SENMON_MACHINE_ID is no machine id.')
-const imageFile = env['SENMON_IMAGE'] ?? '/opt/senmon/image.json'
-const image =
-  parseMachineImage(JSON.parse(readFileSync(imageFile, 'utf8'))) ?? fail(`${imageFile} does not describe an image.`)
-const { facts } = image
+const image: ImageFacts = {
+  arch: process.arch === 'arm64' ? 'arm64' : 'x64',
+  node: process.execPath,
+  bwrap: IMAGE.bwrap,
+  files: dirname(import.meta.dirname),
+  home: env['SENMON_MACHINE_HOME'] ?? IMAGE.home,
+}
 const own = `/v1/apps/${env['FLY_APP_NAME'] ?? ''}/machines/${env['FLY_MACHINE_ID'] ?? ''}`
 
 const clock: Clock = {
@@ -49,20 +47,11 @@ try {
   const reason = await live({
     machineId,
     bootId: randomUUID(),
-    image: facts,
+    image,
     door: openDoor(url, () => Date.now()),
     identity: async () => (await askFly('/v1/tokens/oidc', { aud: url })).trim(),
     suspend: async () => void (await askFly(`${own}/suspend`, {})),
-    start: (plan) =>
-      startSupervisor({
-        node: facts.node,
-        bundle: image.supervisor,
-        plan,
-        place: facts.place,
-        uid: process.getuid?.() === 0 ? image.uid : null,
-        clock,
-      }),
-    unpack,
+    start: (plan) => startSupervisor({ image, plan, isRoot: process.getuid?.() === 0, clock }),
     clock,
     moveClock,
     signal: stop.signal,
@@ -116,12 +105,4 @@ async function askFly(path: string, body: object): Promise<string> {
 async function moveClock(ms: number): Promise<void> {
   const seconds = ((Date.now() + ms) / 1_000).toFixed(3)
   await promisify(execFile)('/bin/date', ['--utc', '--set', `@${seconds}`], { env: {} })
-}
-
-/** Owned by us, readable for the supervisor: what a skill is made of is not its own to change. */
-async function unpack(name: string, sha256: string, bytes: Uint8Array): Promise<void> {
-  if (createHash('sha256').update(bytes).digest('hex') !== sha256) throw new Error(`The package ${name} is another.`)
-  const directory = join(facts.packages, name)
-  mkdirSync(directory, { recursive: true, mode: 0o755 })
-  await pipeline(Readable.from([bytes]), createGunzip(), extract({ cwd: directory, umask: 0o022 }))
 }

@@ -1,11 +1,11 @@
 /** The supervisor of a machine elsewhere: a process of a uid of its own, which never sees the machine's secret. */
 import { spawn } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { chmodSync, chownSync, mkdirSync } from 'node:fs'
 import type { Readable, Writable } from 'node:stream'
 import { EXIT_REASONS } from '../../schema/control.ts'
 import type { Clock } from '../../schema/clock.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
+import { cacheEnvironment, imagePaths, SUPERVISOR_UID, type ImageFacts } from '../../schema/machine-image.ts'
 import type { MachineEnd } from '../../schema/machine-link.ts'
 import type { MachinePlan } from '../../schema/machine-plan.ts'
 import { SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
@@ -26,32 +26,27 @@ export interface SupervisorProcess {
 }
 
 export interface SupervisorProcessOptions {
-  readonly node: string
-  /** The supervisor's bundle. */
-  readonly bundle: string
+  readonly image: ImageFacts
   readonly plan: MachinePlan
-  /** A directory of this machine alone, which exists. */
-  readonly place: string
-  /** Whom it runs as; null for whoever runs us. */
-  readonly uid: number | null
+  /** It runs as somebody else then, and as whoever runs us otherwise. */
+  readonly isRoot: boolean
   readonly clock: Clock
 }
 
 export function startSupervisor(options: SupervisorProcessOptions): SupervisorProcess {
-  const { node, bundle, plan, place, uid, clock } = options
-  // It works beside them, too, when it makes itself ready.
-  for (const directory of [dirname(plan.workspace), plan.workspace, plan.input]) {
+  const { image, plan, isRoot, clock } = options
+  const paths = imagePaths(image)
+  // It works beside the workspace, too, when it makes itself ready, and restores packages there.
+  for (const directory of [image.home, paths.workspace, paths.input, paths.packages]) {
     mkdirSync(directory, { recursive: true, mode: 0o700 })
     chmodSync(directory, 0o700)
-    if (uid !== null) chownSync(directory, uid, uid)
+    if (isRoot) chownSync(directory, SUPERVISOR_UID, SUPERVISOR_UID)
   }
-  const planFile = join(place, 'plan.json')
-  writeFileSync(planFile, JSON.stringify(plan), { mode: 0o644 })
-  const child = spawn(node, [...SUPERVISOR_OPTIONS, bundle, planFile], {
-    cwd: place,
-    env: {},
+  const child = spawn(image.node, [...SUPERVISOR_OPTIONS, paths.bundle('supervisor'), JSON.stringify(plan)], {
+    cwd: '/',
+    env: cacheEnvironment(paths.cache('supervisor')),
     stdio: 'pipe',
-    ...(uid === null ? {} : { uid, gid: uid }),
+    ...(isRoot ? { uid: SUPERVISOR_UID, gid: SUPERVISOR_UID } : {}),
   })
   const input: Writable = child.stdin
   for (const stream of child.stdio) stream?.on('error', () => {})

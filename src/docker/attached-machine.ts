@@ -7,9 +7,9 @@ import { EXIT_REASONS, LINE_BYTES_MAX, type HostLine, type InwardLine, type Mach
 import { parseMachineLine, printLine } from '../../schema/control-line.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
-import type { SkillLaunch } from '../../schema/machine-plan.ts'
+import type { SkillsLine } from '../../schema/machine-plan.ts'
 import type { Machine } from '../pool/machine-host.ts'
-import type { InstalledContent } from '../skill/installed-content.ts'
+import type { ImageSkills } from '../skill/image-skills.ts'
 import { StreamFrames } from './stream-frames.ts'
 
 const STDERR_TAIL_CHARS = 4096
@@ -24,7 +24,7 @@ export interface ContainerEnd {
 export interface AttachedMachineOptions {
   readonly stream: Duplex
   /** Answers what the machine asks for of the packages of its skills. */
-  readonly content: InstalledContent
+  readonly skills: Pick<ImageSkills, 'answer'>
   /** Waits until the container has ended, says how, and removes it; null when it was gone. */
   readonly bury: () => Promise<ContainerEnd | null>
   /** Ends and removes it whatever it does; resolves when it is gone, and rejects where the engine does not do it. */
@@ -35,11 +35,11 @@ export interface AttachedMachine extends Omit<Machine, 'obtained'> {
   /** Resolves with the boot id when it is primed, and undefined when it ended before. */
   readonly primed: Promise<string | undefined>
   /** How the skills of its job start; before any other line, and once. */
-  provide(skills: readonly SkillLaunch[]): void
+  provide(skills: SkillsLine): void
 }
 
 /** Takes over the stream of a container that is about to start. */
-export function openAttachedMachine({ stream, content, bury, remove }: AttachedMachineOptions): AttachedMachine {
+export function openAttachedMachine({ stream, skills, bury, remove }: AttachedMachineOptions): AttachedMachine {
   const output = new PassThrough()
   const heard = { stderr: '', isDestroyed: false, isAlive: true }
   const broken = read(stream, output, (text) => {
@@ -62,14 +62,14 @@ export function openAttachedMachine({ stream, content, bury, remove }: AttachedM
     if (end instanceof Error) return { reason: 'engine_unreachable', stderrTail: `${stderrTail} ${end.message}`.trim() }
     return { reason: reasonOf(end), stderrTail }
   })()
-  const opening = openingOf(linesFrom(output, say, content))
+  const opening = openingOf(skills.answer(linesFrom(output), say))
   return {
     primed: opening.primed,
     lines: opening.lines,
     ended,
     // The engine counts them only when it is asked; a machine that lives has at least one.
     processes: () => (heard.isAlive ? 1 : 0),
-    provide: (skills) => say({ type: 'skills', skills }),
+    provide: say,
     send: (line: HostLine) => say(line),
     get unreadBytes() {
       return stream.writableLength
@@ -123,22 +123,10 @@ async function drained(stream: PassThrough): Promise<void> {
   stream.off('drain', resolve).off('close', resolve)
 }
 
-/** Its lines but those that ask for packages: these are the host's to answer. */
-async function* linesFrom(
-  output: Readable,
-  say: (line: HostLine) => void,
-  content: InstalledContent,
-): AsyncGenerator<MachineLine> {
+async function* linesFrom(output: Readable): AsyncGenerator<MachineLine> {
   for await (const text of linesOf(output, LINE_BYTES_MAX)) {
     const line = isLineFault(text) ? text : parseMachineLine(text)
     if (isLineFault(line)) throw new PlatformError('protocol_breach', `The machine broke P2.6: ${line.message}`)
-    if (line.type === 'request' && line.method === 'blob') {
-      const value = await content.chunk(line.params.hash, line.params.offset)
-      if (value !== undefined) {
-        say({ type: 'reply', id: line.id, ok: true, value: { ...value } })
-        continue
-      }
-    }
     yield line
   }
 }

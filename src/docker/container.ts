@@ -2,9 +2,9 @@
 import { sha256 } from '../../schema/hash.ts'
 import type { MachineId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
-import { SKILL_LIMITS, type Launch, type MachinePlan } from '../../schema/machine-plan.ts'
+import { cacheEnvironment, CONTAINER_UIDS, IMAGE, imagePaths } from '../../schema/machine-image.ts'
+import type { MachinePlan } from '../../schema/machine-plan.ts'
 import { SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
-import { MACHINE_IMAGE, MACHINE_UID_FIRST, MACHINE_UIDS } from '../sandbox/machine-image.ts'
 import { seccompProfile } from './seccomp-profile.ts'
 
 export const LABEL = {
@@ -23,15 +23,16 @@ export interface ContainerLimits {
 }
 
 const MIB = 1024 * 1024
+const PATHS = imagePaths(IMAGE)
 
 export const CONTAINER_LIMITS: ContainerLimits = { memoryBytes: 4096 * MIB, tasks: 2048, cpus: 2 }
 
 /** Files of a machine live in memory, end with it, and count toward its memory. */
 const TMPFS: readonly { readonly path: string; readonly mib: number; readonly files: number }[] = [
-  { path: MACHINE_IMAGE.home, mib: 16, files: 1000 },
-  { path: MACHINE_IMAGE.workspace, mib: 512, files: 50_000 },
-  { path: MACHINE_IMAGE.input, mib: 320, files: 50_000 },
-  { path: MACHINE_IMAGE.packages, mib: 1024, files: 200_000 },
+  { path: IMAGE.home, mib: 16, files: 1000 },
+  { path: PATHS.workspace, mib: 512, files: 50_000 },
+  { path: PATHS.input, mib: 320, files: 50_000 },
+  { path: PATHS.packages, mib: 1024, files: 200_000 },
 ]
 
 export interface ContainerOrder {
@@ -46,7 +47,7 @@ export interface ContainerOrder {
   /** Its own profile knows no mounts inside of a container; ours of system calls takes its place. */
   readonly hasAppArmor: boolean
   readonly limits: ContainerLimits
-  readonly runner: Launch
+  readonly plan: MachinePlan
 }
 
 /** The engine's name for it: whoever lost the answer to an order finds it by that. */
@@ -56,25 +57,19 @@ export function containerName(machineId: MachineId): string {
 
 /** Whom the supervisor of this machine runs as: the kernel counts some things by uid, and few machines share one. */
 export function uidOf(machineId: MachineId): number {
-  return MACHINE_UID_FIRST + (Number.parseInt(sha256(machineId).slice(0, 8), 16) % MACHINE_UIDS)
-}
-
-export function planOf(runner: Launch): MachinePlan {
-  const { workspace, input } = MACHINE_IMAGE
-  return { workspace, input, runner, skillLimits: SKILL_LIMITS }
+  return CONTAINER_UIDS.first + (Number.parseInt(sha256(machineId).slice(0, 8), 16) % CONTAINER_UIDS.count)
 }
 
 /** The body of `POST /containers/create`. */
 export function containerBody(order: ContainerOrder): Json {
   const { limits } = order
   const uid = uidOf(order.machineId)
-  const cache = `${MACHINE_IMAGE.supervisor.slice(0, MACHINE_IMAGE.supervisor.lastIndexOf('/'))}/${MACHINE_IMAGE.cache}`
   const limit = (name: string, most: number) => ({ Name: name, Soft: most, Hard: most })
   return {
     Image: order.imageId,
-    Entrypoint: [MACHINE_IMAGE.node],
-    Cmd: [...SUPERVISOR_OPTIONS, MACHINE_IMAGE.supervisor, JSON.stringify(planOf(order.runner))],
-    Env: [`NODE_COMPILE_CACHE=${cache}`, 'NODE_COMPILE_CACHE_PORTABLE=1'],
+    Entrypoint: [IMAGE.node],
+    Cmd: [...SUPERVISOR_OPTIONS, PATHS.bundle('supervisor'), JSON.stringify(order.plan)],
+    Env: Object.entries(cacheEnvironment(PATHS.cache('supervisor'))).map(([name, value]) => `${name}=${value}`),
     User: `${uid}:${uid}`,
     WorkingDir: '/',
     Hostname: 'senmon',

@@ -5,12 +5,12 @@
 import type { Clock } from '../../schema/clock.ts'
 import { sha256 } from '../../schema/hash.ts'
 import { makeId, type MachineId } from '../../schema/id.ts'
+import { IMAGE, imagePaths, type ImageFacts } from '../../schema/machine-image.ts'
 import type { Launch } from '../../schema/machine-plan.ts'
 import type { ProbeResult } from '../pool/machine-host.ts'
 import { ProviderError } from '../pool/machine-provider.ts'
-import { imageRunner, MACHINE_IMAGE } from '../sandbox/machine-image.ts'
+import { imageRunner } from '../sandbox/machine-image.ts'
 import { judgeProbe, probeScript } from '../pool/probe.ts'
-import type { Arch } from '../sandbox/seccomp.ts'
 import type { AttachedMachine } from './attached-machine.ts'
 
 const PROBE_MS_MAX = 60_000
@@ -20,7 +20,7 @@ const PORT = 9
 const ENGINE_SOCKET = '/var/run/docker.sock'
 
 export interface ContainerProbe {
-  readonly arch: Arch
+  readonly image: ImageFacts
   readonly protocol: number
   readonly boot: (
     machine: { readonly id: MachineId; readonly pool: string },
@@ -33,7 +33,10 @@ export interface ContainerProbe {
 export async function probeContainer(probe: ContainerProbe): Promise<ProbeResult> {
   const walls: readonly (readonly [string, Launch])[] = [
     ['container', plain(probeScript({ file: ENGINE_SOCKET, port: PORT }))],
-    ['compartment', imageRunner(probe.arch, probeScript({ file: MACHINE_IMAGE.supervisor, port: PORT }))],
+    [
+      'compartment',
+      imageRunner(probe.image, probeScript({ file: imagePaths(probe.image).bundle('supervisor'), port: PORT })),
+    ],
   ]
   const results = await Promise.all(walls.map(([wall, launch]) => tryWall(probe, wall, launch)))
   return results.find((result) => !result.ok) ?? { ok: true }
@@ -42,7 +45,7 @@ export async function probeContainer(probe: ContainerProbe): Promise<ProbeResult
 /** A runner without a sandbox of its own: it meets the container's walls. */
 function plain(script: string): Launch {
   const args = ['--input-type=module', '--eval', script]
-  return { file: MACHINE_IMAGE.node, args, cwd: '/', feeds: [], environment: {}, ownGroup: true }
+  return { file: IMAGE.node, args, cwd: '/', feeds: [], environment: {}, ownGroup: true }
 }
 
 async function tryWall(probe: ContainerProbe, wall: string, runner: Launch): Promise<ProbeResult> {

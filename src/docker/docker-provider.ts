@@ -9,8 +9,9 @@ import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
 import { parseId, type MachineId } from '../../schema/id.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
-import type { Lock, LockedStdioSkill } from '../../schema/lock.ts'
-import type { Launch, SkillLaunch } from '../../schema/machine-plan.ts'
+import type { LockedStdioSkill } from '../../schema/lock.ts'
+import { IMAGE, type ImageFacts } from '../../schema/machine-image.ts'
+import type { Launch } from '../../schema/machine-plan.ts'
 import type { Log } from '../log.ts'
 import { inTime } from '../pool/in-time.ts'
 import type { ProbeResult } from '../pool/machine-host.ts'
@@ -21,9 +22,8 @@ import {
   type Observation,
   type ProviderTraits,
 } from '../pool/machine-provider.ts'
-import { imageRunner, imageSkill, MACHINE_IMAGE } from '../sandbox/machine-image.ts'
-import type { Arch } from '../sandbox/seccomp.ts'
-import { openInstalledContent } from '../skill/installed-content.ts'
+import { imagePlan, imageRunner } from '../sandbox/machine-image.ts'
+import { openImageSkills } from '../skill/image-skills.ts'
 import { openAttachedMachine, type AttachedMachine, type ContainerEnd } from './attached-machine.ts'
 import { CONTAINER_LIMITS, containerBody, containerName, LABEL, type ContainerLimits } from './container.ts'
 import { API_OLDEST, isOlder, refusalOf, type Engine } from './engine.ts'
@@ -44,7 +44,7 @@ export interface DockerProviderOptions {
   readonly install: (skill: LockedStdioSkill) => Promise<string>
   readonly limits?: ContainerLimits
   /** Instead of the image's runner, for tests. */
-  readonly runner?: (arch: Arch) => Launch
+  readonly runner?: (image: ImageFacts) => Launch
   readonly clock: Clock
   readonly log: Log
 }
@@ -70,7 +70,7 @@ interface Kept {
 /** What is known of the engine once it has answered. */
 interface Ground {
   readonly imageId: string
-  readonly arch: Arch
+  readonly image: ImageFacts
   readonly engine: EngineDescription
   readonly generation: string
 }
@@ -82,7 +82,7 @@ interface Ground {
 export async function openDockerProvider(options: DockerProviderOptions): Promise<MachineProvider> {
   const { engine, place, clock, log } = options
   const limits = options.limits ?? CONTAINER_LIMITS
-  const content = openInstalledContent()
+  const skills = openImageSkills(options.install)
   const kept = new Map<MachineId, Kept>()
   const orders = new Map<MachineId, Promise<Kept>>()
   const listeners = new Set<(news: MachineNews) => void>()
@@ -167,7 +167,7 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
     machine: Pick<Parameters<MachineProvider['create']>[0], 'id' | 'pool'>,
     runner: Launch,
   ): Promise<Kept> {
-    const { imageId, engine: description, generation } = demandGround()
+    const { imageId, image, engine: description, generation } = demandGround()
     const name = containerName(machine.id)
     const body = containerBody({
       machineId: machine.id,
@@ -178,7 +178,7 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
       runtime: options.runtime,
       hasAppArmor: description.hasAppArmor,
       limits,
-      runner,
+      plan: imagePlan(image, runner),
     })
     const order = () => engine.call('POST', `/containers/create?name=${name}`, body)
     let answer = await order()
@@ -196,7 +196,7 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
         containerId,
         machine: openAttachedMachine({
           stream,
-          content,
+          skills,
           remove: () => remove(containerId),
           bury: async () => {
             const end = await bury(containerId)
@@ -222,7 +222,7 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
   async function make(machine: Parameters<MachineProvider['create']>[0]): Promise<Kept> {
     const { id } = machine
     try {
-      const one = await boot(machine, options.runner?.(demandGround().arch) ?? imageRunner(demandGround().arch))
+      const one = await boot(machine, (options.runner ?? imageRunner)(demandGround().image))
       void one.machine.primed.then((bootId) => bootId !== undefined && tell({ type: 'up', machineId: id, bootId }))
       void one.machine.ended.then(({ reason }) => {
         orders.delete(id)
@@ -242,31 +242,6 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
     return one
   }
 
-  /** How each skill of a lock starts, with its packages as content; the same packages once. */
-  async function provided(lock: Lock): Promise<readonly SkillLaunch[]> {
-    const { arch } = demandGround()
-    const wanted = Object.values(lock.experts).flatMap((expert) =>
-      Object.entries(expert.skills).flatMap(([skill, locked]) =>
-        locked.type === 'mcpStdioSkill' ? [{ expertKey: expert.key, skill, locked }] : [],
-      ),
-    )
-    return await Promise.all(
-      wanted.map(async ({ expertKey, skill, locked }) => {
-        const treeHash = await content.treeOf(await options.install(locked))
-        const directory = `${MACHINE_IMAGE.packages}/${treeHash.slice(0, 32)}`
-        return {
-          expertKey,
-          skill,
-          requiredEnv: locked.requiredEnv.filter((name) => name !== 'PATH' && name !== 'SENMON_WORKSPACE'),
-          launch: imageSkill(arch, locked, directory),
-          packages: { treeHash, directory },
-        }
-      }),
-    ).catch((cause: unknown) => {
-      throw new PlatformError('machine_failed', `A skill of ${lock.coordinator} could not be installed.`, { cause })
-    })
-  }
-
   return {
     name: 'docker',
     traits: TRAITS,
@@ -279,8 +254,7 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
     places: [place],
     async probe() {
       if (!ground.ok) return ground
-      const { arch } = ground.value
-      return await probeContainer({ clock, arch, boot, protocol: PROTOCOL_VERSION })
+      return await probeContainer({ clock, image: ground.value.image, boot, protocol: PROTOCOL_VERSION })
     },
     async create(machine) {
       const order = orders.get(machine.id) ?? make(machine)
@@ -332,16 +306,16 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
     async connect({ id }, lock, hold, deadline) {
       const one = find(id)
       const { machine } = one
-      const [bootId, skills] = await Promise.all([
+      const [bootId, provision] = await Promise.all([
         inTime(machine.primed, deadline - clock.now(), clock),
-        provided(lock),
+        skills.of(demandGround().image, lock),
       ])
       if (bootId === undefined) {
         const end = one.isOver ? await machine.ended : { reason: 'it was not up in time', stderrTail: '' }
         throw new PlatformError('machine_failed', `The machine ${id} did not start: ${end.reason}. ${end.stderrTail}`)
       }
       if (!(await hold(bootId))) throw new PlatformError('fence_stale', `The machine ${id} is another's.`)
-      machine.provide(skills)
+      machine.provide(provision)
       return {
         ...machine,
         obtained: { resume: 'cold', machineId: null, phases: null },
@@ -392,12 +366,13 @@ async function survey({
     if (described === undefined)
       return no(
         `The Docker engine has no image ${image} of machines.`,
-        `Build it: \`docker build --file images/machine/Dockerfile --tag ${image} .\``,
+        `Build it: \`docker build --file runner/image/Dockerfile --tag ${image} .\``,
       )
+    const facts = { ...IMAGE, arch: described.arch }
     const generation = sha256(
-      JSON.stringify([described.id, runtime, limits ?? CONTAINER_LIMITS, imageRunner(described.arch)]),
+      JSON.stringify([described.id, runtime, limits ?? CONTAINER_LIMITS, imageRunner(facts)]),
     ).slice(0, 16)
-    return { ok: true, value: { imageId: described.id, arch: described.arch, engine: description, generation } }
+    return { ok: true, value: { imageId: described.id, image: facts, engine: description, generation } }
   } catch (error) {
     if (!(error instanceof ProviderError)) throw error
     const cause = error.cause instanceof Error ? error.cause : error

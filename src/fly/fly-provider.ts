@@ -8,11 +8,10 @@ import type { LockedStdioSkill } from '../../schema/lock.ts'
 import type { Links } from '../pool/links.ts'
 import { ProviderError, type MachineProvider, type ProviderTraits } from '../pool/machine-provider.ts'
 import type { PooledMachine } from '../pool/machine.ts'
+import { openImageSkills } from '../skill/image-skills.ts'
 import { MANAGED_BY, metadataOf, nameOf, observe } from './fly-machine.ts'
 import { probeFly } from './fly-probe.ts'
-import { imageSkills } from './image-plan.ts'
 import type { MachinesClient } from './machines-client.ts'
-import { openSkillPackages } from './skill-packages.ts'
 
 export interface FlySize {
   readonly cpuKind: 'shared' | 'performance'
@@ -46,7 +45,6 @@ const TRAITS: ProviderTraits = {
 const SELF_SUSPEND_MS = 3_000
 /** After so long a machine that is not listed was never made. */
 const SURE_MS = 60_000
-const PACKAGES_BYTES_MAX = 256 * 1024 * 1024
 
 /** What every machine of the pool is made of, but for its name. */
 export function machineConfig(image: string, size: FlySize): Readonly<Record<string, unknown>> {
@@ -63,7 +61,7 @@ export function machineConfig(image: string, size: FlySize): Readonly<Record<str
 
 export function openFlyProvider(options: FlyProviderOptions): MachineProvider {
   const { client, links, apps, image, regions, size, machineUrl, clock } = options
-  const packages = openSkillPackages({ install: options.install, bytesMax: PACKAGES_BYTES_MAX })
+  const skills = openImageSkills(options.install)
   const config = machineConfig(image, size)
   const generation = sha256(canonical([config, machineUrl])).slice(0, 16)
 
@@ -112,17 +110,16 @@ export function openFlyProvider(options: FlyProviderOptions): MachineProvider {
       if (clock.now() - machine.since < SURE_MS)
         throw new ProviderError('ambiguous', `It is not known yet whether Fly has a machine ${id}.`)
     },
-    connect: (machine, lock, hold, deadline) =>
-      links.expect(
-        machine,
-        async (facts) => {
-          const { line, bytes } = await packages.of(lock)
-          const skills = imageSkills(facts, lock, (skill) => packages.nameOf(skill))
-          return { skills, packages: line, bytesOf: async (name) => bytes.get(name) }
+    async connect(machine, lock, hold, deadline) {
+      const connected = await links.expect(machine, (image) => skills.of(image, lock), hold, deadline)
+      return {
+        ...connected,
+        lines: skills.answer(connected.lines, (line) => connected.send(line)),
+        get unreadBytes() {
+          return connected.unreadBytes
         },
-        hold,
-        deadline,
-      ),
+      }
+    },
     watch: () => () => {},
     async close() {
       links.close()

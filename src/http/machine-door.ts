@@ -117,15 +117,6 @@ export function openMachineDoor({ links, clock, log }: MachineDoorDependencies):
         links.end(secret, name, end)
         return sendJson(outgoing, {})
       }
-      case 'package': {
-        const { secret, name } = callerOf(incoming)
-        await readBytes(incoming, 0)
-        const bytes = await links.package(secret, name, searchParams.get('name') ?? '')
-        if (bytes === undefined) throw new PlatformError('item_not_found', 'That package is no part of the job.')
-        outgoing.writeHead(200, { 'content-type': 'application/gzip', 'content-length': bytes.length })
-        outgoing.end(bytes)
-        return
-      }
       default:
         throw new PlatformError('item_not_found', 'Machines have nothing to ask there.')
     }

@@ -26,8 +26,6 @@ export interface LineLink {
   /** Lines of the machine, the first of which is its `from`th; resolves with how far it need not send again. */
   take(from: number, batch: Uint8Array): Promise<number>
   send(line: HostLine | InwardLine): void
-  /** A line that is no line of the protocol, for the machine's own first process. */
-  sendText(text: string): void
   /** The machine says no more: `lines` ends when all have been read. */
   finish(): void
   close(): void
@@ -61,13 +59,6 @@ export function openLineLink(): LineLink {
       if (isLineFault(line)) throw new PlatformError('protocol_breach', `The machine broke P2.6: ${line.message}`)
       yield line
     }
-  }
-
-  const sendText = (text: string): void => {
-    if (isClosed) return
-    down.push(text)
-    unheardBytes += Buffer.byteLength(text)
-    change.ring()
   }
 
   const isWanted = (signal: AbortSignal): boolean => !isClosed && !signal.aborted
@@ -111,8 +102,13 @@ export function openLineLink(): LineLink {
       while (isTooMuch()) await change.rung()
       return taken
     },
-    send: (line) => sendText(printLine(line)),
-    sendText,
+    send(line) {
+      if (isClosed) return
+      const text = printLine(line)
+      down.push(text)
+      unheardBytes += Buffer.byteLength(text)
+      change.ring()
+    },
     finish() {
       isFinished = true
       change.ring()

@@ -12,17 +12,16 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import type { MachineId } from '../../schema/id.ts'
+import type { ImageFacts } from '../../schema/machine-image.ts'
 import {
   LOST_MS,
   PARK_MS,
   type Enrolled,
   type EnrolRequest,
-  type ImageFacts,
   type LinkAnswer,
   type LinkName,
   type LinkRequest,
   type MachineEnd,
-  type PackagesLine,
 } from '../../schema/machine-link.ts'
 import type { MachinePlan, SkillsLine } from '../../schema/machine-plan.ts'
 import type { Secret } from '../../schema/secret.ts'
@@ -50,14 +49,6 @@ export interface LinksDependencies {
   readonly log: Log
 }
 
-/** What a keeper gives a machine besides its lines. */
-export interface Provision {
-  readonly skills: SkillsLine
-  readonly packages: PackagesLine
-  /** The bytes of a package by its name. */
-  readonly bytesOf: (name: string) => Promise<Uint8Array | undefined>
-}
-
 export interface Links {
   /** Throws `unauthenticated`, `fence_stale`. */
   enrol(request: EnrolRequest): Promise<Enrolled>
@@ -74,7 +65,6 @@ export interface Links {
   link(secret: string, name: LinkName): LineLink
   /** How the machine ended, in its own word. */
   end(secret: string, name: LinkName, end: MachineEnd): void
-  package(secret: string, name: LinkName, packageName: string): Promise<Uint8Array | undefined>
 
   /**
    * Waits until a claimed machine comes for its lines, which is when `hold` is asked. Throws `machine_failed` when it has
@@ -82,7 +72,7 @@ export interface Links {
    */
   expect(
     machine: PooledMachine,
-    provide: (image: ImageFacts) => Promise<Provision>,
+    provide: (image: ImageFacts) => Promise<SkillsLine>,
     hold: (bootId: string) => Promise<boolean>,
     deadline: number,
   ): Promise<Machine>
@@ -99,10 +89,9 @@ interface Expected {
   readonly hold: (bootId: string) => Promise<boolean>
   readonly arrived: PromiseWithResolvers<void>
   readonly ended: PromiseWithResolvers<MachineEnd>
-  readonly provide: (image: ImageFacts) => Promise<Provision>
+  readonly provide: (image: ImageFacts) => Promise<SkillsLine>
   holding: Promise<boolean> | undefined
   bootId: string | undefined
-  provision: Provision | undefined
   heardAt: number
 }
 
@@ -179,12 +168,10 @@ export function openLinks(dependencies: LinksDependencies): Links {
   /** LK3: the first to come with the right secret holds the row, and only then is anything for it. */
   async function demandHeld(one: Expected, bootId: string, image: ImageFacts): Promise<void> {
     one.holding ??= (async () => {
-      const provision = await one.provide(image)
+      const skills = await one.provide(image)
       if (one.link.isClosed || !(await one.hold(bootId))) return false
       one.bootId = bootId
-      one.provision = provision
-      one.link.sendText(`${JSON.stringify(provision.packages)}\n`)
-      one.link.send(provision.skills)
+      one.link.send(skills)
       one.arrived.resolve()
       return true
     })().catch((error: unknown) => {
@@ -257,9 +244,6 @@ export function openLinks(dependencies: LinksDependencies): Links {
       one.link.finish()
       one.ended.resolve(end)
     },
-    async package(secret, name, packageName) {
-      return await heldBy(secret, name).provision?.bytesOf(packageName)
-    },
 
     async expect(machine, provide, hold, deadline) {
       const one: Expected = {
@@ -271,7 +255,6 @@ export function openLinks(dependencies: LinksDependencies): Links {
         provide,
         holding: undefined,
         bootId: undefined,
-        provision: undefined,
         heardAt: clock.now(),
       }
       expected.set(machine.id, one)

@@ -245,7 +245,7 @@ describe.skipIf(missing !== undefined)(
         ['runs Windows', { system: 'windows' }, {}, /Linux containers/],
         ['cannot limit memory', { info: { MemoryLimit: false } }, {}, /SENMON_MACHINES=local/],
         ['filters no system calls', { info: { SecurityOptions: [] } }, {}, /SENMON_MACHINES=local/],
-        ['lacks the image', {}, { image: 'senmon-machine:absent' }, /docker build --file images\/machine\/Dockerfile/],
+        ['lacks the image', {}, { image: 'senmon-machine:absent' }, /docker build --file runner\/image\/Dockerfile/],
         ['lacks the runtime', {}, { runtime: 'runsc' }, /SENMON_DOCKER_RUNTIME/],
       ] as const)('says what to do about one that %s, and makes nothing on it', async (_what, fake, more, fix) => {
         expect(await probeOf(fake, more)).toMatchObject({ ok: false, fix: expect.stringMatching(fix) })

@@ -1,12 +1,11 @@
-/** The images of machines as far as they can be tried without an engine: that what is copied is there, and is enough. */
+/** The image of machines as far as it can be tried without an engine: that what is copied is there, and is enough. */
 import { execFile } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, describe, expect, it } from 'vitest'
-import { parseMachineImage } from '../../schema/machine-link.ts'
-import { MACHINE_IMAGE } from '../../src/sandbox/machine-image.ts'
+import { IMAGE, imagePaths } from '../../schema/machine-image.ts'
 import { programPath } from '../support/program.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 import { ROOT } from '../support/source.ts'
@@ -46,13 +45,11 @@ function programOf(all: readonly Instruction[]): readonly string[] {
   return line.slice(line.lastIndexOf('node ') + 'node '.length).split(' ')
 }
 
-describe.each(['images/machine', 'images/fly-machine'])('the image of %s', (folder) => {
-  const all = instructionsOf(`${folder}/Dockerfile`)
+describe('the image of machines', () => {
+  const all = instructionsOf('runner/image/Dockerfile')
 
   it('copies what is there, and nothing that the engine is not sent', () => {
-    const ignored = readFileSync(join(ROOT, `${folder}/Dockerfile.dockerignore`), 'utf8')
-      .trim()
-      .split('\n')
+    const ignored = readFileSync(join(ROOT, 'runner/image/Dockerfile.dockerignore'), 'utf8').trim().split('\n')
     expect(ignored[0]).toBe('*')
     expect(copied(all).length).toBeGreaterThan(3)
     for (const source of copied(all)) {
@@ -88,15 +85,17 @@ describe.each(['images/machine', 'images/fly-machine'])('the image of %s', (fold
     const entry = JSON.parse(all.at(-1)?.text ?? '') as readonly string[]
     const inImage = (path: string): string => join(output, path.slice(target.length))
     for (const path of entry) if (path.startsWith(`${target}/`)) expect(existsSync(inImage(path))).toBe(true)
-    if (folder === 'images/fly-machine') {
-      // It was made for where it is copied to.
-      const image = parseMachineImage(JSON.parse(readFileSync(join(output, 'image.json'), 'utf8')))
-      expect([image?.uid, image?.facts.place]).toEqual([1000, '/var/lib/senmon-machine'])
-      expect(all.filter(({ word }) => word === 'RUN').at(-1)?.text).toContain(image?.facts.place)
-    } else {
-      const { supervisor, runner, passwd, preload } = MACHINE_IMAGE
-      for (const path of [supervisor, runner, passwd, preload])
-        expect([path, existsSync(inImage(path))]).toEqual([path, true])
-    }
+    // It was made for where it is copied to, and everything that a machine is told of is there.
+    const { bundle, cache, passwd, preload, libraries } = imagePaths(IMAGE)
+    expect(target).toBe(IMAGE.files)
+    const files = [bundle('machine'), bundle('supervisor'), bundle('runner'), cache('supervisor'), cache('runner')]
+    for (const path of [...files, passwd, preload, `${libraries}/lib`, `${libraries}/lib64`])
+      expect([path, existsSync(inImage(path))]).toEqual([path, true])
+    expect(entry).toEqual([IMAGE.node, '--max-old-space-size=256', bundle('machine')])
+    // A container has files of its own mounted there, and its root is read-only.
+    const { workspace, input, packages } = imagePaths(IMAGE)
+    expect(all.filter(({ word }) => word === 'RUN').at(-1)?.text).toContain(
+      `mkdir -p ${workspace} ${input} ${packages}`,
+    )
   })
 })

@@ -7,7 +7,7 @@ import { faultOf } from '../../src/docker/engine-fault.ts'
 import { refusalOf } from '../../src/docker/engine.ts'
 import { seccompProfile } from '../../src/docker/seccomp-profile.ts'
 import { StreamFrames } from '../../src/docker/stream-frames.ts'
-import { MACHINE_IMAGE } from '../../src/sandbox/machine-image.ts'
+import { IMAGE } from '../../schema/machine-image.ts'
 import { realClock } from '../support/sandbox.ts'
 
 const LABEL = 'dev.senmon.test'
@@ -35,7 +35,7 @@ export function dockerEngineContract(
 
     const orderOf = (name: string, script: string, more: JsonObject = {}): JsonObject => ({
       Image: opened.image,
-      Entrypoint: [MACHINE_IMAGE.node],
+      Entrypoint: [IMAGE.node],
       Cmd: ['--eval', script],
       Env: [],
       User: '60600:60600',
@@ -51,7 +51,7 @@ export function dockerEngineContract(
         CapDrop: ['ALL'],
         SecurityOpt: ['no-new-privileges', `seccomp=${JSON.stringify(seccompProfile())}`],
         LogConfig: { Type: 'none', Config: {} },
-        Tmpfs: { [MACHINE_IMAGE.home]: 'rw,size=16m' },
+        Tmpfs: { [IMAGE.home]: 'rw,size=16m' },
         ...more,
       },
     })

@@ -1,8 +1,9 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { makeId } from '../../schema/id.ts'
+import { CONTAINER_UIDS, IMAGE } from '../../schema/machine-image.ts'
 import { CONTAINER_LIMITS, containerBody, containerName, LABEL, uidOf } from '../../src/docker/container.ts'
-import { imageRunner, imageSkill, MACHINE_UID_FIRST, MACHINE_UIDS } from '../../src/sandbox/machine-image.ts'
+import { imagePlan } from '../../src/sandbox/machine-image.ts'
 
 const machineId = makeId('mch', 1, new Uint8Array(16))
 const order = {
@@ -14,7 +15,7 @@ const order = {
   runtime: null,
   hasAppArmor: false,
   limits: CONTAINER_LIMITS,
-  runner: imageRunner('x64'),
+  plan: imagePlan({ ...IMAGE, arch: 'x64' }),
 }
 const body = (more: Partial<typeof order> | { runtime: string } = {}) =>
   containerBody({ ...order, ...more }) as {
@@ -79,23 +80,9 @@ describe('the order of a container', () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 16, maxLength: 16 }), (bytes) => {
         const uid = uidOf(makeId('mch', 1, bytes))
-        expect(uid).toBeGreaterThanOrEqual(MACHINE_UID_FIRST)
-        expect(uid).toBeLessThan(MACHINE_UID_FIRST + MACHINE_UIDS)
+        expect(uid).toBeGreaterThanOrEqual(CONTAINER_UIDS.first)
+        expect(uid).toBeLessThan(CONTAINER_UIDS.first + CONTAINER_UIDS.count)
       }),
     )
-  })
-
-  it('gives no compartment a place of the machine but its own', () => {
-    const locked = { type: 'mcpStdioSkill', entry: 'main.mjs', args: [], requiredEnv: [] } as never
-    const [feed] = imageSkill('x64', locked, '/machine/packages/abc').feeds
-    const options = feed?.type === 'options' ? feed.options : []
-    const sources = options.flatMap((option, at) => (/^--(ro-)?bind$/.test(option) ? [options[at + 1]] : []))
-    expect(sources.filter((source) => source?.startsWith('/machine'))).toEqual([
-      '/machine/packages/abc',
-      '/machine/workspace',
-      '/machine/input',
-    ])
-    expect(sources).not.toContain('/')
-    expect(sources.some((source) => source?.startsWith('/senmon/supervisor'))).toBe(false)
   })
 })

@@ -15,7 +15,7 @@ import type { Duplex, Readable, Writable } from 'node:stream'
 import { sha256 } from '../../schema/hash.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { SeccompProfile } from '../../src/docker/seccomp-profile.ts'
-import { MACHINE_IMAGE } from '../../src/sandbox/machine-image.ts'
+import { IMAGE } from '../../schema/machine-image.ts'
 import { assemble } from '../../src/sandbox/seccomp.ts'
 import { profileProgram } from '../support/profile-program.ts'
 
@@ -362,7 +362,7 @@ function startContainer(root: string, order: JsonObject): ChildProcess {
   const args = [
     ['user', 'pid', 'ipc', 'uts', 'net'].map((namespace) => `--unshare-${namespace}`),
     ['--die-with-parent', '--new-session', '--uid', uid, '--gid', uid, '--clearenv', ...environment],
-    ['--ro-bind', root, '/', '--ro-bind', process.execPath, MACHINE_IMAGE.node],
+    ['--ro-bind', root, '/', '--ro-bind', process.execPath, IMAGE.node],
     ['--proc', '/proc', '--dev', '/dev', ...tmpfs, '--chdir', '/', '--seccomp', '3', '--'],
     order['Entrypoint'] as readonly string[],
     order['Cmd'] as readonly string[],

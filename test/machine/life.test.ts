@@ -6,34 +6,20 @@ import { live } from '../../runner/machine/life.ts'
 import type { SupervisorProcess } from '../../runner/machine/supervisor-process.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { makeId } from '../../schema/id.ts'
-import { LOST_MS, type ImageFacts, type MachineEnd } from '../../schema/machine-link.ts'
+import { IMAGE as PLACES, type ImageFacts } from '../../schema/machine-image.ts'
+import { LOST_MS, type MachineEnd } from '../../schema/machine-link.ts'
 import { Secret } from '../../schema/secret.ts'
-import { imagePlan } from '../../src/fly/image-plan.ts'
 import { openLinks } from '../../src/pool/links.ts'
 import type { Machine } from '../../src/pool/machine-host.ts'
 import { orderMachine, stepMachine, type MachineCommand, type Owner } from '../../src/pool/machine.ts'
+import { imagePlan } from '../../src/sandbox/machine-image.ts'
 import { fakeClock } from '../fake/fake-clock.ts'
 import { memoryPoolStore } from '../fake/memory-pool-store.ts'
 import { silentLog } from '../support/sandbox.ts'
 
 const ID = makeId('mch', 1, new Uint8Array(16))
 const OWNER: Owner = { jobId: makeId('job', 1, new Uint8Array(16)), fence: 3, linesUrl: 'http://keeper' }
-const PLACE = '/place'
-const IMAGE: ImageFacts = {
-  arch: 'x64',
-  bwrap: '/bwrap',
-  node: '/node',
-  libraries: [],
-  passwd: '/passwd',
-  preload: '/preload',
-  runner: '/runner',
-  roots: [],
-  settings: [],
-  place: PLACE,
-  workspace: `${PLACE}/own/workspace`,
-  input: `${PLACE}/own/input`,
-  packages: `${PLACE}/packages`,
-}
+const IMAGE: ImageFacts = { ...PLACES, arch: 'x64' }
 
 /** What becomes of a request: it is lost on its way, or its answer is. */
 type Trouble = 'none' | 'before' | 'after'
@@ -143,7 +129,6 @@ async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => '
         link.heard(heard)
         return await link.take(from, Buffer.from(lines))
       }),
-    fetchPackage: () => Promise.reject(new DoorError(false, 'there is none')),
     end: ({ secret, name }, end) => pass('end', async () => links.end(secret, name, end)),
     forget: () => {},
     skewMs: () => skewMs,
@@ -160,7 +145,6 @@ async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => '
     identity: async () => 'token',
     suspend: async () => void (suspends += 1),
     start: () => supervisor.process,
-    unpack: async () => {},
     clock: { ...clock, now: () => clock.now() + sleptMs },
     moveClock: async (ms) => void moved.push(ms),
     signal: stop.signal,
@@ -186,11 +170,7 @@ async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => '
     await move({ type: 'claim', now: clock.now(), owner: OWNER, deadline: clock.now() + 60_000 })
     const row = await store.find(ID)
     if (row === undefined) throw new Error('there is no row')
-    const provision = {
-      skills: { type: 'skills', skills: [] },
-      packages: { type: 'packages', packages: [] },
-      bytesOf: async () => undefined,
-    } as const
+    const provision = { type: 'skills', skills: [] } as const
     const hold = async (bootId: string): Promise<boolean> =>
       (await store.hold(ID, OWNER, bootId, clock.now())) !== undefined
     let machine: Machine | undefined

@@ -4,12 +4,20 @@ import { connect, type AddressInfo } from 'node:net'
 import { afterEach, expect, it } from 'vitest'
 import { PlatformError } from '../../schema/error.ts'
 import { makeId } from '../../schema/id.ts'
-import { BATCH_BYTES_MAX, LINK_BYTES_MAX, LINK_HEADER, printLinkName, WAKE_MS } from '../../schema/machine-link.ts'
+import { IMAGE } from '../../schema/machine-image.ts'
+import {
+  BATCH_BYTES_MAX,
+  LINK_BYTES_MAX,
+  LINK_HEADER,
+  LINK_PROTOCOL,
+  printLinkName,
+  WAKE_MS,
+} from '../../schema/machine-link.ts'
 import { Secret } from '../../schema/secret.ts'
-import { imagePlan } from '../../src/fly/image-plan.ts'
 import { openMachineDoor } from '../../src/http/machine-door.ts'
 import { openLinks } from '../../src/pool/links.ts'
 import { orderMachine } from '../../src/pool/machine.ts'
+import { imagePlan } from '../../src/sandbox/machine-image.ts'
 import { fakeClock } from '../fake/fake-clock.ts'
 import { memoryPoolStore } from '../fake/memory-pool-store.ts'
 import { silentLog } from '../support/sandbox.ts'
@@ -19,9 +27,7 @@ const OTHER = makeId('mch', 2, new Uint8Array(16))
 const JOB = makeId('job', 1, new Uint8Array(16))
 const BOOT = 'boot-one-1'
 const NAME = { machineId: ID, bootId: BOOT, jobId: JOB, fence: 3 }
-const place = { place: '/p', workspace: '/p/w', input: '/p/i', packages: '/p/s', roots: [], settings: [] }
-const programs = { bwrap: '/bwrap', node: '/node', libraries: [], passwd: '/x', preload: '/y', runner: '/z' }
-const image = { arch: 'x64', ...programs, ...place }
+const image = { ...IMAGE, arch: 'x64' } as const
 
 const closers: (() => void)[] = []
 afterEach(() => {
@@ -66,7 +72,7 @@ async function setUp() {
       asked.end(typeof body === 'string' ? body : JSON.stringify(body))
     })
   const enrolment = (change: object = {}) => ({
-    protocol: 1,
+    protocol: LINK_PROTOCOL,
     machineId: ID,
     bootId: BOOT,
     identity: `token of ${ID}`,
@@ -114,7 +120,7 @@ it.each([
   ['enrol', ''],
   ['enrol', '{'],
   ['enrol', '[]'],
-  ['enrol', '{"protocol":2}'],
+  ['enrol', '{"protocol":1}'],
   ['park', 'null'],
   ['wake', '{"machineId":"mch_1","bootId":"x"}'],
   ['hear?after=-1', '{}'],
@@ -147,18 +153,10 @@ it('reads no more of a body than it may have, and closes the connection behind i
   if (row === undefined) throw new Error('there is no row')
   const hold = async (bootId: string): Promise<boolean> =>
     (await store.hold(ID, owner, bootId, clock.now())) !== undefined
-  const provision = { skills: { type: 'skills', skills: [] }, packages: { type: 'packages', packages: [] } } as const
-  const opening = links.expect(
-    row,
-    async () => ({ ...provision, bytesOf: async () => undefined }),
-    hold,
-    clock.now() + 9_000,
-  )
-  await links.come(secret, NAME, { ...image, arch: 'x64' })
+  const opening = links.expect(row, async () => ({ type: 'skills', skills: [] }), hold, clock.now() + 9_000)
+  await links.come(secret, NAME, image)
   await opening
   expect(await ask('lines?from=1', `${'x'.repeat(BATCH_BYTES_MAX)}\n`, linked(secret))).toMatchObject({ status: 413 })
-  expect(await ask('package?name=x', 'x', linked(secret))).toMatchObject({ status: 413 })
-  expect(await ask('package?name=../../etc', '', linked(secret))).toMatchObject({ status: 404 })
   expect(await ask('lines?from=1', 'x\n', linked(secret))).toMatchObject({ status: 200, text: '{"acked":1}' })
 })
 

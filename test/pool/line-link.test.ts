@@ -1,8 +1,12 @@
 /** The lines of an attempt as the keeper holds them: counted either way, whatever the network does to batches. */
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { MachineLine } from '../../schema/control.ts'
+import type { InwardLine, MachineLine } from '../../schema/control.ts'
+import { printLine } from '../../schema/control-line.ts'
 import { openLineLink, type LineLink } from '../../src/pool/line-link.ts'
+
+const A: InwardLine = { type: 'skills', skills: [] }
+const B: InwardLine = { type: 'cancel', reason: 'b' }
 
 const said = (n: number): string => `${JSON.stringify({ type: 'log', source: 'm', text: `${n}` })}\n`
 const batchOf = (from: number, count: number): Buffer =>
@@ -61,17 +65,14 @@ describe('lines for the machine', () => {
   it('are given again until they were heard, and not after (LL2)', async () => {
     const link = openLineLink()
     const { signal } = new AbortController()
-    link.sendText('a\n')
-    link.sendText('b\n')
-    expect([await link.next(0, signal), await link.next(1, signal), await link.next(0, signal)]).toEqual([
-      'a\n',
-      'b\n',
-      'a\n',
-    ])
-    expect(link.unheardBytes).toBe(4)
+    link.send(A)
+    link.send(B)
+    const [a, b] = [printLine(A), printLine(B)]
+    expect([await link.next(0, signal), await link.next(1, signal), await link.next(0, signal)]).toEqual([a, b, a])
+    expect(link.unheardBytes).toBe(a.length + b.length)
     link.heard(1)
-    expect(await link.next(1, signal)).toBe('b\n')
-    expect(link.unheardBytes).toBe(2)
+    expect(await link.next(1, signal)).toBe(b)
+    expect(link.unheardBytes).toBe(b.length)
     link.heard(7)
     expect(link.unheardBytes).toBe(0)
   })
@@ -83,8 +84,8 @@ describe('lines for the machine', () => {
     gone.abort()
     expect(await waiting).toBeUndefined()
     const next = link.next(0, new AbortController().signal)
-    link.sendText('a\n')
-    expect(await next).toBe('a\n')
+    link.send(A)
+    expect(await next).toBe(printLine(A))
   })
 })
 
@@ -93,7 +94,7 @@ describe('a closed link', () => {
     const link = openLineLink()
     const waiting = link.next(0, new AbortController().signal)
     link.close()
-    link.sendText('a\n')
+    link.send(A)
     expect(await waiting).toBeUndefined()
     expect(await link.next(0, new AbortController().signal)).toBeUndefined()
     expect(await link.take(1, batchOf(1, 2))).toBe(0)

@@ -2,9 +2,9 @@
 import { describe, expect, it } from 'vitest'
 import { PlatformError } from '../../schema/error.ts'
 import { makeId } from '../../schema/id.ts'
-import { LOST_MS, type ImageFacts } from '../../schema/machine-link.ts'
+import { IMAGE as PLACES, type ImageFacts } from '../../schema/machine-image.ts'
+import { LINK_PROTOCOL, LOST_MS } from '../../schema/machine-link.ts'
 import { Secret } from '../../schema/secret.ts'
-import { imagePlan } from '../../src/fly/image-plan.ts'
 import { openLinks } from '../../src/pool/links.ts'
 import {
   orderMachine,
@@ -13,6 +13,7 @@ import {
   type Owner,
   type PooledMachine,
 } from '../../src/pool/machine.ts'
+import { imagePlan } from '../../src/sandbox/machine-image.ts'
 import { fakeClock } from '../fake/fake-clock.ts'
 import { memoryPoolStore } from '../fake/memory-pool-store.ts'
 import { silentLog } from '../support/sandbox.ts'
@@ -22,26 +23,8 @@ const JOB = makeId('job', 1, new Uint8Array(16))
 const OWNER: Owner = { jobId: JOB, fence: 3, linesUrl: 'http://keeper' }
 const BOOT = 'boot-one-1'
 const NAME = { machineId: ID, bootId: BOOT, jobId: JOB, fence: 3 }
-const IMAGE: ImageFacts = {
-  arch: 'x64',
-  bwrap: '/usr/bin/bwrap',
-  node: '/opt/node',
-  libraries: [],
-  passwd: '/opt/passwd',
-  preload: '/opt/preload.cjs',
-  runner: '/opt/runner.mjs',
-  roots: [],
-  settings: [],
-  place: '/place',
-  workspace: '/place/own/workspace',
-  input: '/place/own/input',
-  packages: '/place/packages',
-}
-const PROVISION = {
-  skills: { type: 'skills', skills: [] },
-  packages: { type: 'packages', packages: [] },
-  bytesOf: async () => undefined,
-} as const
+const IMAGE: ImageFacts = { ...PLACES, arch: 'x64' }
+const PROVISION = { type: 'skills', skills: [] } as const
 
 async function setUp(owner: Owner | null = null) {
   const clock = fakeClock()
@@ -71,7 +54,7 @@ async function setUp(owner: Owner | null = null) {
     expect(step && (await store.change([step], null))).toEqual([true])
   }
   const enrol = (identity = `token of ${ID}`) =>
-    links.enrol({ protocol: 1, machineId: ID, bootId: BOOT, identity, image: IMAGE })
+    links.enrol({ protocol: LINK_PROTOCOL, machineId: ID, bootId: BOOT, identity, image: IMAGE })
   const poll = (verb: 'park' | 'wake', secret: string, bootId = BOOT) =>
     verb === 'park'
       ? links.park(secret, { machineId: ID, bootId }, AbortSignal.abort())
@@ -102,7 +85,13 @@ describe('a machine that says who it is', () => {
     const { links, enrol, move, clock } = await setUp()
     const other = makeId('mch', 2, new Uint8Array(16))
     await expect(
-      links.enrol({ protocol: 1, machineId: other, bootId: BOOT, identity: `token of ${other}`, image: IMAGE }),
+      links.enrol({
+        protocol: LINK_PROTOCOL,
+        machineId: other,
+        bootId: BOOT,
+        identity: `token of ${other}`,
+        image: IMAGE,
+      }),
     ).rejects.toMatchObject(unauthenticated)
     await move({ type: 'gone', now: clock.now() })
     await expect(enrol()).rejects.toMatchObject(unauthenticated)
@@ -161,8 +150,7 @@ describe('a machine with a job', () => {
     const { row, link } = await connected()
     expect(await row()).toMatchObject({ state: 'busy', bootId: BOOT, tainted: 1 })
     const { signal } = new AbortController()
-    expect(JSON.parse((await link.next(0, signal)) ?? '')).toEqual(PROVISION.packages)
-    expect(JSON.parse((await link.next(1, signal)) ?? '')).toEqual(PROVISION.skills)
+    expect(JSON.parse((await link.next(0, signal)) ?? '')).toEqual(PROVISION)
   })
 
   it('is given nothing when another holds the row (LK3)', async () => {

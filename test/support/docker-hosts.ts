@@ -1,11 +1,12 @@
 /** Opens hosts of machines on a Docker engine for tests, and says whether a real one is here. */
 import { readFileSync } from 'node:fs'
 import type { LockedStdioSkill } from '../../schema/lock.ts'
+import { CONTAINER_UIDS } from '../../schema/machine-image.ts'
 import { openDockerProvider, type DockerProviderOptions } from '../../src/docker/docker-provider.ts'
 import { openEngine, type EngineAddress } from '../../src/docker/engine.ts'
 import { listProcesses, uidOf } from '../../src/local/processes.ts'
 import type { MachineProvider } from '../../src/pool/machine-provider.ts'
-import { imageRunner, MACHINE_UID_FIRST, MACHINE_UIDS } from '../../src/sandbox/machine-image.ts'
+import { imageRunner } from '../../src/sandbox/machine-image.ts'
 import { fixtureSkill, pooled, PUPPET, realClock, silentLog, type OpenHost } from './sandbox.ts'
 
 export const TEST_IMAGE = 'senmon-machine:test'
@@ -25,7 +26,7 @@ export function openTestProvider(
     place: 'here',
     isDead: () => Promise.resolve(false),
     install,
-    runner: (arch) => imageRunner(arch, readFileSync(PUPPET, 'utf8')),
+    runner: (image) => imageRunner(image, readFileSync(PUPPET, 'utf8')),
     clock: realClock,
     log: silentLog,
     ...change,
@@ -41,7 +42,7 @@ export async function openDockerHost(address: EngineAddress, close: () => Promis
     processes: () =>
       listProcesses().filter(({ pid }) => {
         const uid = uidOf(pid) ?? 0
-        return uid >= MACHINE_UID_FIRST && uid < MACHINE_UID_FIRST + MACHINE_UIDS
+        return uid >= CONTAINER_UIDS.first && uid < CONTAINER_UIDS.first + CONTAINER_UIDS.count
       }),
     close: async () => {
       await host.close()

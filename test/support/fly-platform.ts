@@ -6,18 +6,17 @@ import { mkdirSync, mkdtempSync, chmodSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { makeImage } from '../../runner/image/image.ts'
+import { IMAGE as PLACES, imagePaths } from '../../schema/machine-image.ts'
 import { openFlySim, type FlySim, type FlySimOptions } from '../fake/fly-sim/fly-sim.ts'
 import { processDriver } from '../fake/fly-sim/process-driver.ts'
 import { databaseUrl, openTestDatabase, realClock, type TestDatabase } from './database.ts'
+import { makeImageFiles } from './machine-image.ts'
 import { startPlatform, type Platform } from './platform.ts'
 
 /** The app of machines. */
 export const APP = 'machines'
 const ORG = 'personal'
 const IMAGE = `registry.fly.io/${APP}@sha256:${'5e'.repeat(32)}`
-/** A uid that no other test runs anything as. */
-const UID = 61_701
 
 export interface FlyPlatform {
   readonly sim: FlySim
@@ -35,18 +34,10 @@ export async function openFlyPlatform(options: Omit<FlySimOptions, 'clock' | 'dr
   const directory = mkdtempSync('/var/tmp/senmon-fly-')
   chmodSync(directory, 0o755)
   const root = join(directory, 'image')
-  const state = '/var/lib/senmon-machine'
-  mkdirSync(join(root, state), { recursive: true })
-  // Every image has one, and bubblewrap begins a compartment on it.
-  mkdirSync(join(root, 'tmp'))
-  await makeImage({
-    directory: join(root, 'opt/senmon'),
-    target: '/opt/senmon',
-    state,
-    node: process.execPath,
-    uid: UID,
-  })
-  const command = [process.execPath, '--max-old-space-size=256', '/opt/senmon/machine.mjs']
+  // Every image has a /tmp, and bubblewrap begins a compartment on it.
+  for (const path of [PLACES.home, '/tmp']) mkdirSync(join(root, path), { recursive: true })
+  await makeImageFiles(join(root, PLACES.files))
+  const command = [process.execPath, '--max-old-space-size=256', imagePaths(PLACES).bundle('machine')]
   const image = { directory: root, command, files: [process.execPath] }
   const sim = await openFlySim({
     ...options,

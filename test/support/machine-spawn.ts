@@ -3,26 +3,24 @@
  * sandboxes, with a socket that stands in for Fly's. Everything but the hypervisor.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
-import { makeImage } from '../../runner/image/image.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { makeId } from '../../schema/id.ts'
+import { imagePaths } from '../../schema/machine-image.ts'
 import { Secret } from '../../schema/secret.ts'
-import { imagePlan, imageSkills } from '../../src/fly/image-plan.ts'
-import { openSkillPackages } from '../../src/fly/skill-packages.ts'
 import { openMachineDoor } from '../../src/http/machine-door.ts'
 import { openLinks, type Links } from '../../src/pool/links.ts'
 import type { MachineHost } from '../../src/pool/machine-host.ts'
 import { orderMachine } from '../../src/pool/machine.ts'
 import type { PoolStore } from '../../src/pool/pool-store.ts'
+import { imagePlan } from '../../src/sandbox/machine-image.ts'
+import { openImageSkills } from '../../src/skill/image-skills.ts'
 import { memoryPoolStore } from '../fake/memory-pool-store.ts'
+import { makeImageFiles } from './machine-image.ts'
 import { fixtureSkill, PUPPET, realClock, silentLog } from './sandbox.ts'
-
-/** A uid that no other test runs anything as. */
-const UID = 61_700
 
 export interface SpawnedMachines {
   readonly host: MachineHost
@@ -60,35 +58,25 @@ export async function openSpawnedMachines(
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  await makeImage({
-    directory: join(directory, 'image'),
-    state: join(directory, 'state'),
-    node: openNode(directory),
-    uid: UID,
-    runner: PUPPET,
-  })
-  const packages = openSkillPackages({
-    install: (skill) => Promise.resolve(fixtureSkill(skill.packages[0]?.name ?? '')),
-    bytesMax: 64 * 1024 * 1024,
-  })
+  const files = join(directory, 'image')
+  await makeImageFiles(files, PUPPET)
+  const node = openNode(directory)
+  const skills = openImageSkills((skill) => Promise.resolve(fixtureSkill(skill.packages[0]?.name ?? '')))
   const processes: ChildProcess[] = []
   const sockets: (() => void)[] = []
   let count = 0
 
   async function boot(id: string): Promise<ChildProcess> {
     const place = join(directory, `machine-${(count += 1)}`)
-    mkdirSync(place, { mode: 0o755 })
-    cpSync(join(directory, 'image'), join(place, 'image'), { recursive: true })
-    await makePlaces(place)
-    const socket = join(place, 'api')
+    const socket = `${place}.api`
     const api = createServer((_incoming, outgoing) => outgoing.end(`token of ${id}`))
     await new Promise<void>((resolve) => api.listen(socket, resolve))
     sockets.push(() => api.close())
-    const child = spawn(process.execPath, [join(place, 'image/machine.mjs')], {
+    const child = spawn(node, [imagePaths({ files, home: place }).bundle('machine')], {
       env: {
         SENMON_MACHINE_URL: url,
         SENMON_MACHINE_ID: id,
-        SENMON_IMAGE: join(place, 'image/image.json'),
+        SENMON_MACHINE_HOME: place,
         FLY_API_SOCKET: socket,
         FLY_APP_NAME: 'app',
         FLY_MACHINE_ID: `p-${id}`,
@@ -97,14 +85,6 @@ export async function openSpawnedMachines(
     })
     processes.push(child)
     return child
-  }
-
-  /** The image names places of one machine; each process here has its own. */
-  async function makePlaces(place: string): Promise<void> {
-    const { readFileSync, writeFileSync } = await import('node:fs')
-    const file = join(place, 'image/image.json')
-    writeFileSync(file, readFileSync(file, 'utf8').replaceAll(join(directory, 'state'), join(place, 'state')))
-    mkdirSync(join(place, 'state'), { mode: 0o755 })
   }
 
   const host: MachineHost = {
@@ -126,19 +106,13 @@ export async function openSpawnedMachines(
       const gone = new Promise((resolve) => child.once('exit', resolve))
       const opened = await links.expect(
         machine,
-        async (image) => {
-          const { line, bytes } = await packages.of(lock)
-          return {
-            skills: imageSkills(image, lock, (skill) => packages.nameOf(skill)),
-            packages: line,
-            bytesOf: async (name) => bytes.get(name),
-          }
-        },
+        (image) => skills.of(image, lock),
         async (bootId) => (await store.hold(id, owner, bootId, realClock.now())) !== undefined,
         deadline,
       )
       return {
         ...opened,
+        lines: skills.answer(opened.lines, (line) => opened.send(line)),
         get unreadBytes() {
           return opened.unreadBytes
         },
