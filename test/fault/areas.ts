@@ -18,3 +18,19 @@ export async function readFaults(areas: readonly string[]): Promise<readonly Fau
   }
   return faults
 }
+
+/** What was asked for names nothing. */
+export class NoSuchFault extends Error {}
+
+/** The faults of the areas asked for, or those with certain words in their name: `local`, `local:outlives its server`. */
+export async function chooseFaults(asked: readonly string[], areas: readonly string[]): Promise<readonly Fault[]> {
+  const chosen = new Set<Fault>()
+  for (const one of asked.length > 0 ? asked : areas) {
+    const [area = '', ...words] = one.split(':')
+    if (!areas.includes(area)) throw new NoSuchFault(`no faults of ${area}; there are ${areas.join(', ')}`)
+    const found = (await readFaults([area])).filter(({ name }) => name.includes(words.join(':')))
+    if (found.length === 0) throw new NoSuchFault(`no fault of ${area} has "${words.join(':')}" in its name`)
+    for (const fault of found) chosen.add(fault)
+  }
+  return [...chosen]
+}

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { listAreas, readFaults } from './areas.ts'
+import { chooseFaults, listAreas, readFaults } from './areas.ts'
 import { plant, verdictOf, type Fault } from './fault.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
@@ -27,10 +27,12 @@ describe('a fault', () => {
 
 describe('a verdict', () => {
   it.each([
-    [{ passed: 3, failed: 1, hung: false }, 'caught'],
-    [{ passed: 0, failed: 0, hung: true }, 'caught'],
-    [{ passed: 4, failed: 0, hung: false }, 'survived'],
-    [{ passed: 0, failed: 0, hung: false }, 'ran no test'],
+    [{ passed: 3, failed: 1, hung: false, wasRead: true }, 'caught'],
+    [{ passed: 0, failed: 0, hung: true, wasRead: true }, 'caught'],
+    [{ passed: 4, failed: 0, hung: false, wasRead: true }, 'survived'],
+    [{ passed: 0, failed: 0, hung: false, wasRead: true }, 'ran no test'],
+    [{ passed: 4, failed: 0, hung: false, wasRead: false }, 'was not read'],
+    [{ passed: 3, failed: 1, hung: false, wasRead: false }, 'was not read'],
   ] as const)('of %o is %s', (outcome, verdict) => {
     expect(verdictOf(outcome)).toBe(verdict)
   })
@@ -40,6 +42,14 @@ describe('the list of faults', () => {
   it.each(faults)('can plant that $name', async (fault) => {
     expect(plant(fault, await readFile(join(ROOT, fault.file), 'utf8'))).toContain(fault.replace)
     for (const test of fault.tests) expect(existsSync(join(ROOT, test)), `${test} is there`).toBe(true)
+  })
+  it('is chosen from by area and by words of a name', async () => {
+    const areas = await listAreas()
+    expect(await chooseFaults([], areas)).toEqual(faults)
+    expect(await chooseFaults(['local:outlives its server'], areas)).toHaveLength(1)
+    expect(await chooseFaults(['local', 'local:outlives its server'], areas)).toEqual(await readFaults(['local']))
+    await expect(chooseFaults(['locale'], areas)).rejects.toThrow(/no faults of locale; there are .*local/)
+    await expect(chooseFaults(['local:nothing like it'], areas)).rejects.toThrow(/no fault of local has/)
   })
   it('names each once', () => {
     expect(new Set(faults.map(({ name }) => name)).size).toBe(faults.length)

@@ -28,12 +28,18 @@ export interface Outcome {
   readonly failed: number
   /** It was ended because it took too long: a fault may make a test wait for ever. */
   readonly hung: boolean
+  /** The source with the fault was read while the tests ran. */
+  readonly wasRead: boolean
 }
 
-export type Verdict = 'caught' | 'survived' | 'ran no test'
+export type Verdict = 'caught' | 'survived' | 'ran no test' | 'was not read'
 
-/** A file that no longer loads proves nothing: only a test that ran and failed, or hung, has caught a fault. */
-export function verdictOf({ passed, failed, hung }: Outcome): Verdict {
+/**
+ * A file that no longer loads proves nothing: only a test that ran and failed, or hung, has caught a fault. Nor does a run
+ * that did without the fault, with a build that was made before.
+ */
+export function verdictOf({ passed, failed, hung, wasRead }: Outcome): Verdict {
+  if (!wasRead) return 'was not read'
   if (hung || failed > 0) return 'caught'
   return passed > 0 ? 'survived' : 'ran no test'
 }
