@@ -131,4 +131,18 @@ export const faults: readonly Fault[] = [
     replace: 'if (sha256(bytes) !== hash && path === null)',
     ...provider,
   },
+  {
+    name: 'a restore that has failed asks on',
+    file: 'runner/workspace/restore.ts',
+    find: 'while (faults.length === 0 && fetches',
+    replace: 'while (fetches',
+    tests: ['test/run/restore.test.ts'],
+  },
+  {
+    name: 'a restore asks for one thing after the other',
+    file: 'runner/workspace/restore.ts',
+    find: 'const FETCHES_MAX = 64',
+    replace: 'const FETCHES_MAX = 1',
+    tests: ['test/run/restore.test.ts'],
+  },
 ]
