@@ -1,4 +1,4 @@
-/** A machine's workspace: restored before the runner sees a line, looked at after every tool call. */
+/** A machine's workspace: restored before a skill starts, looked at after every tool call. */
 import { mkdirSync, lstatSync } from 'node:fs'
 import type { Clock } from '../../schema/clock.ts'
 import type { BlobLine, BlobParams, WorkspaceLine } from '../../schema/control.ts'

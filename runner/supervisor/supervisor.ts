@@ -4,7 +4,7 @@
  *
  * S1 What the runner may not say never leaves the machine; ten such lines end it (P2.3, P2.5).
  * S2 Nothing outlives the supervisor: it ends when its stdin ends, and every compartment ends with it (P8.2).
- * S3 The runner sees `start` only when the workspace is as the log says (P3.3).
+ * S3 No skill starts before the workspace is as the log says; the runner, which sees none of it, begins meanwhile (P3.3).
  */
 import type { Writable } from 'node:stream'
 import type { Clock } from '../../schema/clock.ts'
@@ -64,8 +64,8 @@ class Supervisor {
   readonly #skills: Skills
   readonly #runner: Compartment
   readonly #end = Promise.withResolvers<ExitCode>()
-  /** Lines that wait for the workspace; undefined once it is restored. */
-  #held: string[] | undefined = []
+  /** Resolves when the workspace is as the log says, or never will be: then the machine is done. */
+  readonly #restored = Promise.withResolvers<void>()
   #provided = false
   #started = false
   #done = false
@@ -142,7 +142,9 @@ class Supervisor {
       case 'skills':
         return this.#provide(line)
       case 'start':
-        return this.#start(line, text)
+        if (this.#started) return this.#log('supervisor', 'A second start line was dropped.')
+        this.#start(line)
+        return this.#pass(`${text}\n`)
       case 'reply': {
         const forRunner = this.#requests.settle(line)
         return forRunner === undefined ? undefined : this.#pass(printLine(forRunner))
@@ -168,29 +170,21 @@ class Supervisor {
     this.#skills.provide(skills)
   }
 
-  #start(line: StartLine, text: string): void {
-    if (this.#started) return this.#log('supervisor', 'A second start line was dropped.')
+  #start(line: StartLine): void {
     this.#started = true
     this.#skills.allow(line.lock)
-    this.#workspace.restore(line.treeHash, line.inputTreeHash).then(
-      () => {
-        const held = this.#held ?? []
-        this.#held = undefined
-        for (const waiting of [`${text}\n`, ...held]) this.#pass(waiting)
-      },
-      (error: unknown) =>
+    this.#workspace
+      .restore(line.treeHash, line.inputTreeHash)
+      .catch((error: unknown) =>
         this.#finish(
           EXIT.notRestored,
           `The workspace could not be restored: ${error instanceof Error ? error.message : String(error)}`,
         ),
-    )
+      )
+      .finally(() => this.#restored.resolve())
   }
 
   #pass(text: string): void {
-    if (this.#held !== undefined) {
-      this.#held.push(text)
-      return
-    }
     this.#runner.send(text)
     if (this.#runner.unreadBytes > UNREAD_BYTES_MAX)
       this.#finish(EXIT.breach, `protocol_breach: the runner leaves more than ${UNREAD_BYTES_MAX} bytes unread.`)
@@ -212,14 +206,19 @@ class Supervisor {
         continue
       }
       const line = parseRunnerLine(text)
-      if (isLineFault(line)) this.#breach(line.message)
-      else await this.#serveLine(line)
+      if (isLineFault(line)) {
+        this.#breach(line.message)
+        continue
+      }
+      if (concernsSkill(line)) await this.#restored.promise
+      await this.#serveLine(line)
     }
     const { reason, stderrTail } = await this.#runner.ended
     this.#finish(EXIT.runnerEnded, `The runner ended without done (${reason}). ${stderrTail}`)
   }
 
   async #serveLine(line: RunnerLine): Promise<void> {
+    if (this.#done) return
     switch (line.type) {
       case 'event':
       case 'alive':
@@ -290,4 +289,9 @@ class Supervisor {
     const said = this.#logChars > LOG_CHARS_MAX ? 'This machine says no more: its share of the log is used up.' : text
     void this.#say({ type: 'log', source, text: said.slice(0, LOG_LINE_CHARS_MAX) })
   }
+}
+
+/** Such lines wait for the workspace, and what the runner says after them with them (S3). */
+function concernsSkill({ type }: RunnerLine): boolean {
+  return type === 'open' || type === 'close' || type === 'frame'
 }

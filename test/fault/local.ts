@@ -9,6 +9,14 @@ const deaths = { tests: ['test/adapter/local-server-death.test.ts'], suite: 'who
 
 export const faults: readonly Fault[] = [
   {
+    name: 'a skill starts while its workspace is still restored',
+    file: 'runner/supervisor/supervisor.ts',
+    find: 'if (concernsSkill(line)) await this.#restored.promise',
+    replace: '',
+    tests: ['test/adapter/unsafe-process-provider.test.ts'],
+    suite: 'whole',
+  },
+  {
     name: 'a server that is gone still uses what it used',
     file: 'src/local/uses.ts',
     find: 'if (findProcess(Number(pid))?.startedAt === startedAt) continue',

@@ -92,6 +92,8 @@ export class MachineDrive {
   readonly secrets: Record<string, string> = {}
   /** Calls that may be made, each once. */
   readonly permits: PermitParams[] = []
+  /** Requests for content that wait for `give`; undefined while they are answered at once. */
+  #waiting: Extract<MachineLine, { type: 'request' }>[] | undefined
   /** Why the stream of lines broke, when it did. */
   fault: unknown
   readonly #machine: Machine
@@ -134,6 +136,22 @@ export class MachineDrive {
   /** Makes the runner write a line, or raw text. */
   say(line: JsonObject | string): void {
     this.#puppet({ say: typeof line === 'string' ? line : `${JSON.stringify(line)}\n` })
+  }
+
+  /** Answers no request for content until `give`. */
+  withhold(): void {
+    this.#waiting = []
+  }
+
+  give(): void {
+    const waiting = this.#waiting ?? []
+    this.#waiting = undefined
+    for (const request of waiting) this.#answer(request)
+  }
+
+  /** Makes the runner write a line to stderr. */
+  complain(text: string): void {
+    this.#puppet({ complain: text })
   }
 
   exitRunner(code: number): void {
@@ -269,6 +287,7 @@ export class MachineDrive {
       const error = { code: 'protocol_breach', message: `${line.params.toolName} may not be called` }
       return this.send({ type: 'reply', id: line.id, ok: false, error })
     }
+    if (this.#waiting !== undefined) return void this.#waiting.push(line)
     const bytes = this.content.bytes.get(line.params.hash)
     if (bytes === undefined) {
       const error = { code: 'content_missing', message: `no content ${line.params.hash}` }
