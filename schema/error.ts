@@ -80,7 +80,7 @@ export const CATALOGUE = {
   step_limit: { kind: 'failed_precondition', hint: 'Continue the job with a larger maxSteps.' },
   attempts_exhausted: {
     kind: 'unavailable',
-    hint: 'Every machine that took this job died; see the log of the server.',
+    hint: 'Its explanation says how its last machines ended; the log of the server says more.',
   },
 
   // the log

@@ -99,7 +99,15 @@ export type JobFact =
     }
   | { readonly type: 'leaseGranted'; readonly data: { readonly fence: number; readonly holder: string } }
   | { readonly type: 'machineStarted'; readonly data: MachineFacts }
-  | { readonly type: 'leaseExpired'; readonly data: { readonly fence: number; readonly reason: string } }
+  | {
+      readonly type: 'leaseExpired'
+      readonly data: {
+        readonly fence: number
+        readonly reason: string
+        /** The last words of the machine, or of who was to start it, cleaned; left out for none, and in old logs. */
+        readonly detail?: string
+      }
+    }
   | { readonly type: 'answered'; readonly data: { readonly questionId: QuestionId; readonly value: Json } }
   /** The time for an answer is over: an approval is denied, a question of a tool stays without an answer. */
   | { readonly type: 'questionExpired'; readonly data: { readonly questionId: QuestionId } }

@@ -128,7 +128,7 @@ const SHAPES: { readonly [Type in OurType]: z.ZodType<DataOf<Type>> } = {
     machineId: machineId.exactOptional(),
     phases: z.object({ claim: z.number().min(0), start: z.number().min(0), wake: z.number().min(0) }).exactOptional(),
   }),
-  leaseExpired: z.object({ fence, reason: name }),
+  leaseExpired: z.object({ fence, reason: name, detail: text.exactOptional() }),
   answered: z.object({ questionId, value: json }),
   questionExpired: z.object({ questionId }),
   jobContinued: z.object({

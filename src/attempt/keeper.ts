@@ -48,7 +48,8 @@ import { HeldContent } from './held-content.ts'
 import type { Machine, MachineHost } from '../pool/machine-host.ts'
 import { openRecorder } from './recorder.ts'
 import { watchSilence } from './silence.ts'
-import { requiredSecrets } from './required-secrets.ts'
+import { lastWords } from './last-words.ts'
+import { requiredSecrets, secretsOfLock } from './required-secrets.ts'
 
 export interface KeeperDependencies {
   readonly jobs: Jobs
@@ -99,7 +100,7 @@ type Done = Extract<MachineLine, { type: 'done' }>['reason']
 /** Why a keeper stops minding the lines of its machine. */
 type Stop =
   | { readonly why: 'done'; readonly reason: Done }
-  | { readonly why: 'ended'; readonly reason: string }
+  | { readonly why: 'ended'; readonly reason: string; readonly said: string }
   | { readonly why: 'lost' | 'closing' | 'canceled' }
 
 /** Drives the attempt to its end; never rejects. Aborting `closing` gives the job back for another to go on with. */
@@ -124,7 +125,11 @@ export async function keep(
       log.error('An attempt failed.', { jobId, fence, error })
       // A host that starts no machines would else use up all attempts of all jobs in an instant.
       if (machine === undefined) await clock.sleep(limits.retryMs, closing).catch(() => {})
-      await jobs.abandon(attempt, code).catch((cause: unknown) => log.error('A job stays leased.', { jobId, cause }))
+      const said = error instanceof PlatformError && !closing.aborted ? reasonsOf(error) : ''
+      const detail = await lastWordsOf(dependencies, attempt, said)
+      await jobs
+        .abandon(attempt, code, detail)
+        .catch((cause: unknown) => log.error('A job stays leased.', { jobId, cause }))
     }
   } finally {
     await machine?.destroy()
@@ -284,10 +289,10 @@ class Keeper {
       await jobs.rest(attempt)
       return
     }
-    const reason = stop.why === 'ended' ? stop.reason : stop.why === 'closing' ? 'server_stopped' : 'protocol_breach'
+    const { reason, said } = endOf(stop)
     if (stop.why !== 'closing') log.warn('A machine ended before its job.', { jobId: attempt.jobId, reason })
     await this.#machine.destroy()
-    await jobs.abandon(attempt, reason)
+    await jobs.abandon(attempt, reason, await lastWordsOf(this.#dependencies, attempt, said))
   }
 
   #sendHistory(): void {
@@ -346,7 +351,7 @@ class Keeper {
   async #reading(): Promise<void> {
     const { clock, limits } = this.#dependencies
     const silence = watchSilence(clock, limits.silentMs, this.#abort.signal, () =>
-      this.#stopped.resolve({ why: 'ended', reason: 'machine_silent' }),
+      this.#stopped.resolve({ why: 'ended', reason: 'machine_silent', said: '' }),
     )
     try {
       for await (const line of this.#machine.lines) {
@@ -357,7 +362,7 @@ class Keeper {
       }
       const { reason, stderrTail } = await this.#machine.ended
       if (stderrTail !== '') this.#tell('stderr', stderrTail)
-      this.#stopped.resolve({ why: 'ended', reason })
+      this.#stopped.resolve({ why: 'ended', reason, said: stderrTail })
     } catch (error) {
       this.#fail(error)
     }
@@ -553,7 +558,8 @@ class Keeper {
     const { log, limits } = this.#dependencies
     this.#breaches += 1
     log.warn('A machine proposed what cannot be.', { jobId: this.#attempt.jobId, message })
-    if (this.#breaches >= limits.breachesMax) this.#stopped.resolve({ why: 'ended', reason: 'protocol_breach' })
+    if (this.#breaches < limits.breachesMax) return
+    this.#stopped.resolve({ why: 'ended', reason: 'protocol_breach', said: message })
   }
 
   /** Shown to whoever watches when it is of a call that is open; too much of it is left out. */
@@ -577,7 +583,33 @@ class Keeper {
     const code = error instanceof PlatformError && isErrorCode(error.code) ? error.code : 'internal'
     if (code === 'fence_stale') return this.#stopped.resolve({ why: 'lost' })
     this.#dependencies.log.error('A machine is ended.', { jobId: this.#attempt.jobId, error })
-    this.#stopped.resolve({ why: 'ended', reason: code })
+    const said = error instanceof PlatformError ? reasonsOf(error) : ''
+    this.#stopped.resolve({ why: 'ended', reason: code, said })
+  }
+}
+
+function endOf(stop: Stop): { readonly reason: string; readonly said: string } {
+  if (stop.why === 'ended') return stop
+  return { reason: stop.why === 'closing' ? 'server_stopped' : 'protocol_breach', said: '' }
+}
+
+/** An error of ours with what it was caused by. */
+function reasonsOf({ message, cause }: PlatformError): string {
+  return cause instanceof Error ? `${message} ${cause.message}` : message
+}
+
+/** For the job's owner; nothing where it cannot be told which secrets to leave out. */
+async function lastWordsOf(
+  { secrets, log }: KeeperDependencies,
+  { applicationId, lock, jobId }: Attempt,
+  said: string,
+): Promise<string | undefined> {
+  if (said === '') return undefined
+  try {
+    return lastWords(said, await secretsOfLock(secrets, applicationId, lock))
+  } catch (error) {
+    log.warn('The last words of a machine are not shown.', { jobId, error })
+    return undefined
   }
 }
 

@@ -1,4 +1,4 @@
-/** The secrets of one skill: exactly those that its locked requiredEnv names. */
+/** The secrets of one skill, exactly those that its locked requiredEnv names; and those that a job may have heard of. */
 import { PlatformError } from '../../schema/error.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import type { ApplicationId } from '../../schema/id.ts'
@@ -30,4 +30,16 @@ export async function requiredSecrets(
   if (missing.length > 0)
     throw new PlatformError('secret_missing', `Skill ${name} of ${expertKey} needs ${missing.join(', ')}, not set.`)
   return values
+}
+
+/** Every secret that a skill of the lock may have been given, in the clear: to take them out of what is shown. */
+export async function secretsOfLock(
+  secrets: Pick<Secrets, 'find'>,
+  applicationId: ApplicationId,
+  lock: Lock,
+): Promise<readonly string[]> {
+  const skills = Object.values(lock.experts).flatMap((expert) => Object.values(expert.skills))
+  const names = new Set(skills.flatMap((skill) => ('requiredEnv' in skill ? skill.requiredEnv : [])))
+  const found = await Promise.all([...names].map((name) => secrets.find(applicationId, name)))
+  return found.flatMap((secret) => secret?.reveal() ?? [])
 }

@@ -90,7 +90,7 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
         `${margin}! no summary from ${shownLine(text(data['model']))}: ${shown(text(data['message']))}`,
       )
     case 'leaseExpired':
-      return say('warning', `! the machine is gone: ${shownLine(text(data['reason']))}`)
+      return say('warning', `! the machine is gone: ${shownLine(lastWords(data), QUESTION_WIDTH)}`)
     case 'machineStarted':
       return say('plain', `machine ${shownLine(text(data['host']))} ${shownLine(text(data['resume']))}`)
     case 'cancelRequested':
@@ -100,6 +100,11 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
     default:
       return { progress, lines: [] }
   }
+}
+
+/** The reason, and what the machine said last. */
+function lastWords(data: JsonObject): string {
+  return [text(data['reason']), text(data['detail'])].filter((part) => part !== '').join(': ')
 }
 
 function lastLines(data: JsonObject): readonly Line[] {

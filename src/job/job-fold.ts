@@ -5,16 +5,15 @@ import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
 import { addUsage, noUsage, type Usage } from '../../schema/usage.ts'
 import { interrupts, noSteering, steer, type Steering } from '../../schema/steering.ts'
+import { barrenAfter, NOT_BARREN, NOTHING_LEFT, type Barren } from './barren.ts'
 import { isWithdrawnBy, keepLedger } from './job-budget.ts'
 import { contextAfter, type RunContext } from './run-context.ts'
 import { isOpen, type JobSummary, type QuestionSummary, type RunSummary } from './job-summary.ts'
 
 /** The decider's state: what a list shows, and what decisions need besides. */
-export interface Job extends Omit<JobSummary, 'revision'> {
+export interface Job extends Omit<JobSummary, 'revision'>, Barren {
   /** The fence of the last lease granted; 0 before the first. */
   readonly fence: number
-  /** Leases in a row that ended without a tool result or a step, each as far as it says something against the job. */
-  readonly barrenAttempts: number
   /** The current lease has brought a tool result or a step. */
   readonly progressed: boolean
   readonly cancelRequested: boolean
@@ -49,7 +48,7 @@ export function blankJob(id: JobId, applicationId: ApplicationId): Job {
     createdAt: 0,
     updatedAt: 0,
     fence: 0,
-    barrenAttempts: 0,
+    ...NOT_BARREN,
     progressed: false,
     cancelRequested: false,
   }
@@ -76,7 +75,7 @@ function changeBy(job: Job, event: JobChange): Job {
     case 'machineStarted':
       return { ...job, machine: event.data }
     case 'leaseExpired':
-      return { ...job, status: 'queued', barrenAttempts: barrenNext(job, event.data.reason), progressed: false }
+      return { ...job, status: 'queued', ...barrenAfter(job, event.data), progressed: false }
     case 'answered':
       return answered(job, event.data.questionId, event)
     case 'questionExpired':
@@ -91,13 +90,13 @@ function changeBy(job: Job, event: JobChange): Job {
       // Without a query it is the coordinator's last run that goes on.
       const root = event.data.query === null ? job.runs.findLast((run) => run.parentRunId === null) : undefined
       const continued = withoutStructured(root === undefined ? job : changeRun(job, root.id, reopen))
-      return { ...continued, ...open, status: 'queued', maxSteps, barrenAttempts: 0, progressed: false }
+      return { ...continued, ...open, status: 'queued', maxSteps, ...NOT_BARREN, progressed: false }
     }
     case 'cancelRequested':
       return { ...job, cancelRequested: true }
     case 'jobRested': {
-      const barrenAttempts = waits(job) ? 0 : barrenNext(job, null)
-      return { ...job, status: waits(job) ? 'waiting' : 'queued', barrenAttempts, progressed: false }
+      if (waits(job)) return { ...job, status: 'waiting', ...NOT_BARREN, progressed: false }
+      return { ...job, status: 'queued', ...barrenAfter(job, NOTHING_LEFT), progressed: false }
     }
     case 'jobForked':
       return forked(job, event)
@@ -171,7 +170,7 @@ function forked(job: Job, event: Extract<JobChange, { type: 'jobForked' }>): Job
         : job.questions.filter((question) => question.answeredAt !== null),
     machine: null,
     createdAt: event.at,
-    barrenAttempts: 0,
+    ...NOT_BARREN,
     progressed: false,
     cancelRequested: false,
     forkedFrom: { jobId: parentJobId, seq: parentSeq },
@@ -188,23 +187,6 @@ function imported(job: Job): Job {
   const over = { outcome: 'canceled', reason: 'imported', message: null, result: null } as const
   const ended = job.status === 'finished' ? job : { ...job, ...over, runs: job.runs.map((run) => endRun(run, over)) }
   return { ...ended, status: 'finished', machine: null, cancelRequested: false, imported: true }
-}
-
-/**
- * What a barren attempt counts against its job, by why it ended; any other reason is the machine's own, and counts whole.
- * A server that was stopped says nothing against the job. One that died with the job's lease says little: all that it
- * drove lost theirs, and one of these may have killed it. One that got no
- * machine says next to nothing: the job was in none. Parts of powers of two add up exactly.
- */
-const BLAME: ReadonlyMap<string | null, number> = new Map([
-  ['server_stopped', 0],
-  ['lease_lost', 0.25],
-  ['machine_provider_failed', 1 / 64],
-])
-
-/** Barren attempts once the current one has ended, for a reason or because its machine had nothing left to do. */
-export function barrenNext(job: Job, reason: string | null): number {
-  return job.progressed ? 0 : job.barrenAttempts + (BLAME.get(reason) ?? 1)
 }
 
 /** Nothing can move until a human answers. */

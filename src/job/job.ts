@@ -10,7 +10,8 @@
  * J7 The end of the coordinator's run is the end of the job, in the same decision.
  * J8 A job that waits has an open question; a rested job whose questions are all answered is queued.
  * J9 A job fails after `barrenAttemptsMax` leases in a row that brought nothing. One that a server lost, since it died,
- *    counts a quarter; one that got no machine, a sixty-fourth; one of a server that was stopped, nothing.
+ *    counts a quarter; one that got no machine, a sixty-fourth; one of a server that was stopped, nothing. It says how
+ *    the last of them ended.
  * J10 The summary (steps, usage, runs, questions, tree, machine) is what the events say, each counted once.
  * J11 An imported job is history: nobody answers, continues, cancels or runs it.
  * J12 A question with a time for its answer expires when that is over: once, whoever says so, and takes no answer then.
@@ -28,7 +29,8 @@ import type { Json } from '../../schema/json.ts'
 import { refuseAnswer } from './answer.ts'
 import { noSteering, steer } from '../../schema/steering.ts'
 import { answersWith, openBudgetQuestions, refuseBudget } from './job-budget.ts'
-import { barrenNext, blankJob, evolve, waits, type Job, type JobChange } from './job-fold.ts'
+import { barrenAfter, explainExhausted, NOTHING_LEFT, type AttemptEnd, type Barren } from './barren.ts'
+import { blankJob, evolve, waits, type Job, type JobChange } from './job-fold.ts'
 import { isOpen, type QuestionSummary } from './job-summary.ts'
 import { isLive, type Lease } from './lease.ts'
 
@@ -72,6 +74,7 @@ export type JobCommand = { readonly now: number } & (
       readonly type: 'abandon'
       readonly fence: number
       readonly reason: string
+      readonly detail?: string | undefined
       readonly barrenAttemptsMax: number
     } & Canceling)
   /** What happened in the machine that holds the fence: facts of runs and of the host, and `machineStarted`. */
@@ -175,11 +178,12 @@ function grant(job: Job, command: CommandOf<'grant'>): readonly JobChange[] | Re
 /** The end of a lease that did not end well, and of the job when it was canceled or has used up its attempts. */
 function endAttempt(
   job: Job,
-  command: { readonly now: number; readonly reason: string; readonly barrenAttemptsMax: number } & Canceling,
+  command: AttemptEnd & { readonly now: number; readonly barrenAttemptsMax: number } & Canceling,
 ): readonly JobChange[] {
-  const { now, reason, barrenAttemptsMax } = command
-  const ended = change(now, { type: 'leaseExpired', data: { fence: job.fence, reason } })
-  const end = endOfUnheld(job, command, barrenNext(job, reason), barrenAttemptsMax)
+  const { now, reason, detail, barrenAttemptsMax } = command
+  const said = detail === undefined ? {} : { detail }
+  const ended = change(now, { type: 'leaseExpired', data: { fence: job.fence, reason, ...said } })
+  const end = endOfUnheld(job, command, barrenAfter(job, command), barrenAttemptsMax)
   return end === undefined ? [ended] : [ended, end]
 }
 
@@ -187,12 +191,12 @@ function endAttempt(
 function endOfUnheld(
   job: Job,
   { now, cancellation }: { readonly now: number } & Canceling,
-  barren: number,
+  barren: Barren,
   barrenAttemptsMax: number,
 ): JobChange | undefined {
   if (job.cancelRequested) return canceled(now, cancellation)
-  if (barren < barrenAttemptsMax) return undefined
-  const message = `one machine after another took job ${job.id} and got nowhere`
+  if (barren.barrenAttempts < barrenAttemptsMax) return undefined
+  const message = explainExhausted(job.id, barren)
   return finished(now, { outcome: 'failed', reason: 'attempts_exhausted', message, result: null })
 }
 
@@ -250,7 +254,7 @@ function rest(job: Job, command: CommandOf<'rest'>): readonly JobChange[] {
   const questionIds = job.questions.filter(isOpen).map((question) => question.id)
   const rested = change(now, { type: 'jobRested', data: { questionIds } })
   if (waits(job)) return job.cancelRequested ? [rested, canceled(now, command.cancellation)] : [rested]
-  const end = endOfUnheld(job, command, barrenNext(job, null), command.barrenAttemptsMax)
+  const end = endOfUnheld(job, command, barrenAfter(job, NOTHING_LEFT), command.barrenAttemptsMax)
   return end === undefined ? [rested] : [rested, end]
 }
 

@@ -93,8 +93,11 @@ export interface Jobs {
   cancelHeld(attempt: Attempt, stopped: Stopped): Promise<readonly JobEvent[]>
   /** False when the lease is lost: stop at once. */
   renew(attempt: Attempt): Promise<boolean>
-  /** The machine died: the job is claimable again, canceled when that was asked for, or failed when its attempts are used up. */
-  abandon(attempt: Attempt, reason: string): Promise<void>
+  /**
+   * The machine died: the job is claimable again, canceled when that was asked for, or failed when its attempts are used up.
+   * `detail` are its last words, which the job's owner reads.
+   */
+  abandon(attempt: Attempt, reason: string, detail?: string): Promise<void>
   /** Calls `wake` when someone else may have appended to the attempt's job: an answer, a cancel. Gives the way to stop. */
   onAppend(attempt: Attempt, wake: () => void): () => void
   /** Calls `wake` when a job may have become claimable. Gives the way to stop. */
@@ -375,14 +378,14 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
       })
     },
     renew: async (attempt) => log.renew(attempt.jobId, attempt.fence, clock.now() + limits.leaseMs),
-    async abandon(attempt, reason) {
+    async abandon(attempt, reason, detail) {
       const { fence } = attempt
       const { barrenAttemptsMax } = limits
       try {
         const held = ours(attempt)
         await held.record((now) => {
           const cancellation = held.cancellation(now)
-          return [{ type: 'abandon', now, fence, reason, barrenAttemptsMax, cancellation }]
+          return [{ type: 'abandon', now, fence, reason, detail, barrenAttemptsMax, cancellation }]
         })
       } catch (error) {
         // Whoever holds the job now, or its end, makes this word needless.
@@ -402,7 +405,14 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
 
 /** A job as callers see it. */
 export function summarize({ job, head }: Pick<StoredJob, 'job' | 'head'>): JobSummary {
-  const { fence: _fence, barrenAttempts: _barren, progressed: _progressed, cancelRequested: _cancel, ...summary } = job
+  const {
+    fence: _fence,
+    barrenAttempts: _barren,
+    barrenEnds: _ends,
+    progressed: _progressed,
+    cancelRequested: _cancel,
+    ...summary
+  } = job
   return { ...summary, revision: head.revision }
 }
 

@@ -197,15 +197,25 @@ describe('an attempt', () => {
     expect(ofType(events, 'toolsListed')).toHaveLength(1)
   })
 
-  it('whose machines all die fails the job in the end', async () => {
+  it('whose machines all die fails the job in the end, and says what they said last, without a secret (J9, K5)', async () => {
+    const stdio = { ...team().experts[LEAD]?.skills['files'], requiredEnv: ['TOKEN'] } as never
     const { world, process } = begin({
-      lock: team(),
+      lock: team({ skills: { files: stdio } }),
+      secrets: { TOKEN: 'hunter-22' },
       turnOf: turns({}),
-      run: async () => Promise.reject(new Error('x')),
+      run: async () =>
+        process.host.kill('exit 1', 'file:///srv/a/main.js:3\n  ^\nError: no hunter-22 here\n    at a.ts:1'),
     })
     const jobId = await world.create(process)
     const events = await world.until(jobId, (job) => job.status === 'finished')
-    expect(events.at(-1)).toMatchObject({ data: { outcome: 'failed', reason: 'attempts_exhausted' } })
+    const detail = 'main.js:3 Error: no *** here'
+    expect(ofType(events, 'leaseExpired').map(({ data }) => data)).toContainEqual({
+      fence: 1,
+      reason: 'exit 1',
+      detail,
+    })
+    const message = expect.stringContaining(`each of the last 3 ended with exit 1 (${detail})`)
+    expect(events.at(-1)).toMatchObject({ data: { outcome: 'failed', reason: 'attempts_exhausted', message } })
   })
 
   it('is given back when the server stops, and goes on with the next (K3)', async () => {

@@ -39,6 +39,12 @@ describe('the progress of a job', () => {
     ).toEqual(['! no summary from a/b: It wrote none.'])
   })
 
+  it('says why a machine is gone, and what it said last', () => {
+    const gone = (data: object) => linesOf(event('leaseExpired', { fence: 1, ...data }, null))
+    expect(gone({ reason: 'signal SIGKILL' })).toEqual(['! the machine is gone: signal SIGKILL'])
+    expect(gone({ reason: 'exit 1', detail: 'Error: x' })).toEqual(['! the machine is gone: exit 1: Error: x'])
+  })
+
   it('prints no control character of a query', () => {
     const [line = ''] = linesOf(event('steered', { queries: ['a\u001b[31m\nb'] }))
     expect(line).not.toMatch(/[\u0000-\u001f]/)

@@ -33,11 +33,11 @@ export interface FakeMachineHost extends MachineHost {
   readonly started: () => number
   readonly live: () => number
   /** Ends every machine as a power cut would. */
-  kill(reason: string): void
+  kill(reason: string, stderrTail?: string): void
 }
 
 export function fakeMachineHost(options: FakeHostOptions): FakeMachineHost {
-  const machines = new Set<(reason: string) => void>()
+  const machines = new Set<(reason: string, stderrTail?: string) => void>()
   let started = 0
   return {
     name: 'unsafe-process',
@@ -48,12 +48,16 @@ export function fakeMachineHost(options: FakeHostOptions): FakeMachineHost {
       started += 1
       return fakeMachine(options, started, machines)
     },
-    kill: (reason) => machines.forEach((end) => end(reason)),
+    kill: (reason, stderrTail) => machines.forEach((end) => end(reason, stderrTail)),
     close: async () => machines.forEach((end) => end('closed')),
   }
 }
 
-function fakeMachine(options: FakeHostOptions, boot: number, machines: Set<(reason: string) => void>): Machine {
+function fakeMachine(
+  options: FakeHostOptions,
+  boot: number,
+  machines: Set<(reason: string, stderrTail?: string) => void>,
+): Machine {
   const inward = openQueue<HostLine>()
   const outward = openQueue<MachineLine>()
   const { promise: ended, resolve } = Promise.withResolvers<{ reason: string; stderrTail: string }>()

@@ -187,8 +187,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a job whose attempt has failed is not claimed again (I4)',
     file: 'src/job/job-fold.ts',
-    find: `return { ...job, status: 'queued', barrenAttempts: barrenNext(job, event.data.reason), progressed: false }`,
-    replace: `return { ...job, status: 'waiting', barrenAttempts: barrenNext(job, event.data.reason), progressed: false }`,
+    find: `return { ...job, status: 'queued', ...barrenAfter(job, event.data), progressed: false }`,
+    replace: `return { ...job, status: 'waiting', ...barrenAfter(job, event.data), progressed: false }`,
     tests: ['test/pool/pool-model.test.ts'],
   },
   {
@@ -285,7 +285,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'an attempt that got no machine counts against its job (I22)',
-    file: 'src/job/job-fold.ts',
+    file: 'src/job/barren.ts',
     find: "  ['machine_provider_failed', 1 / 64],\n",
     replace: '',
     tests: ['test/job/job.test.ts'],

@@ -49,11 +49,16 @@ describe('a claim', () => {
       const attempt = await claimed(world)
       expect(attempt.fence).toBe(n)
       if (n === 1) await world.jobs.record(attempt, [runStarted(runIdOf(id)), stepFinished(runIdOf(id), 1)])
-      await world.jobs.abandon(attempt, 'machine_failed')
+      await world.jobs.abandon(attempt, 'machine_failed', `try ${n}`)
     }
     expect((await world.jobs.find(anApplication, id))?.status).toBe('queued')
-    await world.jobs.abandon(await claimed(world), 'machine_failed')
-    expect(await world.jobs.find(anApplication, id)).toMatchObject({ outcome: 'failed', reason: 'attempts_exhausted' })
+    await world.jobs.abandon(await claimed(world), 'machine_failed', 'try 4')
+    const job = await world.jobs.find(anApplication, id)
+    expect(job).toMatchObject({ outcome: 'failed', reason: 'attempts_exhausted' })
+    expect(job?.message).toMatch(
+      /the last 3 ended with machine_failed \(try 2\); then with machine_failed \(try 3\); then with machine_failed \(try 4\)$/,
+    )
+    expect(job).not.toHaveProperty('barrenEnds')
     expect(await world.jobs.claim('keeper', 1)).toEqual([])
   })
 
