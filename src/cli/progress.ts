@@ -1,4 +1,5 @@
 /** What a person reads while a job runs: events in, lines out. Pure; the same for a live job and for its log. */
+import { approvedArgs } from '../../schema/approval.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { ShownEvent } from './api.ts'
 import { shown, shownLine } from './terminal.ts'
@@ -12,14 +13,29 @@ interface RunProgress {
   readonly depth: number
   /** When the step now running began; epoch ms. */
   readonly since: number
-  readonly calls: readonly string[]
+  readonly calls: readonly ShownCall[]
+}
+
+interface ShownCall {
+  readonly id: string
+  readonly name: string
+  readonly args: Json
+  /** The human who approved it gave other arguments than the model, which are these. */
+  readonly isEdited: boolean
+}
+
+/** The call that waits for an approval. */
+interface Asked {
+  readonly runId: string
+  readonly callId: string
 }
 
 export interface Progress {
   readonly runs: Readonly<Record<string, RunProgress>>
+  readonly approvals: Readonly<Record<string, Asked>>
 }
 
-export const noProgress: Progress = { runs: {} }
+export const noProgress: Progress = { runs: {}, approvals: {} }
 
 const CALL_WIDTH = 60
 const QUESTION_WIDTH = 200
@@ -29,7 +45,7 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
   const at = Date.parse(event.at)
   const run = event.runId === null ? undefined : progress.runs[event.runId]
   const put = (next: RunProgress): Progress =>
-    event.runId === null ? progress : { runs: { ...progress.runs, [event.runId]: next } }
+    event.runId === null ? progress : { ...progress, runs: { ...progress.runs, [event.runId]: next } }
   const say = (tone: Line['tone'], text: string, after = progress) => ({ progress: after, lines: [{ tone, text }] })
   const margin = '  '.repeat((run?.depth ?? 0) + 1)
   const data = event.data
@@ -42,12 +58,12 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
       return say('event', `${'  '.repeat(depth)}→ ${expertOf(event)}: ${query}`, after)
     }
     case 'generated': {
-      const calls = parts(data).flatMap((part) => (part['type'] === 'toolCall' ? [shortCall(part)] : []))
+      const calls = parts(data).flatMap((part) => (part['type'] === 'toolCall' ? [callOf(part)] : []))
       return { progress: put({ depth: run?.depth ?? 0, since: run?.since ?? at, calls }), lines: [] }
     }
     case 'stepFinished': {
       const seconds = `${((at - (run?.since ?? at)) / 1000).toFixed(1)} s`
-      const calls = run === undefined || run.calls.length === 0 ? 'answered' : run.calls.join(' · ')
+      const calls = run === undefined || run.calls.length === 0 ? 'answered' : run.calls.map(shortCall).join(' · ')
       const after = put({ depth: run?.depth ?? 0, since: at, calls: [] })
       return say('step', `${margin}step ${event.stepNumber} ${expertOf(event)} ${calls} (${seconds})`, after)
     }
@@ -57,13 +73,14 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
         : say('event', `${'  '.repeat(run?.depth ?? 0)}← ${expertOf(event)} ${shownLine(text(data['outcome']))}`)
     case 'questionAsked': {
       const question = isJsonObject(data['question']) ? data['question'] : {}
-      return say(
-        'question',
-        `${margin}? ${expertOf(event)} asks: ${shownLine(text(question['title']), QUESTION_WIDTH)}`,
-      )
+      const asked = { runId: event.runId ?? '', callId: text(question['callId']) }
+      const approvals = { ...progress.approvals, [text(question['id'])]: asked }
+      const after = question['kind'] === 'confirm' ? { ...progress, approvals } : progress
+      const title = shownLine(text(question['title']), QUESTION_WIDTH)
+      return say('question', `${margin}? ${expertOf(event)} asks: ${title}`, after)
     }
     case 'answered':
-      return say('event', `${margin}! answered: ${shownLine(JSON.stringify(data['value']))}`)
+      return answered(progress, data)
     case 'outputRejected':
       return say('warning', `${margin}! ${expertOf(event)} ${shownLine(text(data['message']), QUESTION_WIDTH)}`)
     case 'questionExpired':
@@ -117,12 +134,40 @@ function parts(data: JsonObject): readonly JsonObject[] {
   return Array.isArray(data['parts']) ? (data['parts'] as readonly Json[]).filter(isJsonObject) : []
 }
 
+/** An answer; a call that was approved with other arguments is shown with those from now on. */
+function answered(progress: Progress, data: JsonObject): { progress: Progress; lines: readonly Line[] } {
+  const { runId, callId } = progress.approvals[text(data['questionId'])] ?? { runId: '', callId: '' }
+  const run = progress.runs[runId]
+  const call = run?.calls.find(({ id }) => id === callId)
+  const margin = '  '.repeat((run?.depth ?? 0) + 1)
+  const args = approvedArgs({ edits: true }, null, data['value'] ?? null) ?? null
+  if (run === undefined || call === undefined || args === null)
+    return {
+      progress,
+      lines: [{ tone: 'event', text: `${margin}! answered: ${shownLine(JSON.stringify(data['value']))}` }],
+    }
+  const edited = { ...call, args, isEdited: true }
+  const calls = run.calls.map((one) => (one === call ? edited : one))
+  return {
+    progress: { ...progress, runs: { ...progress.runs, [runId]: { ...run, calls } } },
+    lines: [{ tone: 'event', text: `${margin}! approved with other arguments: ${printCall(edited, QUESTION_WIDTH)}` }],
+  }
+}
+
+function callOf(part: JsonObject): ShownCall {
+  const { callId, name, args = null } = part
+  return { id: text(callId), name: text(name), args, isEdited: false }
+}
+
+function shortCall(call: ShownCall): string {
+  return `${printCall(call, CALL_WIDTH)}${call.isEdited ? ' as edited by a human' : ''}`
+}
+
 /** `files/read_file(input/payments.js)`: the name, and the arguments' values as far as they fit. */
-function shortCall(part: JsonObject): string {
-  const args = part['args']
-  const values = isJsonObject(args) ? Object.values(args) : [args ?? null]
+function printCall({ name, args }: ShownCall, width: number): string {
+  const values = isJsonObject(args) ? Object.values(args) : [args]
   const inside = values.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(', ')
-  return `${shownLine(text(part['name']))}(${shownLine(inside, CALL_WIDTH)})`
+  return `${shownLine(name)}(${shownLine(inside, width)})`
 }
 
 function expertOf(event: ShownEvent): string {

@@ -60,6 +60,35 @@ describe('the progress of a job', () => {
     expect(linesOf(event('questionExpired', { questionId: 'que_1' }))).toEqual(['! no answer came in time'])
   })
 
+  it('shows a call that a human edited with the arguments that were approved, and that it was edited', () => {
+    const call = (callId: string, cmd: string) => ({ type: 'toolCall', callId, name: 'shell/exec', args: { cmd } })
+    const question = { id: 'que_1', callId: 'call_1_1', kind: 'confirm', title: 'May it?' }
+    const said = (value: unknown, kind = 'confirm') => {
+      let progress = noProgress
+      const all = [
+        event('runStarted', { depth: 0, query: 'push' }),
+        event('generated', { parts: [call('call_1_0', 'ls'), call('call_1_1', 'git push')] }),
+        event('questionAsked', { question: { ...question, kind } }),
+        event('answered', { questionId: 'que_1', value }, null),
+        event('stepFinished', {}),
+      ]
+      return all.flatMap((one) => {
+        const next = advance(progress, one)
+        progress = next.progress
+        return next.lines.map(({ text }) => text.trim())
+      })
+    }
+    const edited = { approved: true, args: { cmd: 'git push --dry-run' } }
+    expect(said(edited).slice(2)).toEqual([
+      '! approved with other arguments: shell/exec(git push --dry-run)',
+      'step null lead@1.0.0 shell/exec(ls) · shell/exec(git push --dry-run) as edited by a human (0.0 s)',
+    ])
+    const asWritten = 'step null lead@1.0.0 shell/exec(ls) · shell/exec(git push) (0.0 s)'
+    expect(said(true).slice(2)).toEqual(['! answered: true', asWritten])
+    // A form of a tool's own may ask for the same members; it approves nothing.
+    expect(said(edited, 'schema').at(-1)).toBe(asWritten)
+  })
+
   it('shows the form that a skill wants filled in, and how to answer or decline', () => {
     const form = { type: 'object', properties: { name: { type: 'string' } } }
     const question = {
