@@ -5,6 +5,7 @@
  * X2 A machine is late when it takes longer than 19 of 20 did, and for one job in twenty at most another is roused.
  * X3 What was seen only lengthens a deadline, and never beyond what making a machine may take.
  * X4 An hour of the week is expected to be as nine of ten of the same hour before, by how the last week grew.
+ * X5 Who begins to lead expects what the one before did; what cannot be read is as if nothing had been seen.
  */
 import type { Resume } from '../../schema/event.ts'
 import type { ProviderTraits } from './machine-provider.ts'
@@ -32,7 +33,8 @@ export const SEEN_MIN = 20
 const SEEN_MAX = 200
 const WEEKS_MAX = 4
 const HOUR_MS = 3_600_000
-const HOURS = 168
+/** Of a week. */
+export const HOURS = 168
 /** One job in twenty. */
 const ROUSED_SHARE = 0.05
 

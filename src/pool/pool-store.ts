@@ -10,6 +10,7 @@
  * D7 A pool has one leader at a time; what a former one decided under its epoch changes nothing.
  */
 import type { MachineId } from '../../schema/id.ts'
+import type { Json } from '../../schema/json.ts'
 import type { MachineState, MachineStep, Owner, PooledMachine, Verb } from './machine.ts'
 
 /** One call of a provider that is to be made for a machine: the outbox. There is at most one for each machine. */
@@ -95,4 +96,9 @@ export interface PoolStore {
 
   /** Leads the pool from now until `until`, or goes on leading; undefined while another does. The epoch rises with each new leader. */
   lead(pool: string, holder: string, now: number, until: number): Promise<Leadership | undefined>
+
+  /** What a leader kept of what it expects, as `printExpectation` made it; undefined before there was anything. */
+  expectation(pool: string): Promise<unknown>
+  /** Replaces it; false, and nothing, when `lead` leads no more (D7). */
+  keepExpectation(pool: string, kept: Json, lead: Leadership): Promise<boolean>
 }

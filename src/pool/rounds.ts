@@ -14,6 +14,7 @@ import { cameSince, noDemand, observeDemand } from './demand.ts'
 import type { Errands } from './errands.ts'
 import { forecast, noExpectation, seeArrivals, seeMachines, typicalOf } from './expectation.ts'
 import type { Explanation } from './explanation.ts'
+import { parseExpectation, printExpectation } from './kept-expectation.ts'
 import { ProviderError, type MachineNews, type MachineProvider } from './machine-provider.ts'
 import {
   orderMachine,
@@ -126,6 +127,8 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
   let spent: Spent = { since: 0, creates: 0, starts: 0 }
   let demand = noDemand(clock.now())
   let expectation = noExpectation
+  /** The epoch that began with what was kept; who led meanwhile has kept more. */
+  let recalledFor: number | null = null
   /** Null while this process does not lead: who begins to lead shrinks nothing for a whole delay. */
   let memory: PlanMemory | null = null
   let target: Target | null = null
@@ -239,6 +242,16 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
     }
   }
 
+  /** X5 */
+  async function recall({ epoch }: Leadership): Promise<void> {
+    if (recalledFor === epoch) return
+    const kept = await store.expectation(pool)
+    const known = parseExpectation(kept)
+    if (kept !== undefined && known === undefined) log.warn('What was expected of a pool cannot be read.', { pool })
+    if (known !== undefined) expectation = known
+    recalledFor = epoch
+  }
+
   async function tend(lead: Leadership): Promise<void> {
     const now = clock.now()
     const started = await store.started(pool, demand.at)
@@ -280,6 +293,7 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
       machines = await own()
       return
     }
+    await recall(lead)
     await tend(lead)
     const due = await store.errands(pool, provider.places, clock.now(), DUE_MAX)
     const rationed = ration(due, pace, spent, limits.errandsMax, clock.now())
@@ -291,6 +305,7 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
       await bury()
       await free()
       await store.sweep(pool, now - limits.keepGoneMs)
+      await store.keepExpectation(pool, printExpectation(expectation), lead)
     }
     if (!isOwn && now - listedAt >= limits.listMs) {
       listedAt = now
@@ -346,6 +361,8 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
       alarm.resolve()
       unwatch()
       await running
+      if (memory !== null && leading !== undefined)
+        await store.keepExpectation(pool, printExpectation(expectation), leading.lead)
       // They end with this process, whatever their rows say.
       if (isOwn) for (const machine of await own()) await move(machine, { type: 'gone', now: clock.now() }, null)
     },

@@ -91,6 +91,11 @@ const LEAD = `
   where pool_leads.holder = $2 or pool_leads.until <= $3
   returning epoch`
 
+const EXPECTATION = `select kept from pool_expectations where pool = $1`
+const KEEP_EXPECTATION = `
+  insert into pool_expectations (pool, kept) select $1, $2::json where ${LED(3, 4)}
+  on conflict (pool) do update set kept = excluded.kept returning pool`
+
 interface MachineRow {
   readonly id: MachineId
   readonly pool: string
@@ -256,6 +261,13 @@ export function postgresPoolStore({ sql }: { readonly sql: Sql }, clock: Clock):
     async lead(pool, holder, now, until) {
       const [row] = await rows<{ readonly epoch: number }>(LEAD, [pool, holder, now, until])
       return row === undefined ? undefined : { pool, epoch: row.epoch }
+    },
+    async expectation(pool) {
+      const [row] = await rows<{ readonly kept: unknown }>(EXPECTATION, [pool])
+      return row?.kept
+    },
+    async keepExpectation(pool, kept, lead) {
+      return (await rows(KEEP_EXPECTATION, [pool, JSON.stringify(kept), ...ledBy(lead)])).length > 0
     },
   }
 }

@@ -9,7 +9,7 @@ import {
   type MachineCommand,
   type PooledMachine,
 } from '../../src/pool/machine.ts'
-import type { ClaimRequest, PoolStore } from '../../src/pool/pool-store.ts'
+import type { ClaimRequest, Leadership, PoolStore } from '../../src/pool/pool-store.ts'
 import { fakeChance } from '../fake/fake-clock.ts'
 
 const NOW = 1_700_000_000_000
@@ -50,6 +50,11 @@ export function poolStoreContract(
         holds: false,
         ...change,
       })
+    async function leadOf(holder: string, now: number): Promise<Leadership> {
+      const lead = await store.lead(pool, holder, now, now + 10)
+      if (lead === undefined) throw new Error('another leads')
+      return lead
+    }
     async function take(machine: PooledMachine, ...commands: readonly MachineCommand[]): Promise<PooledMachine> {
       let current = machine
       for (const command of commands) {
@@ -306,6 +311,18 @@ export function poolStoreContract(
         expect(await store.change([step], lead)).toEqual([false])
         expect(await store.add([order()], lead)).toBe(false)
         expect(await store.list(pool)).toEqual([machine])
+      })
+
+      it('keeps what it expects for whoever leads next, and lost, keeps no more (D7)', async () => {
+        expect(await store.expectation(pool)).toBeUndefined()
+        const first = await leadOf('a', NOW)
+        expect(await store.keepExpectation(pool, { seen: 1 }, first)).toBe(true)
+        const second = await leadOf('b', NOW + 10)
+        expect(await store.keepExpectation(pool, { seen: 2 }, first)).toBe(false)
+        expect(await store.expectation(pool)).toEqual({ seen: 1 })
+        expect(await store.keepExpectation(pool, { seen: 3 }, second)).toBe(true)
+        expect(await store.expectation(pool)).toEqual({ seen: 3 })
+        expect(await store.expectation(`${pool}, another`)).toBeUndefined()
       })
     })
 

@@ -1,6 +1,7 @@
 /** The rows of a pool in memory: what the contract asks, and nothing that lasts. */
 import { PlatformError } from '../../schema/error.ts'
 import type { MachineId } from '../../schema/id.ts'
+import type { Json } from '../../schema/json.ts'
 import { CLAIMABLE, isClean, isOwnedBy, stepMachine, type PooledMachine, type Verb } from '../../src/pool/machine.ts'
 import {
   OWN_ERRAND_MS,
@@ -28,6 +29,7 @@ interface Lead {
 export function memoryPoolStore(): PoolStore {
   const rows = new Map<MachineId, Row>()
   const leads = new Map<string, Lead>()
+  const expectations = new Map<string, Json>()
 
   const leadsStill = (lead: Leadership | null): boolean => lead === null || leads.get(lead.pool)?.epoch === lead.epoch
   const put = ({ next, verb }: MachineChange): void => {
@@ -116,6 +118,14 @@ export function memoryPoolStore(): PoolStore {
         known === undefined ? 1 : known.holder === holder && known.until > now ? known.epoch : known.epoch + 1
       leads.set(pool, { holder, epoch, until })
       return { pool, epoch }
+    },
+    async expectation(pool) {
+      return expectations.get(pool)
+    },
+    async keepExpectation(pool, kept, lead) {
+      if (!leadsStill(lead)) return false
+      expectations.set(pool, kept)
+      return true
     },
   }
 }

@@ -395,4 +395,25 @@ export const faults: readonly Fault[] = [
     replace: 'const isSetAside = failures > 99 &&',
     tests: ['test/pool/pace.test.ts'],
   },
+  {
+    name: 'a new leader knows nothing of the week (X5)',
+    file: 'src/pool/rounds.ts',
+    find: 'if (known !== undefined) expectation = known',
+    replace: '',
+    tests: ['test/pool/kept-expectation.test.ts'],
+  },
+  {
+    name: 'what a leader expects goes with it (X5)',
+    file: 'src/pool/rounds.ts',
+    find: '      if (memory !== null && leading !== undefined)',
+    replace: '      if (memory === null && leading !== undefined)',
+    tests: ['test/pool/kept-expectation.test.ts'],
+  },
+  {
+    name: 'a former leader writes over what its successor expects',
+    file: 'src/postgres/postgres-pool-store.ts',
+    find: 'select $1, $2::json where ${LED(3, 4)}',
+    replace: 'select $1, $2::json where ${LED(3, 4)} or true',
+    tests: ['test/adapter/postgres-pool-store.test.ts'],
+  },
 ]

@@ -5,6 +5,7 @@ import { Machines } from './0003-machines.ts'
 import { FairClaims } from './0004-fair-claims.ts'
 import { PoolReports } from './0005-pool-reports.ts'
 import { SortedMachines } from './0006-sorted-machines.ts'
+import { PoolExpectations } from './0007-pool-expectations.ts'
 
 export const MIGRATIONS = [
   { name: '0001-first-tables', class: FirstTables },
@@ -13,4 +14,5 @@ export const MIGRATIONS = [
   { name: '0004-fair-claims', class: FairClaims },
   { name: '0005-pool-reports', class: PoolReports },
   { name: '0006-sorted-machines', class: SortedMachines },
+  { name: '0007-pool-expectations', class: PoolExpectations },
 ]
