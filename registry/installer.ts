@@ -4,10 +4,13 @@
  * I1 An installation is named by the hash of what is in it, appears whole by one rename, and never changes.
  * I2 Each tarball is checked against the lock's sha512 and read by the gate's rules before a byte is written.
  * I3 Nothing is written outside the installation; files are read-only, readable by all, and none is a link.
+ * I4 One that nobody has asked for in UNUSED_MS goes, and what a crash left half-done after a day; none goes while it is
+ *    asked for, and whoever asks later gets it anew.
  */
 import { createHash } from 'node:crypto'
-import { chmod, mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import type { Clock } from '../schema/clock.ts'
 import { PlatformError } from '../schema/error.ts'
 import type { InstalledPackage, LockedStdioSkill } from '../schema/lock.ts'
 import type { PackageStore } from '../schema/package-store.ts'
@@ -20,7 +23,13 @@ export interface InstallerOptions {
   readonly directory: string
   readonly content: Pick<Content, 'get'>
   readonly packages: Pick<PackageStore, 'findTarball'>
+  readonly clock: Pick<Clock, 'now'>
 }
+
+/** Longer than any machine lives that was given one. */
+export const UNUSED_MS = 14 * 24 * 60 * 60 * 1000
+/** How often this process looks for what is to go, and how old what it takes for left half-done is. */
+export const SWEEP_MS = 24 * 60 * 60 * 1000
 
 export interface Installer {
   /**
@@ -28,6 +37,8 @@ export interface Installer {
    * package is missing or is not what the lock says.
    */
   install(skill: LockedStdioSkill): Promise<string>
+  /** Removes what nobody has asked for in a long time (I4); `install` does it once a day. */
+  sweep(): Promise<void>
 }
 
 const PART = '(?:@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9._-]+'
@@ -35,11 +46,20 @@ const PLACE = new RegExp(`^node_modules/${PART}(?:/node_modules/${PART})*$`)
 
 export function openInstaller(options: InstallerOptions): Installer {
   const running = new Map<string, Promise<string>>()
+  let sweptAt = -Infinity
+  const sweepOnce = async (): Promise<void> => {
+    sweptAt = options.clock.now()
+    await sweep(options.directory, sweptAt)
+  }
   return {
+    sweep: sweepOnce,
     install(skill) {
       const before = running.get(skill.installHash)
       if (before !== undefined) return before
-      const installing = install(options, skill).finally(() => running.delete(skill.installHash))
+      const installing = install(options, skill).finally(() => {
+        running.delete(skill.installHash)
+        if (options.clock.now() - sweptAt >= SWEEP_MS) void sweepOnce()
+      })
       running.set(skill.installHash, installing)
       return installing
     },
@@ -51,22 +71,56 @@ async function install(options: InstallerOptions, skill: LockedStdioSkill): Prom
   if (hashInstallation(packages) !== installHash)
     throw failed(`The installation ${installHash} does not hash to its name; the lock was changed.`)
   const target = join(options.directory, installHash)
-  if (await exists(target)) return target
+  const now = options.clock.now()
+  if (await touch(target, now)) return target
   await mkdir(options.directory, { recursive: true, mode: 0o755 })
   const fresh = await mkdtemp(join(options.directory, '.new-'))
   try {
     for (const one of packages) await extract(options, fresh, one)
     if (!(await exists(join(fresh, entry)))) throw failed(`The skill has no ${entry} to start.`)
     await chmod(fresh, 0o755)
+    await touch(fresh, now)
     await rename(fresh, target)
     return target
   } catch (error) {
     // Another process may have put the very same installation there.
-    if (await exists(target)) return target
+    if (await touch(target, now)) return target
     throw error
   } finally {
     await rm(fresh, { recursive: true, force: true })
   }
+}
+
+/** When it was last asked for is when it was last modified; false when it is not there. */
+async function touch(installation: string, now: number): Promise<boolean> {
+  try {
+    await utimes(installation, new Date(now), new Date(now))
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error // Node's own
+    return false
+  }
+}
+
+/** Never rejects: what cannot be removed now is tried again another day. */
+async function sweep(directory: string, now: number): Promise<void> {
+  const names = await readdir(directory).catch(() => [])
+  for (const name of names) await remove(directory, name, now).catch(() => {})
+}
+
+async function remove(directory: string, name: string, now: number): Promise<void> {
+  const path = join(directory, name)
+  if (!(await isUnused(path, name, now))) return
+  // Somebody may ask for it now: it is taken away first, and given back when somebody has.
+  const dead = name.startsWith('.dead-') ? path : join(directory, `.dead-${name}`)
+  await rename(path, dead)
+  if (await isUnused(dead, name, now)) await rm(dead, { recursive: true, force: true })
+  else await rename(dead, path)
+}
+
+async function isUnused(path: string, name: string, now: number): Promise<boolean> {
+  const age = now - (await stat(path)).mtimeMs
+  return age >= (name.startsWith('.') ? SWEEP_MS : UNUSED_MS)
 }
 
 function failed(message: string, cause?: unknown): PlatformError {

@@ -328,7 +328,8 @@ async function serve(config: Config, opened: Opened): Promise<void> {
   const registryListener: RequestListener = (request, response) => registry.listener(request, response)
 
   const runtimeDirectory = runtimeDirectoryOf(dataDirectory)
-  const installer = openInstaller({ directory: join(runtimeDirectory, 'skills'), content, packages })
+  const installer = openInstaller({ directory: join(runtimeDirectory, 'skills'), content, packages, clock })
+  void installer.sweep()
   const install = (skill: LockedStdioSkill) => installer.install(skill)
   const poolStore = postgresPoolStore(database, clock)
   const fly = config.fly === null ? null : openFly(config, config.fly, { store: poolStore, masterKey, install })

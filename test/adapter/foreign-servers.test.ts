@@ -56,7 +56,12 @@ describe.skipIf(missing !== undefined)(
       lock = (await registry.packages.findLock('tester', '1.0.0', 'tester')) as Lock
       const { packages, content } = registry
       opened = await openHost(openSandboxes)
-      const installer = openInstaller({ directory: `${opened.options.runtimeDirectory}/skills`, content, packages })
+      const installer = openInstaller({
+        directory: `${opened.options.runtimeDirectory}/skills`,
+        content,
+        packages,
+        clock: { now: () => 0 },
+      })
       await opened.close()
       opened = await openHost(openSandboxes, { install: (skill) => installer.install(skill) })
     })

@@ -1,17 +1,18 @@
-/** I1 to I3: what a lock names is put on disk, whole, by integrity, and nothing else ever is. */
+/** I1 to I4: what a lock names is put on disk, whole, by integrity, and nothing else ever is; and it goes again. */
 import { createHash } from 'node:crypto'
-import { lstat, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { hashInstallation } from '../../registry/closure.ts'
-import { openInstaller } from '../../registry/installer.ts'
+import { openInstaller, SWEEP_MS, UNUSED_MS } from '../../registry/installer.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import type { InstalledPackage, Integrity, LockedStdioSkill } from '../../schema/lock.ts'
 import { handTgz, packageEntries, type HandEntry } from '../support/hand-tar.ts'
 import { memoryContentStore } from '../fake/memory-content-store.ts'
 
 let directory: string
+let now = Date.UTC(2026, 0)
 const content = memoryContentStore()
 const tarballs = new Map<Integrity, Sha256>()
 beforeEach(async () => {
@@ -23,6 +24,7 @@ const installer = (root = join(directory, 'skills')) =>
   openInstaller({
     directory: root,
     content,
+    clock: { now: () => now },
     packages: {
       async findTarball(integrity) {
         const contentHash = tarballs.get(integrity)
@@ -170,6 +172,43 @@ describe('an installer', () => {
     })
     const left = await readdir(directory, { recursive: true })
     expect(left.filter((name) => name !== 'skills')).toEqual([])
+  })
+
+  it('removes what nobody has asked for in a long time, and gives it anew to who asks then (I4)', async () => {
+    const [old, used] = [
+      skillOf([await tool()]),
+      skillOf([
+        { ...(await tool()), path: 'node_modules/tool' },
+        await stored('b', packageEntries({ name: 'b', version: '1.0.0' })),
+      ]),
+    ]
+    const [one, root] = [installer(), join(directory, 'skills')]
+    await one.install(old)
+    await one.install(used)
+    now += UNUSED_MS - 1
+    await one.sweep()
+    expect(await readdir(root)).toHaveLength(2)
+    await installer().install(used)
+    now += 1
+    await one.sweep()
+    expect(await readdir(root)).toEqual([used.installHash])
+    expect(await files(await one.install(old))).toContain('node_modules/tool/lib/deep/x.js')
+  })
+
+  it('removes after a day what a crash left half-done or half-removed, and nothing before (I4)', async () => {
+    const root = join(directory, 'skills')
+    const half = [join(root, '.new-crashed'), join(root, `.dead-${'0'.repeat(64)}`)]
+    await installer().sweep()
+    for (const path of half) {
+      await mkdir(join(path, 'node_modules'), { recursive: true })
+      await utimes(path, new Date(now), new Date(now))
+    }
+    await installer().sweep()
+    expect(await readdir(root)).toHaveLength(2)
+    now += SWEEP_MS
+    // Once a day whoever installs looks.
+    await installer().install(skillOf([await tool()]))
+    await vi.waitFor(async () => expect((await readdir(root)).filter((name) => name.startsWith('.'))).toEqual([]))
   })
 
   it('leaves what a crash left half-done alone, and makes the whole anew', async () => {

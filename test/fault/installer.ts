@@ -1,0 +1,29 @@
+/** Faults of what stays on disk of skills that were installed. */
+import type { Fault } from './fault.ts'
+
+const installer = {
+  file: 'registry/installer.ts',
+  tests: ['test/adapter/registry-installer.test.ts'],
+  suite: 'whole',
+} as const
+
+export const faults: readonly Fault[] = [
+  {
+    name: 'an installation stays for ever (I4)',
+    find: 'return age >= (',
+    replace: 'return age < 0 && age >= (',
+    ...installer,
+  },
+  {
+    name: 'an installation that is asked for goes by the day it was made (I4)',
+    find: 'if (await touch(target, now)) return target\n  await mkdir',
+    replace: 'if (await exists(target)) return target\n  await mkdir',
+    ...installer,
+  },
+  {
+    name: 'what is being installed is taken for left behind (I4)',
+    find: "name.startsWith('.') ? SWEEP_MS",
+    replace: "name.startsWith('.') ? 0",
+    ...installer,
+  },
+]
