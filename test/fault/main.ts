@@ -4,15 +4,13 @@
  * must pass. What a run never read proves nothing: that is said, and missed. The last line counts.
  */
 import { spawn } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chooseFaults, listAreas, NoSuchFault } from './areas.ts'
 import { plant, verdictOf, type Fault, type Outcome } from './fault.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
-const FOLDERS = ['schema', 'src', 'runner', 'registry', 'plugins', 'examples', 'test', 'bench', 'docs', 'bin', 'images']
-const FILES = ['package.json', 'tsconfig.json', 'vitest.config.ts', 'senmon.schema.json']
 /** Longer than any of the tests takes on a busy machine. */
 const HUNG_MS = 180_000
 
@@ -30,9 +28,9 @@ const suiteOf = (fault: Fault): Suite => fault.suite ?? 'core'
 async function copySources(name: string): Promise<string> {
   const place = join(scratch, name)
   await mkdir(place)
-  const isOurs = (path: string): boolean => !/\/(?:node_modules|\.senmon)(?:\/|$)/.test(path.slice(ROOT.length))
-  for (const part of [...FOLDERS, ...FILES])
-    await cp(join(ROOT, part), join(place, part), { recursive: true, filter: isOurs })
+  const isOurs = (path: string): boolean => !/\/(?:node_modules|\.[^/]*)(?:\/|$)/.test(path.slice(ROOT.length))
+  for (const part of await readdir(ROOT))
+    if (isOurs(join(ROOT, part))) await cp(join(ROOT, part), join(place, part), { recursive: true, filter: isOurs })
   await symlink(join(ROOT, 'node_modules'), join(place, 'node_modules'))
   return place
 }
