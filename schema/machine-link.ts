@@ -20,6 +20,8 @@ export const BATCH_BYTES = 64 * 1024
 export const BATCH_BYTES_MAX = LINE_BYTES_MAX + BATCH_BYTES
 /** Anything else that a machine says. */
 export const LINK_BYTES_MAX = 64 * 1024
+/** Of the reason why a machine can do no job. */
+export const UNFIT_CHARS_MAX = 1_000
 /** A machine with a job says something at least this often, and a control plane that holds a stream open, too. */
 export const BEAT_MS = 5_000
 /** Without a word for this long, either side holds the other for lost. */
@@ -44,6 +46,12 @@ export interface Enrolled {
 export interface LinkRequest {
   readonly machineId: MachineId
   readonly bootId: string
+}
+
+/** A machine that can do no job says why, and ends. */
+export interface UnfitRequest extends LinkRequest {
+  /** For operators: one line. */
+  readonly reason: string
 }
 
 /** Where a machine finds its job. */
@@ -92,6 +100,17 @@ export const parseEnrolRequest = parser<EnrolRequest>(
   }),
 )
 export const parseLinkRequest = parser<LinkRequest>(z.object({ machineId, bootId }))
+export const parseUnfitRequest = parser<UnfitRequest>(
+  z.object({
+    machineId,
+    bootId,
+    // It is shown to humans: what would move their cursor is left out.
+    reason: z
+      .string()
+      .max(UNFIT_CHARS_MAX)
+      .transform((text) => text.replaceAll(/[\p{Cc}\p{Cf}]+/gu, ' ').trim()),
+  }),
+)
 /** What the control plane says is trusted: only its envelope is looked at. */
 export const parseEnrolled = parser<Enrolled>(
   z.object({

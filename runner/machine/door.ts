@@ -14,6 +14,7 @@ import {
   type LinkName,
   type LinkRequest,
   type MachineEnd,
+  type UnfitRequest,
 } from '../../schema/machine-link.ts'
 
 /** `refused`: we are not, or no more, who may ask; asking again changes nothing. */
@@ -39,6 +40,8 @@ export interface Door {
   park(secret: string, request: LinkRequest): Promise<LinkAnswer>
   /** On a connection of its own: those from before a suspension are dead, and nothing says so. */
   wake(secret: string, request: LinkRequest): Promise<LinkAnswer>
+  /** Says that it can do no job. */
+  unfit(secret: string, request: UnfitRequest): Promise<void>
   /** The lines after `after`, as bytes; ends when the connection does, or with `signal`. */
   hear(place: LinkPlace, image: ImageFacts, after: number, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>
   /** Says lines, of which the first is the `from`th, and that `heard` were heard; gives how far they are known. */
@@ -130,6 +133,9 @@ export function openDoor(baseUrl: string, now: () => number): Door {
         { url: at(baseUrl, 'wake'), secret, body: JSON.stringify(request), msMax: WAKE_MS_MAX, alone: true },
         parseLinkAnswer,
       ),
+    async unfit(secret, request) {
+      await call({ url: at(baseUrl, 'unfit'), secret, body: JSON.stringify(request), msMax: ANSWER_MS_MAX })
+    },
     async hear({ url, secret, name }, image, after, signal) {
       const body = JSON.stringify(image)
       const place = { url: at(url, `hear?after=${after}`), secret, name, body, signal, alone: true }

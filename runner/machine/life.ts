@@ -7,10 +7,11 @@
  * LF3 It does one job, then ends.
  * LF4 Its clock is set by the control plane's before its job sees it, where it is off by more than `SKEW_MS_MAX`.
  * LF5 However long it stood still, it gives the control plane up only after it has asked for `ALONE_MS_MAX` in vain.
+ * LF6 One that can do no job says why, and asks for none: what it lacks, or how its supervisor ended before it was primed.
  */
 import type { Clock } from '../../schema/clock.ts'
 import type { ImageFacts } from '../../schema/machine-image.ts'
-import { LINK_PROTOCOL, WAKE_MS, type Assignment, type Enrolled } from '../../schema/machine-link.ts'
+import { LINK_PROTOCOL, UNFIT_CHARS_MAX, WAKE_MS, type Assignment, type Enrolled } from '../../schema/machine-link.ts'
 import type { MachineId } from '../../schema/id.ts'
 import type { MachinePlan } from '../../schema/machine-plan.ts'
 import { attend } from './attended.ts'
@@ -26,6 +27,8 @@ export interface LifePorts {
   readonly identity: () => Promise<string>
   /** Suspends this machine; resolves before it, or long after. */
   readonly suspend: () => Promise<void>
+  /** What the image lacks, in a sentence. */
+  readonly lack: () => string | undefined
   readonly start: (plan: MachinePlan) => SupervisorProcess
   /** Measures how long something takes; it need not be right, nor go on while the machine is suspended. */
   readonly clock: Clock
@@ -39,6 +42,9 @@ export interface LifePorts {
 /** More than an answer is under way; what tokens, certificates and schedules forgive. */
 const SKEW_MS_MAX = 5_000
 const RETRY_MS = 250
+const UNFIT_TRIES_MAX = 6
+/** A cold computer takes a second or two; the pool takes one that is not up for lost after as long or less. */
+const PRIME_MS_MAX = 60_000
 const RETRY_MS_MAX = 5_000
 /** Without the control plane for this long it ends: whoever pays for it will find it stopped. */
 const ALONE_MS_MAX = 600_000
@@ -52,10 +58,21 @@ const WAKE_MS_LATE = 1_000
 export async function live(ports: LifePorts): Promise<string> {
   const { machineId, bootId, image, door, clock, signal, report } = ports
   const enrolled = await enrol(ports)
-  const supervisor = ports.start(enrolled.plan)
-  const primed = primedLines(supervisor)
-  await Promise.race([primed.isPrimed, supervisor.ended])
   const request = { machineId, bootId }
+  const lack = ports.lack()
+  if (lack !== undefined) return await sayUnfit(ports, enrolled.secret, lack)
+  let supervisor: SupervisorProcess
+  try {
+    supervisor = ports.start(enrolled.plan)
+  } catch (error) {
+    return await sayUnfit(ports, enrolled.secret, `Its supervisor cannot be started: ${String(error)}`)
+  }
+  const primed = primedLines(supervisor)
+  const fault = await faultOf(ports, supervisor, primed.isPrimed)
+  if (fault !== undefined) {
+    await supervisor.kill()
+    return await sayUnfit(ports, enrolled.secret, fault)
+  }
 
   async function obtain(): Promise<Assignment | string> {
     let isWaking = false
@@ -105,6 +122,46 @@ export async function live(ports: LifePorts): Promise<string> {
   })
 }
 
+/** Why it is not primed: undefined when it is, since a runner has then come up in a compartment and done a job of its own. */
+async function faultOf(
+  { clock, signal }: LifePorts,
+  supervisor: SupervisorProcess,
+  isPrimed: Promise<boolean>,
+): Promise<string | undefined> {
+  const over = new AbortController()
+  const late = clock.sleep(PRIME_MS_MAX, AbortSignal.any([over.signal, signal])).then(
+    () => `It has not made itself ready within ${PRIME_MS_MAX} ms.`,
+    () => 'It was told to end before it was ready.',
+  )
+  const ready = isPrimed.then(async (is) => {
+    if (is) return undefined
+    const { reason, stderrTail } = await supervisor.ended
+    return `No compartment comes up in it (${reason}): ${stderrTail}`
+  })
+  try {
+    return await Promise.race([ready, late])
+  } finally {
+    over.abort(new Error('it is known'))
+  }
+}
+
+/** LF6 */
+async function sayUnfit(ports: LifePorts, secret: string, reason: string): Promise<string> {
+  const { machineId, bootId, door, report, signal } = ports
+  const request = { machineId, bootId, reason: reason.slice(0, UNFIT_CHARS_MAX) }
+  for (let tries = 0; tries < UNFIT_TRIES_MAX && !signal.aborted; tries++) {
+    try {
+      await door.unfit(secret, request)
+      break
+    } catch (error) {
+      report(`It is not known yet that it is not fit: ${String(error)}`)
+      if (error instanceof DoorError && error.refused) break
+      await rest(ports, RETRY_MS * 2 ** tries)
+    }
+  }
+  return reason
+}
+
 /** After a resume it is late by as long as the machine slept, until the host's own correction comes. */
 async function setClock({ door, moveClock, report }: LifePorts): Promise<void> {
   const skewMs = door.skewMs()
@@ -134,7 +191,7 @@ async function rest({ clock, signal }: LifePorts, ms: number): Promise<void> {
 
 /** Reads until the machine is primed (P3.8), and gives every line once. */
 function primedLines(supervisor: SupervisorProcess): {
-  readonly isPrimed: Promise<void>
+  readonly isPrimed: Promise<boolean>
   readonly lines: AsyncIterable<string>
 } {
   const reader = supervisor.lines[Symbol.asyncIterator]()
@@ -142,11 +199,11 @@ function primedLines(supervisor: SupervisorProcess): {
   const isPrimed = (async () => {
     for (;;) {
       const next = await reader.next()
-      if (next.done === true) return
+      if (next.done === true) return false
       read.push(next.value)
-      if (next.value.includes('"type":"alive"')) return
+      if (next.value.includes('"type":"alive"')) return true
     }
-  })().catch(() => {})
+  })().catch(() => false)
   async function* all(): AsyncGenerator<string> {
     await isPrimed
     yield* read

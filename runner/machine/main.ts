@@ -13,6 +13,7 @@ import type { Clock } from '../../schema/clock.ts'
 import { parseId } from '../../schema/id.ts'
 import { IMAGE, type ImageFacts } from '../../schema/machine-image.ts'
 import { openDoor } from './door.ts'
+import { lackOf } from './fitness.ts'
 import { live } from './life.ts'
 import { startSupervisor } from './supervisor-process.ts'
 
@@ -51,6 +52,7 @@ try {
     door: openDoor(url, () => Date.now()),
     identity: async () => (await askFly('/v1/tokens/oidc', { aud: url })).trim(),
     suspend: async () => void (await askFly(`${own}/suspend`, {})),
+    lack: () => lackOf(image),
     start: (plan) => startSupervisor({ image, plan, isRoot: process.getuid?.() === 0, clock }),
     clock,
     moveClock,

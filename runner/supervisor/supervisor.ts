@@ -106,7 +106,10 @@ class Supervisor {
     const { plan, clock } = this.#options
     // A job that waits already is not helped by it.
     if (plan.primes !== false) {
-      await prime(plan, clock).catch((error: unknown) => this.#log('supervisor', `It is not primed: ${String(error)}`))
+      // Who cannot do that here can do no job: whoever waits for it must hear so.
+      await prime(plan, clock).catch((error: unknown) =>
+        this.#finish(EXIT.failed, `It cannot make itself ready: ${String(error)}`),
+      )
       collectGarbage()
     }
     this.#hear().catch(failed)

@@ -224,9 +224,9 @@ export async function openDockerProvider(options: DockerProviderOptions): Promis
     try {
       const one = await boot(machine, (options.runner ?? imageRunner)(demandGround().image))
       void one.machine.primed.then((bootId) => bootId !== undefined && tell({ type: 'up', machineId: id, bootId }))
-      void one.machine.ended.then(({ reason }) => {
+      void one.machine.ended.then((end) => {
         orders.delete(id)
-        tell({ type: 'ended', machineId: id, reason })
+        tell({ type: 'ended', machineId: id, ...end })
       })
       return one
     } catch (error) {

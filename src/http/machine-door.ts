@@ -20,6 +20,7 @@ import {
   parseLinkName,
   parseMachineEnd,
   parseLinkRequest,
+  parseUnfitRequest,
   WAKE_MS,
   type LinkName,
 } from '../../schema/machine-link.ts'
@@ -96,6 +97,14 @@ export function openMachineDoor({ links, clock, log }: MachineDoorDependencies):
           : links.park(secret, request, goneSignal(outgoing)))
         know(secret)
         return sendJson(outgoing, said)
+      }
+      case 'unfit': {
+        const request = parseUnfitRequest(await readJson(incoming))
+        if (request === undefined) throw invalid(verb)
+        const secret = secretIn(incoming)
+        demandTurn(secret)
+        await links.unfit(secret, request)
+        return sendJson(outgoing, {})
       }
       case 'hear':
         return await hear(incoming, outgoing)

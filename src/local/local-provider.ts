@@ -56,11 +56,11 @@ export function openLocalProvider(options: LocalProviderOptions): MachineProvide
     const one: Kept = { ...parked, suspended: false, ended: false }
     kept.set(id, one)
     void one.machine.primed.then((bootId) => bootId !== undefined && tell({ type: 'up', machineId: id, bootId }))
-    void one.machine.ended.then(({ reason }) => {
+    void one.machine.ended.then((end) => {
       one.ended = true
       kept.delete(id)
       orders.delete(id)
-      tell({ type: 'ended', machineId: id, reason })
+      tell({ type: 'ended', machineId: id, ...end })
     })
     return one
   }

@@ -7,6 +7,7 @@
  * LK3 It hears of a job only while its row says that it is to have it, and gets lines only when it holds the row.
  * LK4 Lines pass only under the fence and boot that hold the row; a machine that is let go hears nothing more.
  * LK5 A machine that is not heard for `LOST_MS` is lost.
+ * LK6 One that says that it can do no job gets none: its row says why, whoever waits for it hears it, and it is ended.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { Clock } from '../../schema/clock.ts'
@@ -22,13 +23,14 @@ import {
   type LinkName,
   type LinkRequest,
   type MachineEnd,
+  type UnfitRequest,
 } from '../../schema/machine-link.ts'
 import type { MachinePlan, SkillsLine } from '../../schema/machine-plan.ts'
 import type { Secret } from '../../schema/secret.ts'
 import type { Log } from '../log.ts'
 import { openLineLink, type LineLink } from './line-link.ts'
 import type { Machine } from './machine-host.ts'
-import { isClean, type MachineCommand, type PooledMachine } from './machine.ts'
+import { isClean, unfitFault, type MachineCommand, type PooledMachine } from './machine.ts'
 import { moveMachine } from './moves.ts'
 import type { PoolStore } from './pool-store.ts'
 
@@ -55,6 +57,8 @@ export interface Links {
   /** Held for at most `PARK_MS`. Throws `unauthenticated`. */
   park(secret: string, request: LinkRequest, signal: AbortSignal): Promise<LinkAnswer>
   wake(secret: string, request: LinkRequest): Promise<LinkAnswer>
+  /** A machine can do no job. Throws `unauthenticated`. */
+  unfit(secret: string, request: UnfitRequest): Promise<void>
 
   /**
    * A machine comes for its lines, or comes again: it holds its row from the first time on. Throws `unauthenticated`;
@@ -232,6 +236,16 @@ export function openLinks(dependencies: LinksDependencies): Links {
       }
     },
     wake: async (secret, request) => answerOf(await rowOf(secret, request), false),
+    async unfit(secret, request) {
+      const machine = await rowOf(secret, request)
+      // Once it has a job its lines say how that ends.
+      if (machine.state === 'busy') return
+      const fault = unfitFault(request.reason)
+      await move(machine, { type: 'retire', now: clock.now(), fault })
+      const failure = new PlatformError('machine_failed', `The machine ${machine.id} did not start. ${fault}`)
+      expected.get(machine.id)?.arrived.reject(failure)
+      log.warn('A machine can do no job.', { machineId: machine.id, generation: machine.generation, fault })
+    },
 
     async come(secret, name, image) {
       const one = expectedBy(secret, name)

@@ -141,4 +141,5 @@ export interface MachineProvider {
 /** A machine came up and waits for a job, or it ended. */
 export type MachineNews =
   | { readonly type: 'up'; readonly machineId: MachineId; readonly bootId: string }
-  | { readonly type: 'ended'; readonly machineId: MachineId; readonly reason: string }
+  /** How, and the end of what its supervisor wrote. */
+  | { readonly type: 'ended'; readonly machineId: MachineId; readonly reason: string; readonly stderrTail: string }

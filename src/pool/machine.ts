@@ -97,6 +97,24 @@ export function isClean({ boots, tainted }: Pick<PooledMachine, 'boots' | 'taint
   return boots > tainted
 }
 
+const UNFIT = 'It can do no job: '
+
+/** The fault of a machine that says so itself, and why. */
+export function unfitFault(reason: string): string {
+  return `${UNFIT}${reason}`
+}
+
+/** Whether it has said so: then what it is made of is at fault, and not whoever was to make or move it. */
+export function isUnfitItself({ fault }: PooledMachine): boolean {
+  return fault?.startsWith(UNFIT) === true
+}
+
+/** Whether it ever was up: its supervisor has then started a runner, which did a job of its own (P3.8). */
+export function hasComeUp({ bootId, idleSince, heldAt, fault }: PooledMachine): boolean {
+  // A stop of one that did not come for its job leaves it idle, and says nothing of it.
+  return bootId !== null || heldAt !== null || (idleSince !== null && fault === null)
+}
+
 /** What is to be asked of the provider. */
 export type Verb = 'create' | 'start' | 'suspend' | 'stop' | 'destroy'
 

@@ -195,6 +195,9 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
   async function probe(machine: PooledMachine): Promise<void> {
     // Without a name, which may have come since, a look would be a search among all.
     const current = (await store.find(machine.id)) ?? machine
+    // It has said to another process of ours that it can do no job.
+    if (current.owner === null && current.fault !== null)
+      throw new PlatformError('machine_failed', `The machine ${machine.id} did not start. ${current.fault}`)
     if (current.providerId === null) return
     const seen = await provider.look(current).catch((error: unknown) => {
       if (error instanceof ProviderError && error.fault !== 'gone') return undefined

@@ -22,7 +22,15 @@ export interface Pace {
   /** Epoch ms until which nothing is ordered at all, and why; null for nothing. */
   readonly refused: { readonly until: number; readonly why: string } | null
   /** Generations whose last machines did not come up: how many in a row, and until when none is made; `ms` for how long. */
-  readonly unfit: Readonly<Record<string, { readonly failures: number; readonly until: number; readonly ms: number }>>
+  readonly unfit: Readonly<Record<string, Unfit>>
+}
+
+export interface Unfit {
+  readonly failures: number
+  readonly until: number
+  readonly ms: number
+  /** What the last of them said of itself; null when it said nothing. */
+  readonly why: string | null
 }
 
 /** What became of one call. */
@@ -60,15 +68,15 @@ export function isUnfit({ unfit }: Pace, generation: string, now: number): boole
   return (unfit[generation]?.until ?? 0) > now
 }
 
-/** A machine that was being made, or started, has not come up in its time. */
-export function neverCame(pace: Pace, generation: string, now: number): Pace {
-  const before = pace.unfit[generation] ?? { failures: 0, until: 0, ms: UNFIT_MS / 2 }
+/** A machine that was being made, or started, has not come up in its time, or has said why it never will. */
+export function neverCame(pace: Pace, generation: string, now: number, why: string | null = null): Pace {
+  const before = pace.unfit[generation] ?? { failures: 0, until: 0, ms: UNFIT_MS / 2, why: null }
   const failures = before.failures + 1
   // Of several that fail at once, one counts against what comes after the rest.
   const isSetAside = failures >= FAILURES_MAX && before.until <= now
   const ms = isSetAside ? Math.min(UNFIT_MS_MAX, before.ms * 2) : before.ms
   const until = isSetAside ? now + ms : before.until
-  return { ...pace, unfit: { ...pace.unfit, [generation]: { failures, until, ms } } }
+  return { ...pace, unfit: { ...pace.unfit, [generation]: { failures, until, ms, why: why ?? before.why } } }
 }
 
 /** One of the generation has come up: what failed before were the machines, not what they were made of. */
@@ -84,11 +92,13 @@ export function restraintsOf({ orders, resting, refused, unfit }: Pace, now: num
   const said: string[] = []
   if (refused !== null && refused.until > now)
     said.push(`Nothing is ordered ${inSeconds(refused.until)}, since the provider refuses: ${refused.why}`)
-  for (const [generation, { failures, until }] of Object.entries(unfit))
-    if (until > now)
+  for (const [generation, { failures, until, why }] of Object.entries(unfit))
+    if (until > now) {
+      const last = why === null ? '' : ` The last of them: ${why}`
       said.push(
-        `No machine of generation ${generation} is made ${inSeconds(until)}: ${failures} in a row did not come up.`,
+        `No machine of generation ${generation} is made ${inSeconds(until)}: ${failures} in a row did not come up.${last}`,
       )
+    }
   for (const [place, { until }] of Object.entries(resting))
     if (until > now) said.push(`${place} had no room and is left alone ${inSeconds(until)}.`)
   if (orders < ORDERS_MAX)

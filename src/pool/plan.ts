@@ -16,7 +16,7 @@
  */
 import { busyMs, type Demand } from './demand.ts'
 import type { ProviderTraits } from './machine-provider.ts'
-import { isClean, type MachineState, type PooledMachine } from './machine.ts'
+import { hasComeUp, isClean, type MachineState, type PooledMachine } from './machine.ts'
 import { isResting, isUnfit, suspendsAt, type Pace } from './pace.ts'
 import {
   floorFor,
@@ -316,9 +316,7 @@ function surgeOf({ generation }: PoolView, { supply }: Fleet, { ready }: Target)
 
 /** Whether a machine of the newest generation has ever come up, as far as the rows say. */
 function isProven({ machines, generation }: PoolView): boolean {
-  return machines.some(
-    (one) => one.generation === generation && (one.bootId !== null || one.idleSince !== null || one.heldAt !== null),
-  )
+  return machines.some((one) => one.generation === generation && hasComeUp(one))
 }
 
 /** B8: how many more of a new generation are ordered before one has come up; undefined where it is no trial. */

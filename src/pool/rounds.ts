@@ -7,7 +7,7 @@
  * U4 A provider that does not answer ends nothing: only what is known to be late is given up.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
-import { makeId } from '../../schema/id.ts'
+import { makeId, type MachineId } from '../../schema/id.ts'
 import type { Log } from '../log.ts'
 import { census } from './census.ts'
 import { cameSince, noDemand, observeDemand } from './demand.ts'
@@ -17,6 +17,7 @@ import type { Explanation } from './explanation.ts'
 import { parseExpectation, printExpectation } from './kept-expectation.ts'
 import { ProviderError, type MachineNews, type MachineProvider } from './machine-provider.ts'
 import {
+  isUnfitItself,
   orderMachine,
   stepMachine,
   type MachineCommand,
@@ -138,6 +139,8 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
   let listedAt = 0
   let resyncedAt = 0
   let leading: { readonly lead: Leadership; readonly since: number } | undefined
+  /** Machines that never came up, and are counted. */
+  let failed: Set<MachineId> = new Set()
   const actions: Explanation['actions'][number][] = []
   const faults: Explanation['faults'][number][] = []
   const keep = <One>(kept: One[], one: One): void => void (kept.unshift(one), kept.splice(KEPT_MAX))
@@ -157,9 +160,20 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
       for (let tries = 0; tries < 3; tries++) {
         const machine = await store.find(one.machineId)
         if (machine === undefined || stepMachine(machine, command) === undefined) break
+        const isNew = machine.state === 'creating' || machine.state === 'booting'
+        if (one.type === 'ended' && isNew && one.reason !== 'destroyed')
+          fail(machine, `The machine ${machine.id} ended before it was up (${one.reason}). ${one.stderrTail}`.trim())
         if (await move(machine, command, null)) break
       }
     }
+  }
+
+  /** Counts against what it was made of, once. */
+  function fail({ id, generation }: PooledMachine, why: string | null): void {
+    if (failed.has(id)) return
+    failed.add(id)
+    pace = neverCame(pace, generation, clock.now(), why)
+    if (why !== null) keep(faults, { at: clock.now(), verb: 'boot', why })
   }
 
   /** A state that lasts too long: looked at once, then ended. */
@@ -167,8 +181,7 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
     // Its errand is tried for as long as it takes.
     if (machine.state === 'retiring') return
     if (machine.state === 'suspending') pace = suspendWasLate(pace, machine.place)
-    if (machine.state === 'creating' || machine.state === 'booting')
-      pace = neverCame(pace, machine.generation, clock.now())
+    if (machine.state === 'creating' || machine.state === 'booting') fail(machine, null)
     try {
       const seen = await errands.see(machine, await provider.look(machine))
       if (seen.version !== machine.version) return
@@ -259,6 +272,9 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
     for (const machine of await own()) if (machine.deadline !== null && machine.deadline <= now) await late(machine)
     machines = await own()
     const busy = machines.filter(({ owner }) => owner !== null).length
+    for (const one of machines) if (one.state === 'retiring' && isUnfitItself(one)) fail(one, one.fault)
+    const ids = new Set(machines.map(({ id }) => id))
+    failed = new Set([...failed].filter((id) => ids.has(id)))
     for (const { generation, state, since } of machines)
       if (AT_WORK.has(state) && since > now - 2 * limits.tickMs) pace = cameUp(pace, generation)
     expectation = seeMachines(seeArrivals(expectation, cameSince(demand, { started, queued }), now), machines)

@@ -172,7 +172,7 @@ describe.skipIf(missing !== undefined)(
         const { machine, providerId, until } = await created()
         await until('up')
         engine.starve(providerId, whom)
-        expect(await until('ended')).toEqual({ type: 'ended', machineId: machine.id, reason: 'oom' })
+        expect(await until('ended')).toMatchObject({ machineId: machine.id, reason: 'oom' })
       })
 
       it('ends a machine whose stream broke off', async () => {

@@ -107,7 +107,7 @@ export function virtualProvider(
   function end(machine: VirtualMachine): void {
     machine.state = 'gone'
     waiting.get(machine.id)?.(undefined)
-    tell({ type: 'ended', machineId: machine.id, reason: 'it ended' })
+    tell({ type: 'ended', machineId: machine.id, reason: 'it ended', stderrTail: '' })
   }
   const { typical } = traits
   const effects: Readonly<Record<Exclude<Verb, 'create'>, (machine: VirtualMachine) => void>> = {

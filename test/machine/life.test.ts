@@ -71,7 +71,11 @@ function puppet(clock: ReturnType<typeof fakeClock>) {
   }
 }
 
-async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => 'none', skewMs: number | null = null) {
+async function setUp(
+  troubleOf: (verb: string, nth: number) => Trouble = () => 'none',
+  skewMs: number | null = null,
+  given: { readonly lack?: string } = {},
+) {
   const moved: number[] = []
   let sleptMs = 0
   const clock = fakeClock()
@@ -109,6 +113,7 @@ async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => '
     enrol: (request) => pass('enrol', () => links.enrol(request)),
     park: (secret, request) => pass('park', () => links.park(secret, request, new AbortController().signal)),
     wake: (secret, request) => pass('wake', () => links.wake(secret, request)),
+    unfit: (secret, request) => pass('unfit', () => links.unfit(secret, request)),
     hear: ({ secret, name }, image, after, signal) =>
       pass('hear', async () => {
         const link = await links.come(secret, name, image)
@@ -144,6 +149,7 @@ async function setUp(troubleOf: (verb: string, nth: number) => Trouble = () => '
     door,
     identity: async () => 'token',
     suspend: async () => void (suspends += 1),
+    lack: () => given.lack,
     start: () => supervisor.process,
     clock: { ...clock, now: () => clock.now() + sleptMs },
     moveClock: async (ms) => void moved.push(ms),
@@ -278,6 +284,31 @@ describe('the life of a machine', () => {
     await until(() => result() !== undefined)
     expect(result()).toBe('done')
     expect(await machine.ended).toEqual({ reason: 'done', stderrTail: '' })
+  })
+
+  it.each([
+    ['its supervisor ends before it is primed', undefined, /runner_ended\): bwrap: No such file/],
+    ['its image lacks something', 'The image has no /tmp.', /The image has no \/tmp/],
+  ])('says why it can do no job where %s, and asks for none (LF6)', async (_how, lack, why) => {
+    const { calls, until, supervisor, result, store, rowIs } = await setUp(
+      (verb, nth) => (verb === 'unfit' && nth < 3 ? 'before' : 'none'),
+      null,
+      lack === undefined ? {} : { lack },
+    )
+    supervisor.say('{"type":"ready","protocol":1,"bootId":"boot"}')
+    supervisor.finish({ reason: 'runner_ended', stderrTail: 'bwrap: No such file' })
+    await until(() => result() !== undefined)
+    expect(await rowIs('retiring')()).toBe(true)
+    expect((await store.find(ID))?.fault).toMatch(why)
+    expect(result()).toMatch(why)
+    expect(calls).toEqual(['enrol', 'unfit', 'unfit', 'unfit'])
+  })
+
+  it('does not wait for ever for a supervisor that is not primed (LF6)', async () => {
+    const { until, store, result, supervisor } = await setUp()
+    await until(() => result() !== undefined)
+    expect((await store.find(ID))?.fault).toMatch(/not made itself ready within 60000 ms/)
+    expect(supervisor.isOver()).toBe(true)
   })
 
   it('is over when nobody wants it (LF3)', async () => {

@@ -129,6 +129,7 @@ it.each([
   ['lines?from=x', ''],
   ['lines?from=1&heard=-1', ''],
   ['end', '{"reason":1}'],
+  ['unfit', '{"reason":1}'],
 ])('refuses %s %s as malformed or as nobody’s', async (verb, body) => {
   const { ask, enrol } = await setUp()
   const secret = await enrol()

@@ -9,6 +9,7 @@ import { openLinks } from '../../src/pool/links.ts'
 import {
   orderMachine,
   stepMachine,
+  unfitFault,
   type MachineCommand,
   type Owner,
   type PooledMachine,
@@ -134,6 +135,41 @@ describe('a machine without a job', () => {
     expect([await poll('park', secret), await poll('wake', secret)]).toEqual([assigned, assigned])
     await move({ type: 'release', now: clock.now(), cleansByStop: true })
     expect(await poll('wake', secret)).toMatchObject({ type: 'end' })
+  })
+})
+
+describe('a machine that can do no job', () => {
+  it('is given none and ended, and its row says why (LK6)', async () => {
+    const { links, enrol, poll, row } = await setUp()
+    const { secret } = await enrol()
+    const request = { machineId: ID, bootId: BOOT, reason: 'The image has no /tmp.' }
+    await expect(links.unfit(`${secret}x`, request)).rejects.toMatchObject(unauthenticated)
+    expect((await row()).state).toBe('booting')
+    await links.unfit(secret, request)
+    expect(await row()).toMatchObject({ state: 'retiring', fault: unfitFault('The image has no /tmp.') })
+    expect(await poll('park', secret)).toMatchObject({ type: 'end' })
+  })
+
+  it('is what whoever waits for it hears at once (LK6)', async () => {
+    const { links, enrol, expectIt, row } = await setUp(OWNER)
+    const { secret } = await enrol()
+    const { opening } = await expectIt()
+    await links.unfit(secret, { machineId: ID, bootId: BOOT, reason: 'No compartment comes up.' })
+    await expect(opening).rejects.toMatchObject({
+      code: 'machine_failed',
+      message: expect.stringMatching(/No compartment comes up/),
+    })
+    expect(await row()).toMatchObject({ state: 'retiring', owner: null })
+  })
+
+  it('is not believed once it has a job: its lines say how that ends (LK6)', async () => {
+    const { links, enrol, expectIt, row } = await setUp(OWNER)
+    const { secret } = await enrol()
+    const { opening } = await expectIt()
+    await links.come(secret, NAME, IMAGE)
+    await opening
+    await links.unfit(secret, { machineId: ID, bootId: BOOT, reason: 'x' })
+    expect(await row()).toMatchObject({ state: 'busy', fault: null })
   })
 })
 

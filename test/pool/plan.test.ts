@@ -179,7 +179,7 @@ describe('the plan of a pool', () => {
   })
 
   it('orders nothing of a generation that does not come up', () => {
-    const pace = { ...initialPace, unfit: { g1: { failures: 3, until: NOW + 1, ms: 60_000 } } }
+    const pace = { ...initialPace, unfit: { g1: { failures: 3, until: NOW + 1, ms: 60_000, why: null } } }
     expect(act({ pace })).toEqual([])
     expect(act({ pace, now: NOW + 1 })).toHaveLength(2)
   })

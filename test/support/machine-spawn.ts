@@ -31,9 +31,10 @@ export interface SpawnedMachines {
   close(): Promise<void>
 }
 
-/** `hinder` may break a request off before or after it was served. */
+/** `hinder` may break a request off before or after it was served; `spoil` may take from the image, whose files are given. */
 export async function openSpawnedMachines(
   hinder: (path: string) => 'before' | 'after' | undefined = () => undefined,
+  spoil: (files: string) => void = () => {},
 ): Promise<SpawnedMachines> {
   const directory = mkdtempSync('/var/tmp/senmon-machines-')
   chmodSync(directory, 0o755)
@@ -60,6 +61,7 @@ export async function openSpawnedMachines(
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   const files = join(directory, 'image')
   await makeImageFiles(files, PUPPET)
+  spoil(files)
   const node = openNode(directory)
   const skills = openImageSkills((skill) => Promise.resolve(fixtureSkill(skill.packages[0]?.name ?? '')))
   const processes: ChildProcess[] = []
