@@ -1,5 +1,5 @@
 /** Which of the tools that every expert has without declaring them an expert has: the key `base` of the expert file. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { matchesGlob } from './approval.ts'
 import { BASE, BASE_TOOL_NAMES } from './base-tool.ts'
 import type { Complaint } from './toml-file.ts'

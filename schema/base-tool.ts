@@ -3,7 +3,7 @@
  * Each answer follows from what the model wrote and what the lock says, so that the runner and the control plane work
  * it out each for itself, and a crash loses none of it.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { unreachable } from './decider.ts'
 import { canonical } from './hash.ts'
 import type { RunId } from './id.ts'

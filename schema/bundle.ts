@@ -12,7 +12,7 @@
  * B4 No tree of a bundle holds more, path by path, than a machine restores.
  */
 import { createHash } from 'node:crypto'
-import { z } from 'zod'
+import * as z from 'zod'
 import { parseJson, prompt as promptShape } from './control-line.ts'
 import { PlatformError } from './error.ts'
 import { genesisHash, hashEvent, type JobEvent } from './event.ts'

@@ -1,5 +1,5 @@
 /** When an expert's conversation is compacted and what stays as it was: part of the expert file and of the lock. */
-import { z } from 'zod'
+import * as z from 'zod'
 
 /** What is left out is as in `COMPACTION`. */
 export interface CompactionRule {

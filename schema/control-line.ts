@@ -3,7 +3,7 @@
  * Nothing here throws on what a peer wrote. What comes from inside a machine is checked to its leaves;
  * what the control plane says is checked as far as its envelope, since it is the one that is trusted.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { LINE_BYTES_MAX, PROGRESS_CHARS_MAX, PROTOCOL_VERSION } from './control.ts'
 import type { InwardLine, MachineLine, RunnerLine, SupervisorLine } from './control.ts'
 import { RESUMPTION_KEY_CHARS_MAX, RESUMPTION_STATE_CHARS_MAX } from './elicitation.ts'

@@ -1,5 +1,5 @@
 /** The JSON Schema of the expert file, for editors: printed from the parser's own shape. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { fileSchema } from './expert-file.ts'
 import { isJsonObject, type Json, type JsonObject } from './json.ts'
 

@@ -2,7 +2,7 @@
  * Parses the expert file, `senmon.toml`, into the types of `expert.ts`. `perstack.toml` has the same grammar.
  * What is part of a later grammar, or would be a guarantee that nobody keeps, is a fault and never ignored.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { matchesGlob } from './approval.ts'
 import { baseSchema, checkChoice, printChoice } from './base-choice.ts'
 import { BASE } from './base-tool.ts'

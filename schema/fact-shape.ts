@@ -2,7 +2,7 @@
  * The shape of every recorded fact, for logs that come from elsewhere: a fold trusts what it reads, so what a stranger
  * wrote is checked to its leaves before any fold sees it.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import type { Amount, Budget } from './budget.ts'
 import { CALL_OUTCOMES, type Cancellation } from './cancellation.ts'
 import { runFact } from './control-line.ts'

@@ -1,5 +1,5 @@
 /** Interactive tools as expert files and skill files write them: a question that the job's human answers. */
-import { z } from 'zod'
+import * as z from 'zod'
 import type { InteractiveTool } from './expert.ts'
 import type { QuestionKind } from './event.ts'
 import type { JsonObject } from './json.ts'

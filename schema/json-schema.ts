@@ -17,6 +17,12 @@ export function schemaFault(schema: JsonObject, value: Json): string | undefined
   return `does not fit its schema: ${faultsOf(validate, 'the value')}`
 }
 
+/** Why nothing can be checked by the schema, as the end of a sentence; undefined when it can be used. */
+export function unusable(schema: JsonObject): string | undefined {
+  const validate = validatorOf(schema)
+  return typeof validate === 'string' ? validate : undefined
+}
+
 /**
  * What is wrong with arguments that a model wrote, in a few words; undefined when nothing is, or when the schema is
  * beyond use: it was published so, and the tool itself must judge its arguments then.

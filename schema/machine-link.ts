@@ -2,7 +2,7 @@
  * What a machine elsewhere says to the control plane over HTTP before it has a job, and how its lines travel once it
  * has one: PROTOCOL.md, part 9. Either side parses what it hears.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { LINE_BYTES_MAX } from './control.ts'
 import { parseId, type JobId, type MachineId } from './id.ts'
 import type { ImageFacts } from './machine-image.ts'

@@ -1,5 +1,5 @@
 /** How an expert wants its model to be asked: part of the expert file and of the lock, kept by the gateway. */
-import { z } from 'zod'
+import * as z from 'zod'
 
 export const REASONING_EFFORTS = ['none', 'minimal', 'low', 'medium', 'high'] as const
 export type ReasoningEffort = (typeof REASONING_EFFORTS)[number]

@@ -1,5 +1,5 @@
 /** Parses `skill.toml`, the file of a package that brings interactive tools rather than a program. */
-import { z } from 'zod'
+import * as z from 'zod'
 import type { InteractiveTool } from './expert.ts'
 import { isFaults, readToml, type Complaint, type Fault } from './toml-file.ts'
 import { checkTools, printTools, toolShape, toolsSchema } from './interactive-tool.ts'

@@ -1,6 +1,6 @@
 /** A TOML file into a type, or all of its faults at once, each one sentence that says where it is and what to do. */
 import { parse, TomlError } from 'smol-toml'
-import { z } from 'zod'
+import * as z from 'zod'
 import { locateKeys, type Position, type Positions } from './toml-position.ts'
 
 export interface Fault {

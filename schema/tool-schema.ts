@@ -9,7 +9,12 @@ const PATTERN_MAX = 200
 /** A repeated group that repeats inside, or alternatives repeated: such patterns can take exponential time. */
 const PATTERN_SLOW = /\([^()]*(?:[+*}]|\|)[^()]*\)[+*{]/
 
-const ajv = new Ajv({ strict: false, validateFormats: false, logger: false })
+let ajv: Ajv | undefined
+
+/** Made when it is first needed: what reads this file in a machine may never need it. */
+function judge(): Ajv {
+  return (ajv ??= new Ajv({ strict: false, validateFormats: false, logger: false }))
+}
 
 /**
  * The schema that a JSON text holds, or why not, in words that follow the field's name. Arguments of a tool are
@@ -30,7 +35,8 @@ export function parseToolSchema(text: string, of: 'arguments' | 'answer'): JsonO
     return 'must be a schema of an object: give it "type": "object"'
   const refused = refuseDeep(schema, 0)
   if (refused !== undefined) return refused
-  if (ajv.validateSchema(schema) !== true) return `is not a valid JSON Schema: ${ajv.errorsText(ajv.errors)}`
+  const by = judge()
+  if (by.validateSchema(schema) !== true) return `is not a valid JSON Schema: ${by.errorsText(by.errors)}`
   return schema
 }
 

@@ -1,5 +1,5 @@
 /** Tree objects read back from content: every entry checked, since its name was once a skill's choice. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { PlatformError } from './error.ts'
 import type { Sha256 } from './hash.ts'
 import { parsePath, type TreeEntry } from './tree.ts'

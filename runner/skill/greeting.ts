@@ -18,6 +18,7 @@ import type { Json } from '../../schema/json.ts'
 import type { LockedRemoteSkill, LockedStdioSkill } from '../../schema/lock.ts'
 import { cannotDo, ELICIT } from '../../schema/server-request.ts'
 import type { FrameTransport } from './frame-transport.ts'
+import { outputValidator } from './output-validator.ts'
 
 export type MadeOf = (LockedStdioSkill | LockedRemoteSkill)['type']
 
@@ -84,4 +85,4 @@ async function greetNewer({ transport, signal }: Greeting): Promise<Client> {
 }
 
 const US = { name: 'senmon', version: '1' }
-const CAN = { capabilities: { elicitation: { form: {}, url: {} } } }
+const CAN = { capabilities: { elicitation: { form: {}, url: {} } }, jsonSchemaValidator: outputValidator }

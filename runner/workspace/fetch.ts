@@ -1,5 +1,5 @@
 /** Content of the control plane by its hash, put together from the chunks in which it comes. */
-import { z } from 'zod'
+import * as z from 'zod'
 import type { BlobParams } from '../../schema/control.ts'
 import { PlatformError } from '../../schema/error.ts'
 import type { Sha256 } from '../../schema/hash.ts'

@@ -216,6 +216,27 @@ const onlyEnglish: Plugin = {
   },
 }
 
+/** Our runner brings its own judge of schemas (runner/skill/output-validator.ts): the client's would be a second compiler. */
+const oneJudge: Plugin = {
+  name: 'one-judge',
+  setup(build) {
+    const contents = `export const CORS_IS_POSSIBLE = false
+      export class DefaultJsonSchemaValidator { constructor() { throw new Error('a client has no judge of schemas') } }`
+    build.onLoad({ filter: /[/\\]client[/\\]dist[/\\]shimsNode\.mjs$/ }, () => ({ contents, loader: 'js' }))
+  },
+}
+
+/** Nothing happens when ajv is loaded, which its package does not say: a program that uses nothing of it goes without. */
+const onlyUsed: Plugin = {
+  name: 'only-used',
+  setup(build) {
+    build.onResolve({ filter: /^ajv(\/|$)/ }, async ({ path, pluginData, ...from }) => {
+      if (pluginData === onlyUsed) return undefined
+      return { ...(await build.resolve(path, { ...from, pluginData: onlyUsed })), sideEffects: false }
+    })
+  },
+}
+
 async function bundleOf(entry: string, format: 'esm' | 'cjs'): Promise<string> {
   const { outputFiles } = await build({
     entryPoints: [fileURLToPath(new URL(entry, import.meta.url))],
@@ -229,7 +250,7 @@ async function bundleOf(entry: string, format: 'esm' | 'cjs'): Promise<string> {
     // A waiting machine keeps its source in memory, too.
     minify: true,
     keepNames: true,
-    plugins: [onlyEnglish],
+    plugins: [onlyEnglish, oneJudge, onlyUsed],
     ...(format === 'cjs' ? {} : { banner: { js: REQUIRE } }),
   })
   return outputFiles[0]?.text ?? ''

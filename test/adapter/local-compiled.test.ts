@@ -29,6 +29,14 @@ beforeAll(async () => {
 })
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
+describe('the programs of a machine', () => {
+  it('hold one compiler of schemas, in the runner', () => {
+    const compilersIn = (bundle: string) =>
+      readFileSync(bundle, 'utf8').split('resolves to more than one schema').length - 1
+    expect([compilersIn(runtime.bundles.runner), compilersIn(runtime.bundles.supervisor)]).toEqual([1, 0])
+  })
+})
+
 describe('what Node compiled', () => {
   it.skipIf(missing !== undefined)('of the runner is found inside the sandbox', async () => {
     const bundle = runtime.bundles.runner

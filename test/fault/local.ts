@@ -136,6 +136,13 @@ export const faults: readonly Fault[] = [
     ...compiled,
   },
   {
+    name: 'a runner holds two compilers of schemas',
+    file: 'src/local/runtime.ts',
+    find: 'plugins: [onlyEnglish, oneJudge, onlyUsed]',
+    replace: 'plugins: [onlyEnglish, onlyUsed]',
+    ...compiled,
+  },
+  {
     name: 'a heap that does not begin is kept',
     file: 'src/local/heap.ts',
     find: 'if (!/"type":"(alive|ready)"/.test(said)) throw',

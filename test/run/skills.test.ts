@@ -294,6 +294,35 @@ describe('a skill', () => {
     expect(await call('read')).toMatchObject({ isError: true, content: [{ text: expect.stringContaining('schema') }] })
   })
 
+  it('whose data do not fit the schema of its tool has failed, in words', async () => {
+    const outputSchema = { type: 'object', properties: { size: { type: 'number' } }, required: ['size'] }
+    const { call } = begin(
+      puppet({
+        'tools/list': () => ({ result: { tools: [{ ...tool('read'), outputSchema }] } }),
+        'tools/call': () => ({ result: { content: [], structuredContent: { size: 'large' } } }),
+      }),
+    )
+    const text = expect.stringContaining('/size must be number') as string
+    expect(await call('read')).toMatchObject({ isError: true, content: [{ text }] })
+  })
+
+  it('that names a schema which is none for its answers is not called', async () => {
+    let calls = 0
+    const { call } = begin(
+      puppet({
+        'tools/list': () => ({
+          result: { tools: [{ ...tool('read'), outputSchema: { type: 'object', minProperties: 'few' } }] },
+        }),
+        'tools/call': () => {
+          calls += 1
+          return content({ type: 'text', text: 'never' })
+        },
+      }),
+    )
+    expect(await call('read')).toMatchObject({ isError: true })
+    expect(calls).toBe(0)
+  })
+
   it('that cannot be started is tried a few times and no more (S2)', async () => {
     const { call, boots, clock } = begin((_say, close) => {
       queueMicrotask(() => queueMicrotask(() => close('skill_start_failed', 'exit 127')))
