@@ -41,7 +41,10 @@ describe('a verdict', () => {
 describe('the list of faults', () => {
   it.each(faults)('can plant that $name', async (fault) => {
     expect(plant(fault, await readFile(join(ROOT, fault.file), 'utf8'))).toContain(fault.replace)
-    for (const test of fault.tests) expect(existsSync(join(ROOT, test)), `${test} is there`).toBe(true)
+    for (const test of fault.tests) {
+      expect(existsSync(join(ROOT, test)), `${test} is there`).toBe(true)
+      expect(/^test\/(?:adapter|protocol|system)\b/.test(test) ? 'whole' : 'core').toBe(fault.suite ?? 'core')
+    }
   })
   it('is chosen from by area and by words of a name', async () => {
     const areas = await listAreas()

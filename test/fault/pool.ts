@@ -415,5 +415,6 @@ export const faults: readonly Fault[] = [
     find: 'select $1, $2::json where ${LED(3, 4)}',
     replace: 'select $1, $2::json where ${LED(3, 4)} or true',
     tests: ['test/adapter/postgres-pool-store.test.ts'],
+    suite: 'whole',
   },
 ]
