@@ -142,6 +142,10 @@ export const CATALOGUE = {
   skill_start_failed: { kind: 'unavailable', hint: "See the skill's stderr in the message." },
   skill_died: { kind: 'unavailable', hint: "See the skill's stderr in the message." },
   skill_hung: { kind: 'deadline_exceeded', hint: 'The skill was ended; the call may be tried again.' },
+  skill_answer_refused: {
+    kind: 'permission_denied',
+    hint: 'The machine would have told the server what no human of the job has said; the skill was ended, and the call may be tried again.',
+  },
   skill_garbage: { kind: 'internal', hint: 'The skill wrote something other than MCP on its stdout.' },
   skill_tools_changed: { kind: 'failed_precondition', hint: "Publish the skill's new tools as a new version." },
   skill_address_refused: {

@@ -7,7 +7,8 @@
  * M3 A machine sends a server what MCP's clients send and nothing else, and a tool call only as its run's log has it:
  *    a tool on offer, called by the model with these arguments, approved where a rule asks for it, and once.
  * M4 When the machine is gone, so is every connection of it.
- * M5 A server that asks its client something hears what the job's humans said to an open call, or a refusal in our words.
+ * M5 A server that asks its client something hears what the job's humans said to an open call, or a refusal in our words;
+ *    where a machine would say anything else, the skill is ended, and its calls read why.
  */
 import {
   FRAME_BYTES_MAX,
@@ -191,9 +192,13 @@ export class RemoteSkills {
       if (isJsonObject(frame) && frame['id'] === undefined) await sent
       return
     }
-    const id = isJsonObject(frame) ? frame['id'] : undefined
-    // An answer that does not go out is answered by nobody: its server waits until its call is over.
-    if (id === undefined || !isJsonObject(frame) || frame['method'] === undefined) return
+    if (!isJsonObject(frame)) return
+    if (isAnswer(frame)) {
+      const why = `${titleOf(remote.name)}: an answer to its server was not let out, since ${refused}.`
+      return this.#end(remote, 'skill_answer_refused', why)
+    }
+    const { id } = frame
+    if (id === undefined || frame['method'] === undefined) return
     const error = { code: -32_000, message: refused }
     this.#options.tell({ type: 'frame', ...remote.name, frame: { jsonrpc: '2.0', id, error } })
   }
@@ -260,7 +265,11 @@ const PASSED: ReadonlySet<string> = new Set([
 ])
 
 function isAnswer(frame: JsonObject): boolean {
-  return frame['id'] !== undefined && (frame['result'] !== undefined || frame['error'] !== undefined)
+  return (
+    frame['method'] === undefined &&
+    frame['id'] !== undefined &&
+    (frame['result'] !== undefined || frame['error'] !== undefined)
+  )
 }
 
 async function shut(remote: OpenRemote): Promise<void> {

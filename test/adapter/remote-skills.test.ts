@@ -357,7 +357,6 @@ describe('what is asked for a machine', () => {
         replies.push([skill, words, replyHash])
         return 'no human gave it'
       },
-      deadlines: { callMs: 1000 },
     }
     const form = { message: 'Who?', requestedSchema: NAME_FORM }
     const part = { type: 'toolCall', callId: 'call_1_0', name: 'far/greet', args: {} } as const
@@ -365,7 +364,10 @@ describe('what is asked for a machine', () => {
     const reply = { action: 'accept', content: { name: 'Eve' } } as const
     const far = drive({ endpoint: server.url }, refuseReply)
     const result = await far.call('greet', {}, undefined, [{ question, reply, resumption: null }])
-    expect(result).toMatchObject({ code: 'skill_hung' })
+    expect(result).toMatchObject({
+      code: 'skill_answer_refused',
+      message: expect.stringContaining('since no human gave it'),
+    })
     expect(replies).toEqual([['far', form, hashOf(reply)]])
     expect(heard).toEqual([])
   })

@@ -36,6 +36,13 @@ export const faults: readonly Fault[] = [
     ...network,
   },
   {
+    name: 'a server waits for ever for an answer that is not let out',
+    file: 'src/skill/remote-skills.ts',
+    find: "return this.#end(remote, 'skill_answer_refused', why)",
+    replace: 'return void why',
+    ...network,
+  },
+  {
     name: 'a page is one that no server has named',
     file: 'schema/resource-pages.ts',
     find: 'return cursor !== undefined && this.#next.delete(cursor)',
