@@ -58,8 +58,10 @@ import { PostgresJobLog } from './postgres/postgres-job-log.ts'
 import { postgresPoolReportStore } from './postgres/postgres-pool-report-store.ts'
 import { postgresPoolStore } from './postgres/postgres-pool-store.ts'
 import { postgresPackageStore } from './postgres/postgres-package-store.ts'
+import { postgresTurnStore } from './postgres/postgres-turn-store.ts'
 import { postgresSecretStore } from './postgres/postgres-secret-store.ts'
 import { isAlive, startOf } from './postgres/process-life.ts'
+import { openTurns, type TurnStore } from './pool/turns.ts'
 import { imagePlan } from './sandbox/machine-image.ts'
 import { openSecrets } from './secret/secrets.ts'
 import { openWorkspaces } from './workspace/workspaces.ts'
@@ -173,7 +175,8 @@ async function chooseProvider(
 function openFly(
   config: Config,
   fly: FlyConfig,
-  parts: Pick<LinksDependencies, 'store'> & Pick<FlyProviderOptions, 'install'> & { readonly masterKey: Secret },
+  parts: Pick<LinksDependencies, 'store'> &
+    Pick<FlyProviderOptions, 'install'> & { readonly masterKey: Secret; readonly turns: TurnStore },
 ): { readonly links: Links; readonly provider: MachineProvider } {
   // Any process answers a machine without a job: a proxy before all of them is as good, and outlives each.
   const machineUrl = config.publicUrl ?? fly.machineUrl
@@ -188,7 +191,7 @@ function openFly(
     clock,
   })
   const links = openLinks({ store: parts.store, key, prove, planOf: imagePlan, clock, log })
-  const client = openMachinesClient({ baseUrl: fly.baseUrl, token: fly.token, clock, log })
+  const client = openMachinesClient({ baseUrl: fly.baseUrl, token: fly.token, turns: parts.turns, clock, log })
   const provider = openFlyProvider({ ...fly, client, links, machineUrl, install: parts.install, clock })
   return { links, provider }
 }
@@ -332,7 +335,10 @@ async function serve(config: Config, opened: Opened): Promise<void> {
   void installer.sweep()
   const install = (skill: LockedStdioSkill) => installer.install(skill)
   const poolStore = postgresPoolStore(database, clock)
-  const fly = config.fly === null ? null : openFly(config, config.fly, { store: poolStore, masterKey, install })
+  const fly =
+    config.fly === null
+      ? null
+      : openFly(config, config.fly, { store: poolStore, turns: postgresTurnStore(database), masterKey, install })
   let notReady: string | null = 'starting'
   const server = opened.keep(
     await openServer({
@@ -482,7 +488,7 @@ function greet(config: Config, url: string, database: string, machines: string):
 async function probe(config: Config): Promise<number> {
   if (config.fly !== null) {
     const { baseUrl, token, apps, regions, image, size } = config.fly
-    const client = openMachinesClient({ baseUrl, token, clock, log })
+    const client = openMachinesClient({ baseUrl, token, turns: openTurns(clock), clock, log })
     const result = await probeFly({ client, apps, regions, config: machineConfig(image, size) })
     await client.close()
     process.stdout.write(`${JSON.stringify({ name: 'fly', ...result })}\n`)

@@ -23,6 +23,11 @@ export function admit(breaker: Breaker, now: number): Breaker | undefined {
   return { ...breaker, isTrying: true }
 }
 
+/** A call that it let through was not made after all, which says nothing of the app. `isTrial`: it was to try it again. */
+export function withdraw(breaker: Breaker, isTrial: boolean): Breaker {
+  return isTrial ? { ...breaker, isTrying: false } : breaker
+}
+
 /** After a call that it let through: `isDown` when it got no answer, or one of 5xx. */
 export function settle(breaker: Breaker, isDown: boolean, now: number): Breaker {
   if (!isDown) return CLOSED

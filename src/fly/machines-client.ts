@@ -1,7 +1,7 @@
 /**
  * The part of Fly's Machines API that a pool needs, over HTTP: docs of the API as of August 2026.
  *
- * FC1 No action is asked more often than Fly allows for each machine and app, as far as this process knows.
+ * FC1 No action is asked more often than Fly allows for each machine and app (`call-turns.ts`).
  * FC2 Every call ends before its deadline, and throws `ProviderError` or nothing; what it throws says Fly's request id.
  * FC3 An order whose answer was lost is looked for by its name before it is made again: there is at most one machine.
  * FC4 An app that does not answer is left alone for a while; a region without room, too, and the next one is tried.
@@ -11,8 +11,9 @@ import type { Clock } from '../../schema/clock.ts'
 import type { Secret } from '../../schema/secret.ts'
 import type { Log } from '../log.ts'
 import { ProviderError, type MayAct } from '../pool/machine-provider.ts'
-import { admit, CLOSED, regionIsFull, regionsWithRoom, settle, type Breaker, type Region } from './breaker.ts'
-import { CALLS, isFull, LOOKS, takeToken, type Bucket } from './bucket.ts'
+import type { TurnStore } from '../pool/turns.ts'
+import { admit, CLOSED, regionIsFull, regionsWithRoom, settle, withdraw, type Breaker, type Region } from './breaker.ts'
+import { openCallTurns } from './call-turns.ts'
 import { faultOf, saysDown, type FlyVerb } from './fault.ts'
 import { metadataOf, parseFlyMachine, parseFlyMachines, parseRegions, type FlyMachine } from './fly-machine.ts'
 
@@ -20,6 +21,8 @@ export interface MachinesClientOptions {
   /** Without `/v1`. */
   readonly baseUrl: string
   readonly token: Secret
+  /** Of all processes that ask with the same apps. */
+  readonly turns: TurnStore
   readonly clock: Clock
   readonly log: Log
 }
@@ -54,10 +57,7 @@ export interface MachinesClient {
 
 const CALL_MS_MAX = 10_000
 const ANSWER_BYTES_MAX = 32 * 1024 * 1024
-/** A call whose turn comes later than this is refused as throttled, so that nobody waits without a word. */
-const TURN_MS_MAX = 3_000
 const SOCKETS = 64
-const BUCKETS_MAX = 10_000
 /** Between looks for a machine whose order was not answered: the API's readers lag behind its writers. */
 const FIND_MS = [500, 2_000, 5_000]
 
@@ -72,9 +72,9 @@ interface Call {
   readonly mayAct?: MayAct | undefined
 }
 
-export function openMachinesClient({ baseUrl, token, clock, log }: MachinesClientOptions): MachinesClient {
+export function openMachinesClient({ baseUrl, token, turns, clock, log }: MachinesClientOptions): MachinesClient {
   const agent = new Agent({ connections: SOCKETS, headersTimeout: CALL_MS_MAX, bodyTimeout: CALL_MS_MAX })
-  const buckets = new Map<string, Bucket>()
+  const turn = openCallTurns({ turns, clock })
   const breakers = new Map<string, Breaker>()
   const full = new Map<string, Region>()
   /** Names of orders of which nobody knows what became. */
@@ -82,34 +82,20 @@ export function openMachinesClient({ baseUrl, token, clock, log }: MachinesClien
   const base = `${baseUrl.replace(/\/$/, '')}/v1`
   const scheme = token.reveal().startsWith('FlyV1 ') ? '' : 'Bearer '
 
-  async function turn({ verb, subject }: Call): Promise<void> {
-    const rate = verb === 'look' ? LOOKS : CALLS
-    const key = `${verb} ${subject}`
-    const now = clock.now()
-    const { bucket, waitMs } = takeToken(buckets.get(key), rate, now)
-    if (waitMs > TURN_MS_MAX) throw new ProviderError('throttled', `${verb} of ${subject} is asked too often.`)
-    buckets.delete(key)
-    buckets.set(key, bucket)
-    if (buckets.size > BUCKETS_MAX)
-      for (const [old, one] of buckets) {
-        if (isFull(one, CALLS, now)) buckets.delete(old)
-        if (buckets.size <= BUCKETS_MAX) break
-      }
-    if (waitMs > 0) await clock.sleep(waitMs)
-  }
-
   async function ask(call: Call): Promise<unknown> {
     const { app, verb, subject } = call
-    const admitted = admit(breakers.get(app) ?? CLOSED, clock.now())
+    const before = breakers.get(app) ?? CLOSED
+    const admitted = admit(before, clock.now())
     if (admitted === undefined) throw new ProviderError('throttled', `Fly did not answer for ${app}: it is left alone.`)
     breakers.set(app, admitted)
-    let isDown = false
+    const isTrial = admitted.isTrying && !before.isTrying
+    let became: 'unsent' | 'answered' | 'down' = 'unsent'
     try {
-      await turn(call)
-      if (call.mayAct !== undefined && !(await call.mayAct()))
-        throw new ProviderError('state', `What ${verb} of ${subject} was decided on holds no more.`)
+      await turn(verb, subject)
+      await demandStill(call)
+      became = 'down'
       const { code, text, requestId } = await send(call)
-      isDown = saysDown(code)
+      if (!saysDown(code)) became = 'answered'
       if (code >= 200 && code < 300) return parse(text)
       const { error, status } = bodyOf(text)
       const fault = faultOf(verb, { code, error, status })
@@ -118,11 +104,22 @@ export function openMachinesClient({ baseUrl, token, clock, log }: MachinesClien
       throw new ProviderError(fault, sentence)
     } catch (error) {
       if (error instanceof ProviderError || error instanceof NameTaken) throw error
-      isDown = true
+      became = 'down'
       throw new ProviderError('ambiguous', `Fly does not answer to ${verb} of ${subject}.`, { cause: error })
     } finally {
-      breakers.set(app, settle(breakers.get(app) ?? CLOSED, isDown, clock.now()))
+      const current = breakers.get(app) ?? CLOSED
+      const isUnsent = became === 'unsent'
+      breakers.set(app, isUnsent ? withdraw(current, isTrial) : settle(current, became === 'down', clock.now()))
     }
+  }
+
+  /** Whoever cannot say whether it still holds has nothing asked. */
+  async function demandStill({ verb, subject, mayAct }: Call): Promise<void> {
+    if (mayAct === undefined) return
+    const may = await mayAct().catch((cause: unknown) => {
+      throw new ProviderError('throttled', `It is not known whether ${verb} of ${subject} is still to be.`, { cause })
+    })
+    if (!may) throw new ProviderError('state', `What ${verb} of ${subject} was decided on holds no more.`)
   }
 
   async function send({ method, path, body }: Call): Promise<{ code: number; text: string; requestId: string }> {

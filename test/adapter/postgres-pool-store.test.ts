@@ -3,8 +3,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makeId } from '../../schema/id.ts'
 import { orderMachine } from '../../src/pool/machine.ts'
 import { postgresPoolReportStore } from '../../src/postgres/postgres-pool-report-store.ts'
+import { postgresTurnStore } from '../../src/postgres/postgres-turn-store.ts'
 import { postgresPoolStore } from '../../src/postgres/postgres-pool-store.ts'
 import { poolReportStoreContract } from '../contract/pool-report-store.ts'
+import { turnStoreContract } from '../contract/turn-store.ts'
 import { poolStoreContract } from '../contract/pool-store.ts'
 import { fakeChance } from '../fake/fake-clock.ts'
 import { openTestDatabase, realClock, type TestDatabase } from '../support/database.ts'
@@ -70,6 +72,11 @@ describe('the table of machines, whatever is written', () => {
     await write(id, `state = 'gone'`)
     await expect(write(id, `state = 'ready'`)).rejects.toMatchObject({ code: 'internal' })
   })
+})
+
+turnStoreContract('Postgres', async () => {
+  const database = await openTestDatabase()
+  return { store: postgresTurnStore(database), close: async () => database.close() }
 })
 
 poolReportStoreContract('Postgres', async () => {

@@ -8,6 +8,7 @@ const client = {
   file: 'src/fly/machines-client.ts',
   tests: ['test/fly/machines-client.test.ts', 'test/fly/fly-provider.test.ts'],
 } as const
+const turns = { file: 'src/fly/call-turns.ts', tests: ['test/fly/call-turns.test.ts'] } as const
 const probe = { file: 'src/fly/fly-probe.ts', tests: ['test/fly/fly-probe.test.ts'] } as const
 const life = { file: 'runner/machine/life.ts', tests: ['test/machine/life.test.ts'] } as const
 
@@ -102,13 +103,45 @@ export const faults: readonly Fault[] = [
     name: 'calls do not wait for their turn',
     find: 'if (waitMs > 0) await clock.sleep(waitMs)',
     replace: '',
-    ...client,
+    ...turns,
   },
   {
     name: 'an app that does not answer is asked on',
     find: 'if (admitted === undefined) throw',
-    replace: 'if (admitted === undefined && isFull === undefined) throw',
+    replace: "if (admitted === undefined && app === '') throw",
     ...client,
+  },
+  {
+    name: 'a call that was not sent says that the app answers',
+    find: 'isUnsent ? withdraw(current, isTrial) :',
+    replace: 'isUnsent ? settle(current, false, 0) :',
+    ...client,
+  },
+  {
+    name: 'a turn is used whenever whoever has it goes on',
+    find: 'lateMs <= LATE_MS_MAX',
+    replace: 'lateMs <= 10 * LATE_MS_MAX',
+    ...turns,
+  },
+  {
+    name: 'each process has the whole rate of an app',
+    find: 'isOfApp ? [turns, APP_CALLS]',
+    replace: 'isOfApp ? [own, APP_CALLS]',
+    ...turns,
+  },
+  {
+    name: 'all that Fly allows at once is taken at once',
+    find: 'APP_CALLS: Rate = { perSecond: 0.9, burst: 2 }',
+    replace: 'APP_CALLS: Rate = { perSecond: 0.9, burst: 3 }',
+    ...turns,
+  },
+  {
+    name: 'turns are taken one after the other by the database’s clock and not by each other',
+    file: 'src/postgres/postgres-turn-store.ts',
+    find: 'set free_at = greatest(taken.free_at, (select now from moment)) + $2\n',
+    replace: 'set free_at = (select now from moment) + $2\n',
+    tests: ['test/adapter/postgres-pool-store.test.ts'],
+    suite: 'whole',
   },
   {
     name: 'a probe takes a Fly that is away for one that will never do it',

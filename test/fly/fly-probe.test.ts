@@ -4,6 +4,7 @@ import { Secret } from '../../schema/secret.ts'
 import { machineConfig } from '../../src/fly/fly-provider.ts'
 import { probeFly } from '../../src/fly/fly-probe.ts'
 import { openMachinesClient } from '../../src/fly/machines-client.ts'
+import { openTurns } from '../../src/pool/turns.ts'
 import { openFlySim, type FlySim } from '../fake/fly-sim/fly-sim.ts'
 import { realClock, silentLog } from '../support/sandbox.ts'
 
@@ -18,7 +19,13 @@ async function setUp(token?: string) {
   opened.push(sim)
   await sim.call('POST', '/v1/apps', { app_name: 'machines', org_slug: 'personal' })
   const given = new Secret(token ?? sim.deployToken('machines'))
-  const client = openMachinesClient({ baseUrl: sim.url, token: given, clock: realClock, log: silentLog })
+  const client = openMachinesClient({
+    baseUrl: sim.url,
+    token: given,
+    turns: openTurns(realClock),
+    clock: realClock,
+    log: silentLog,
+  })
   opened.push(client)
   const probe = (change: Partial<Parameters<typeof probeFly>[0]> = {}) =>
     probeFly({

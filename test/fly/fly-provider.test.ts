@@ -7,6 +7,7 @@ import { openMachinesClient } from '../../src/fly/machines-client.ts'
 import { openLinks } from '../../src/pool/links.ts'
 import { imagePlan } from '../../src/sandbox/machine-image.ts'
 import type { MachineProvider } from '../../src/pool/machine-provider.ts'
+import { openTurns } from '../../src/pool/turns.ts'
 import { orderMachine, type PooledMachine } from '../../src/pool/machine.ts'
 import { fakeClock } from '../fake/fake-clock.ts'
 import { openFlySim, type FlySim } from '../fake/fly-sim/fly-sim.ts'
@@ -33,7 +34,13 @@ async function setUp() {
     log: silentLog,
   })
   const provider = openFlyProvider({
-    client: openMachinesClient({ baseUrl: sim.url, token: new Secret(sim.deployToken(APP)), clock, log: silentLog }),
+    client: openMachinesClient({
+      baseUrl: sim.url,
+      token: new Secret(sim.deployToken(APP)),
+      turns: openTurns(clock),
+      clock,
+      log: silentLog,
+    }),
     links,
     apps: [APP],
     image: `registry.fly.io/machines@sha256:${'a'.repeat(64)}`,

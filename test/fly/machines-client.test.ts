@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { Secret } from '../../schema/secret.ts'
+import { openTurns } from '../../src/pool/turns.ts'
 import { openMachinesClient, type MachinesClient } from '../../src/fly/machines-client.ts'
 import { fakeClock, type FakeClock } from '../fake/fake-clock.ts'
 import { silentLog } from '../support/sandbox.ts'
@@ -47,7 +48,13 @@ async function setUp(answer: Answer) {
   servers.push(server)
   const clock = fakeClock()
   const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  const client = openMachinesClient({ baseUrl, token: new Secret('fm2_x'), clock, log: silentLog })
+  const client = openMachinesClient({
+    baseUrl,
+    token: new Secret('fm2_x'),
+    turns: openTurns(clock),
+    clock,
+    log: silentLog,
+  })
   clients.push(client)
   return { client, clock, seen }
 }
@@ -122,6 +129,39 @@ describe('a call', () => {
     await clock.advance(5_000)
     await settled(clock, client.start('a', 'm10'))
     expect(seen).toHaveLength(6)
+  })
+
+  it('that was not sent says nothing of an app that does not answer (FC4)', async () => {
+    const { client, clock, seen } = await setUp((_in, out) => send(out, 502, {}))
+    const refused = { threw: { fault: 'state' } }
+    for (let i = 0; i < 5; i++) {
+      await settled(clock, client.start('a', `m${i}`))
+      expect(
+        await settled(
+          clock,
+          client.stop('a', 'm0', async () => false),
+        ),
+      ).toMatchObject(i < 4 ? refused : { threw: { fault: 'throttled' } })
+    }
+    expect(seen).toHaveLength(5)
+    await clock.advance(5_000)
+    expect(
+      await settled(
+        clock,
+        client.stop('a', 'm1', async () => false),
+      ),
+    ).toMatchObject(refused)
+    // It is still to be tried, by one.
+    await settled(clock, client.start('a', 'm11'))
+    expect(await settled(clock, client.start('a', 'm12'))).toMatchObject({ threw: { fault: 'throttled' } })
+    expect(seen).toHaveLength(6)
+  })
+
+  it('whose reason cannot be looked at is not made, and may be later', async () => {
+    const { client, clock, seen } = await setUp((_in, out) => send(out, 200, {}))
+    const away = () => Promise.reject(new Error('the database is away'))
+    expect(await settled(clock, client.destroy('a', 'm1', away))).toMatchObject({ threw: { fault: 'throttled' } })
+    expect(seen).toEqual([])
   })
 
   it('to destroy what is not there has destroyed it', async () => {

@@ -10,7 +10,7 @@ import { isRefusal, PlatformError } from '../../schema/error.ts'
 import { makeId, type ApplicationId, type JobId, type MachineId } from '../../schema/id.ts'
 import type { Clock } from '../../schema/clock.ts'
 import { NOTHING_STOPPED } from '../../schema/open-work.ts'
-import { takeToken, type Bucket, type Rate } from '../../src/fly/bucket.ts'
+import { takeTurn, type Rate } from '../../src/pool/turn.ts'
 import { openJobs, type Attempt, type Jobs } from '../../src/job/jobs.ts'
 import { openLog } from '../../src/log.ts'
 import type { Machine } from '../../src/pool/machine-host.ts'
@@ -128,11 +128,11 @@ export async function playPool(seed: number): Promise<Play> {
     return { fault: 'ambiguous', tookEffect: happens(0.5) }
   }
 
-  const buckets = new Map<string, Bucket>()
+  const buckets = new Map<string, number>()
   let isEcho = false
   function lookAtRate(what: string, rate: Rate): void {
     if (isEcho) return
-    const { bucket, waitMs } = takeToken(buckets.get(what), rate, clock.now())
+    const { freeAt: bucket, waitMs } = takeTurn(buckets.get(what), rate, clock.now())
     buckets.set(what, bucket)
     findings.look('I12', waitMs === 0, () => `${what} is asked too often`)
   }

@@ -6,6 +6,7 @@ import { FairClaims } from './0004-fair-claims.ts'
 import { PoolReports } from './0005-pool-reports.ts'
 import { SortedMachines } from './0006-sorted-machines.ts'
 import { PoolExpectations } from './0007-pool-expectations.ts'
+import { Turns } from './0008-turns.ts'
 
 export const MIGRATIONS = [
   { name: '0001-first-tables', class: FirstTables },
@@ -15,4 +16,5 @@ export const MIGRATIONS = [
   { name: '0005-pool-reports', class: PoolReports },
   { name: '0006-sorted-machines', class: SortedMachines },
   { name: '0007-pool-expectations', class: PoolExpectations },
+  { name: '0008-turns', class: Turns },
 ]

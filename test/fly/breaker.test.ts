@@ -1,36 +1,15 @@
-/** How often Fly is asked, and when it is left alone. */
-import * as fc from 'fast-check'
+/** When Fly is left alone. */
 import { describe, expect, it } from 'vitest'
-import { admit, CLOSED, OPEN_MS, regionIsFull, regionsWithRoom, settle, type Region } from '../../src/fly/breaker.ts'
-import { CALLS, isFull, takeToken, type Bucket } from '../../src/fly/bucket.ts'
-
-describe('a bucket', () => {
-  it('lets through no more than its burst and what has filled since, in any window (FC1)', () => {
-    fc.assert(
-      fc.property(fc.array(fc.nat(3_000), { minLength: 1, maxLength: 40 }), (gaps) => {
-        let bucket: Bucket | undefined
-        let now = 0
-        const at: number[] = []
-        for (const gap of gaps) {
-          now += gap
-          const taken = takeToken(bucket, CALLS, now)
-          bucket = taken.bucket
-          at.push(now + taken.waitMs)
-        }
-        const moments = at.toSorted((a, b) => a - b)
-        for (const [i, from] of moments.entries())
-          for (const [j, to] of moments.entries())
-            if (j >= i)
-              expect(j - i + 1).toBeLessThanOrEqual(CALLS.burst + ((to - from) * CALLS.perSecond) / 1000 + 0.01)
-      }),
-    )
-  })
-
-  it('is as good as new when it has filled', () => {
-    const { bucket } = takeToken(undefined, CALLS, 0)
-    expect([isFull(bucket, CALLS, 0), isFull(bucket, CALLS, 2_000)]).toEqual([false, true])
-  })
-})
+import {
+  admit,
+  CLOSED,
+  OPEN_MS,
+  regionIsFull,
+  regionsWithRoom,
+  settle,
+  withdraw,
+  type Region,
+} from '../../src/fly/breaker.ts'
 
 describe('a breaker', () => {
   const failing = (times: number) =>
@@ -44,6 +23,16 @@ describe('a breaker', () => {
     expect(trying && admit(trying, OPEN_MS)).toBeUndefined()
     expect(trying && admit(settle(trying, true, OPEN_MS), OPEN_MS + 1)).toBeUndefined()
     expect(trying && settle(trying, false, OPEN_MS)).toEqual(CLOSED)
+  })
+
+  it('has its one try again when that was not made, and stays as it is for any other call (FC4)', () => {
+    const trying = admit(failing(5), OPEN_MS)
+    if (trying === undefined) throw new Error('it may not be tried')
+    expect(admit(withdraw(trying, false), OPEN_MS)).toBeUndefined()
+    const again = withdraw(trying, true)
+    expect(again.failures).toBe(5)
+    expect(admit(again, OPEN_MS)).toEqual(trying)
+    expect(withdraw(failing(4), false)).toEqual(failing(4))
   })
 
   it('counts failures in a row alone', () => {
