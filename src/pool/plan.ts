@@ -19,8 +19,8 @@ import type { ProviderTraits } from './machine-provider.ts'
 import { hasComeUp, isClean, type MachineState, type PooledMachine } from './machine.ts'
 import { isResting, isUnfit, suspendsAt, type Pace } from './pace.ts'
 import {
-  floorFor,
   machinesFor,
+  machinesForRush,
   PEAKEDNESS_MAX,
   rateForMachines,
   rateForReady,
@@ -203,17 +203,20 @@ function roomForReady({ policy }: PoolView, { busy }: Fleet): number {
 /** What the demand of this moment asks for. */
 function want(view: PoolView, { supply, busy }: Fleet): Target {
   const { demand, policy } = view
-  const perSecond = rateForReady(demand)
-  const calculated = readyFor({ perSecond, leadMs: leadMs(view), dispersion: demand.dispersion, burst: policy.burst })
+  const arrivals = { perSecond: rateForReady(demand), dispersion: demand.dispersion, burst: policy.burst }
+  const calculated = readyFor({ ...arrivals, leadMs: leadMs(view) })
   const ready = Math.min(policy.readyMax, Math.max(policy.readyMin, calculated))
   const load = (rateForMachines(demand) * (busyMs(demand, 0) + recycleMs(view))) / 1000
-  const { floor, isPanic } = floorFor(demand, supply.length + busy)
   const forLoad = machinesFor(load, policy.missShare, Math.min(PEAKEDNESS_MAX, demand.dispersion))
-  const machines = Math.max(forLoad, floor, ready + busy)
+  // Those at work, and for those who come, at the highest rate, before a machine that is ordered now is ready.
+  const meanwhile = readyFor({ ...arrivals, leadMs: view.traits.typical.createMs + leadMs(view) })
+  const rush = machinesForRush(demand, supply.length + busy)
+  const machines = Math.max(forLoad, rush, busy + Math.max(ready, meanwhile))
   const why =
     calculated > policy.readyMin
       ? `${rate(demand)} jobs per second come, and ${seconds(leadMs(view))} s make a machine ready: ${ready} ready`
       : `${ready} ready, as the policy says whatever comes`
+  const isPanic = rush > 0
   return { ready, machines, isPanic, why: isPanic ? `${why}; a rush: twice what there is` : why }
 }
 
@@ -257,7 +260,8 @@ function grow(view: PoolView, fleet: Fleet, target: Target): readonly Action[] {
   const fresh = fleet.reserve.filter((one) => one.generation === generation || !isProven(view))
   const lacking = Math.max(0, target.ready + surgeOf(view, fleet, target) - fleet.supply.length)
   const booting = fleet.supply.filter(({ state }) => state === 'booting').length
-  const boots = fresh.slice(0, Math.max(0, Math.min(lacking, BOOTS_MAX - booting)))
+  // The last to come goes first: what nobody needs stays idle, and is given up for it.
+  const boots = fresh.toReversed().slice(0, Math.max(0, Math.min(lacking, BOOTS_MAX - booting)))
   const why = `${fleet.supply.length} of ${target.ready} are ready or on their way: ${target.why}`
   const actions: Action[] = boots.map((machine) => ({ type: 'boot', machine, why }))
 

@@ -42,7 +42,7 @@ export function readyFor(arrivals: {
   return Math.ceil(expected + QUANTILE_99 * Math.sqrt(arrivals.dispersion * expected)) + arrivals.burst
 }
 
-/** The share of machines that are to be at work, by Knative's rule for what is wanted now. */
+/** The share of machines that are to be at work in a rush, by Knative's rule. */
 export const USED_SHARE = 0.7
 
 export interface Wanted {
@@ -51,14 +51,10 @@ export interface Wanted {
   readonly sudden: number
 }
 
-/** The least that there must be, whatever the rates say; `isPanic` when what came suddenly is twice what there is. */
-export function floorFor(
-  { stable, sudden }: Wanted,
-  has: number,
-): { readonly floor: number; readonly isPanic: boolean } {
+/** The machines that a rush asks for, whatever the rates say; 0 while what came suddenly is less than twice what there is. */
+export function machinesForRush({ stable, sudden }: Wanted, has: number): number {
   const [usual, rush] = [Math.ceil(stable / USED_SHARE), Math.ceil(sudden / USED_SHARE)]
-  const isPanic = rush > 0 && rush >= 2 * has
-  return { floor: isPanic ? Math.max(usual, rush) : usual, isPanic }
+  return rush > 0 && rush >= 2 * has ? Math.max(usual, rush) : 0
 }
 
 /** What is known of the arrivals, per second; see `demand.ts`. */
@@ -75,11 +71,9 @@ export function rateForReady({ fast, slow, forecast }: Arrivals): number {
   return Math.max(fast, slow, forecast)
 }
 
-/** Machines are dear and slow: they follow the slow rate or the forecast, and the fast one only when it is no chance that it is higher. */
-export function rateForMachines({ fast, slow: seen, dispersion, forecast }: Arrivals): number {
-  const slow = Math.max(seen, forecast)
-  const deviation = Math.sqrt((dispersion * slow) / 20)
-  return fast > slow + 3 * deviation && fast > 1.3 * slow ? fast : slow
+/** Machines are dear and are kept for long: they follow what has lasted, or what is expected of the hour. */
+export function rateForMachines({ slow, forecast }: Arrivals): number {
+  return Math.max(slow, forecast)
 }
 
 /** More is not built for bursts: it doubles the machines for no gain. */

@@ -417,4 +417,25 @@ export const faults: readonly Fault[] = [
     tests: ['test/adapter/postgres-pool-store.test.ts'],
     suite: 'whole',
   },
+  {
+    name: 'a rate of ten seconds is taken for one that lasts',
+    file: 'src/pool/sizing.ts',
+    find: 'return Math.max(slow, forecast)',
+    replace: 'return Math.max(slow, forecast, 3)',
+    tests: ['test/pool/sizing.test.ts'],
+  },
+  {
+    name: 'who comes while a machine is made is not counted',
+    file: 'src/pool/plan.ts',
+    find: 'busy + Math.max(ready, meanwhile)',
+    replace: 'busy + ready',
+    tests: ['test/pool/plan.test.ts'],
+  },
+  {
+    name: 'boots wake what was to be given up (B4)',
+    file: 'src/pool/plan.ts',
+    find: 'fresh.toReversed().slice(',
+    replace: 'fresh.slice(',
+    tests: ['test/pool/plan.test.ts'],
+  },
 ]

@@ -137,6 +137,23 @@ describe('the plan of a pool', () => {
     expect(after.panicUntil).toBe(NOW + 60_000)
   })
 
+  it('wants those at work, and who come while a machine is made: a rate of ten seconds does not last', () => {
+    const often = { ...noDemand(NOW), slow: 1, fast: 3, busy: 100 }
+    const busy = Array.from({ length: 100 }, () => machine('busy'))
+    const { target } = planPool(view({ machines: busy, demand: often, policy: { machinesMax: 200 } }))
+    // 3 a second for 11.7 s: 35, and 2.33 times the root of it. Erlang for one a second of 100 s: 122.
+    expect(target.machines).toBe(100 + 35 + 14)
+    expect(
+      planPool(view({ machines: busy, demand: { ...often, fast: 1 }, policy: { machinesMax: 200 } })).target.machines,
+    ).toBe(122)
+  })
+
+  it('boots what came to the reserve last, so that what nobody needs stays idle and is given up (B4)', () => {
+    const [old, young] = [NOW - HOUR, NOW - 1_000].map((idleSince) => machine('reserve', { idleSince }))
+    const [boot] = act({ machines: [machine('ready'), old!, young!] })
+    expect(boot).toMatchObject({ type: 'boot', machine: { id: young!.id } })
+  })
+
   it('gives up what was in reserve for long, and nobody wants', () => {
     const kept = (idleSince: number) =>
       act({ machines: [...machines('ready', 'ready'), machine('reserve', { idleSince })] })

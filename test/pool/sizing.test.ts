@@ -1,7 +1,14 @@
 /** Counts from loads: the tables of the books, and a queue that is played out to see whether the formulas hold. */
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { floorFor, machinesFor, missShare, rateForMachines, rateForReady, readyFor } from '../../src/pool/sizing.ts'
+import {
+  machinesFor,
+  machinesForRush,
+  missShare,
+  rateForMachines,
+  rateForReady,
+  readyFor,
+} from '../../src/pool/sizing.ts'
 
 const LOADS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
 
@@ -72,16 +79,16 @@ describe('the size of a pool', () => {
     expect(readyFor({ perSecond: 5, leadMs: 12_000, dispersion: 5, burst: 4 })).toBe(105)
   })
 
-  it('follows a rush at once, and otherwise what is usual', () => {
-    expect(floorFor({ stable: 7, sudden: 7 }, 20)).toEqual({ floor: 10, isPanic: false })
-    expect(floorFor({ stable: 7, sudden: 28 }, 20)).toEqual({ floor: 40, isPanic: true })
-    expect(floorFor({ stable: 0, sudden: 0 }, 0)).toEqual({ floor: 0, isPanic: false })
+  it('follows a rush at once, and asks for nothing without one', () => {
+    expect(machinesForRush({ stable: 7, sudden: 7 }, 20)).toBe(0)
+    expect(machinesForRush({ stable: 7, sudden: 28 }, 20)).toBe(40)
+    expect(machinesForRush({ stable: 0, sudden: 0 }, 0)).toBe(0)
   })
 
-  it('follows two rates: what is ready the higher, machines the slow one until the fast is no chance', () => {
-    expect(rateForReady({ fast: 1, slow: 2, dispersion: 1, forecast: 0 })).toBe(2)
-    expect(rateForMachines({ fast: 1.2, slow: 1, dispersion: 1, forecast: 0 })).toBe(1)
-    expect(rateForMachines({ fast: 5, slow: 1, dispersion: 1, forecast: 0 })).toBe(5)
-    expect(rateForMachines({ fast: 5, slow: 1, dispersion: 100, forecast: 0 })).toBe(1)
+  it('follows two rates: what is ready the highest, machines what has lasted or is expected', () => {
+    expect(rateForReady({ fast: 3, slow: 2, dispersion: 1, forecast: 0 })).toBe(3)
+    expect(rateForReady({ fast: 1, slow: 2, dispersion: 1, forecast: 4 })).toBe(4)
+    expect(rateForMachines({ fast: 5, slow: 1, dispersion: 1, forecast: 0 })).toBe(1)
+    expect(rateForMachines({ fast: 5, slow: 1, dispersion: 1, forecast: 2 })).toBe(2)
   })
 })
