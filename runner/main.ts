@@ -4,7 +4,7 @@ import type { RunnerLine, SupervisorLine } from '../schema/control.ts'
 import type { Clock } from '../schema/clock.ts'
 import { isLineFault, linesOf } from '../schema/lines.ts'
 import { deadlines } from './config.ts'
-import { collectGarbage } from './garbage.ts'
+import { collectGarbage, forgetBeginning } from './garbage.ts'
 import { begin, timeless } from './heap.ts'
 import { prime } from './prime.ts'
 import { runJob, type RunnerPorts } from './run/runner.ts'
@@ -62,6 +62,7 @@ async function main(): Promise<number> {
   const { send, flush } = openOutput()
   try {
     if (!process.argv.includes(UNPRIMED)) {
+      forgetBeginning()
       await prime(clock, skillsBy(clock))
       collectGarbage()
     }

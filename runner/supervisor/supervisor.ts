@@ -23,7 +23,7 @@ import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
 import type { MachinePlan, SkillsLine } from '../../schema/machine-plan.ts'
-import { collectGarbage } from '../garbage.ts'
+import { collectGarbage, forgetBeginning } from '../garbage.ts'
 import { drained, startCompartment, together, type Compartment } from './compartment.ts'
 import { MachineWorkspace } from './machine-workspace.ts'
 import { prime } from './prime.ts'
@@ -107,6 +107,7 @@ class Supervisor {
     // A job that waits already is not helped by it.
     if (plan.primes !== false) {
       // Who cannot do that here can do no job: whoever waits for it must hear so.
+      forgetBeginning()
       await prime(plan, clock).catch((error: unknown) =>
         this.#finish(EXIT.failed, `It cannot make itself ready: ${String(error)}`),
       )
