@@ -7,6 +7,7 @@
  * G2 What a server left that is gone is ended and removed; what one has that lives is left alone.
  * G3 A limit that cannot be kept is never said to be.
  * G4 A compartment that has a part uses no more memory than the part may, and of the machine nothing else ends for it.
+ * G5 A machine that no job waits for takes a processor from nothing else, for as long as it has said that it yields.
  */
 import { spawnSync } from 'node:child_process'
 import { chownSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
@@ -32,6 +33,8 @@ export interface Cgroup {
   readonly joining: readonly string[]
   /** Room in it for one compartment, whose memory the kernel keeps; undefined where that is not to be had. */
   part(number: number, memoryBytes: number): CgroupPart | undefined
+  /** Whether its processes have a processor only while no other wants it; nothing changes where that is not to be had. */
+  yield(isYielding: boolean): void
   /** Has every process of it stop, each as soon as the kernel comes to it; false where that is not to be had. */
   freeze(): boolean
   /** Whether all of them have. */
@@ -222,6 +225,10 @@ function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLim
         ({ kinds, version }) => kinds.includes('memory') && (version === 1 || base !== undefined),
       )
       return ground === undefined ? undefined : makePart(ground, number, { ...limits, memoryBytes }, uid)
+    },
+    yield: (isYielding) => {
+      const directory = of('cpu')
+      if (directory !== undefined) attempt(() => writeFileSync(join(directory, 'cpu.idle'), isYielding ? '1' : '0'))
     },
     freeze: () => freezeTo('1'),
     isFrozen: () => unified !== undefined && read(join(unified, 'cgroup.events')).includes('frozen 1'),

@@ -114,6 +114,8 @@ export function openLocalProvider(options: LocalProviderOptions): MachineProvide
     },
     async connect({ id }, lock, hold, deadline) {
       const one = find(id)
+      // Now a job waits for it.
+      one.cgroup.yield(false)
       const [bootId, placed] = await Promise.all([
         inTime(one.machine.primed, deadline - clock.now(), clock),
         host.place(lock),

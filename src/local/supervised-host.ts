@@ -71,6 +71,9 @@ export interface Launches {
   input(slot: Slot): string
 }
 
+/** For so long a machine that no job waits for takes no processor from others; then it comes up like any other. */
+const YIELD_MS = 3000
+
 /** Where the program is that makes a process end with its parent. */
 export const SETPRIV_PATHS = ['/usr/bin/setpriv', '/bin/setpriv', '/usr/local/bin/setpriv']
 const PRLIMIT_PATHS = ['/usr/bin/prlimit', '/bin/prlimit', '/usr/local/bin/prlimit']
@@ -124,6 +127,7 @@ export class SupervisedHost {
       skillLimits: this.#options.skillLimits ?? SKILL_LIMITS,
     }
     const cgroup = this.#limit(slot)
+    if (!isAwaited) cgroup.yield(true)
     const machine = startSupervisedMachine({
       slot,
       plan,
@@ -136,7 +140,15 @@ export class SupervisedHost {
     })
     this.#machines.add(machine)
     void machine.ended.then(() => this.#machines.delete(machine))
+    if (!isAwaited) void this.#yieldUntilPrimed(machine, cgroup)
     return { slot, machine, cgroup }
+  }
+
+  async #yieldUntilPrimed(machine: ParkedMachine, cgroup: Cgroup): Promise<void> {
+    const primed = new AbortController()
+    await Promise.race([machine.primed, this.#options.clock.sleep(YIELD_MS, primed.signal).catch(() => {})])
+    primed.abort(new Error('it is primed, or has ended'))
+    cgroup.yield(false)
   }
 
   /** Machines that are made before begin as those of the pool do. */
@@ -159,6 +171,7 @@ export class SupervisedHost {
 
   /** Gives a parked machine the skills of its job. */
   fill({ slot, machine, cgroup }: Parked, placed: readonly PlacedSkill[]): Machine {
+    cgroup.yield(false)
     machine.provide(placed.map((one, i) => this.#launchOf(slot, one, this.#partOf(cgroup, i + 1))))
     const cold = { resume: 'cold', machineId: null, phases: null } as const
     return {

@@ -76,6 +76,39 @@ describe.skipIf(none)('machines in cgroups', () => {
     expect(spawnSync(file, args, { encoding: 'utf8' })).toMatchObject({ status: 78, stdout: '' })
   })
 
+  it.skipIf(kept.cpu === null)('take a processor from nothing else while they yield (G5)', async () => {
+    const [waiting, busy] = [make(), make()]
+    waiting.yield(true)
+    // Both on one processor; which one is the kernel's to say.
+    const [cpu = '0'] =
+      /\d+/.exec(/^Cpus_allowed_list:\s*(.*)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '') ?? []
+    const pinned = ['taskset', '-c', cpu, '/bin/sh', '-c']
+    const idler = start(waiting, ...pinned, 'echo up; while :; do :; done')
+    await once(idler.stdout ?? idler, 'data')
+    const stat = `cat /proc/${idler.pid}/stat /proc/$$/stat`
+    const turn = async (): Promise<{ readonly theirs: number; readonly own: number }> => {
+      const rival = start(busy, ...pinned, `${stat}; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; ${stat}`)
+      let text = ''
+      rival.stdout?.setEncoding('utf8').on('data', (part: string) => (text += part))
+      await once(rival, 'close')
+      const ticks = text
+        .trim()
+        .split('\n')
+        .map((line) => Number(line.split(' ')[13]) + Number(line.split(' ')[14]))
+      const [theirsBefore = 0, ownBefore = 0, theirsAfter = 0, ownAfter = 0] = ticks
+      return { theirs: theirsAfter - theirsBefore, own: ownAfter - ownBefore }
+    }
+    const yielding = await turn()
+    expect(yielding.theirs).toBeLessThan(yielding.own / 3)
+    waiting.yield(false)
+    const equal = await turn()
+    expect(equal.theirs).toBeGreaterThan(equal.own / 2)
+    idler.kill('SIGKILL')
+    await once(idler, 'close')
+    busy.remove()
+    waiting.remove()
+  })
+
   it.skipIf(kept.memory === null)('end what uses more memory than there is, and count it (G3)', async () => {
     const cgroup = make({ memoryBytes: 96 * MiB })
     const hog = start(

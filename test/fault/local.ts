@@ -157,6 +157,13 @@ export const faults: readonly Fault[] = [
     ...compiled,
   },
   {
+    name: 'a machine that no job waits for takes turns with those that have one',
+    file: 'src/local/cgroups.ts',
+    find: `isYielding ? '1' : '0'`,
+    replace: `'0'`,
+    ...cgroups,
+  },
+  {
     name: 'the part of a compartment has no limit',
     file: 'src/local/cgroups.ts',
     find: `limit(part, version, 'memory', limits)`,
