@@ -90,7 +90,7 @@ export interface PooledMachine {
 }
 
 /** States from which a claim may take a machine, in the order in which it would rather have them. */
-export const CLAIMABLE: readonly MachineState[] = ['hot', 'ready', 'suspending', 'booting', 'creating', 'reserve']
+export const CLAIMABLE: readonly MachineState[] = ['hot', 'ready', 'suspending', 'booting', 'reserve', 'creating']
 
 /** Whether a claim may take it: nothing that a job left can be in it. */
 export function isClean({ boots, tainted }: Pick<PooledMachine, 'boots' | 'tainted'>): boolean {

@@ -68,6 +68,10 @@ const holds = (check: (step: ReturnType<typeof steps>[number]) => void) =>
   )
 
 describe('a machine of the pool', () => {
+  it('is taken in the order in which machines serve: one that must boot before one that must be made', () => {
+    expect(CLAIMABLE).toEqual(['hot', 'ready', 'suspending', 'booting', 'reserve', 'creating'])
+  })
+
   it('has an owner exactly while it is waking or busy (M1)', () => {
     holds(({ next }) => expect(next.owner !== null).toBe(next.state === 'waking' || next.state === 'busy'))
   })
