@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config'
 const whole = ['test/adapter/**/*.test.ts', 'test/protocol/**/*.test.ts', 'test/system/**/*.test.ts']
 // graphql must be one module for vitest's runner and for Node's: see docs/decisions. Without `import`: it would also
 // hold for `require`, and pg's own require of pg-pool would get a module object for a class.
+const setupFiles = ['test/support/scratch-end.ts']
 const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 
 export default defineConfig({
@@ -12,8 +13,8 @@ export default defineConfig({
     // Half of what the tests of whole platforms do is waiting for their processes.
     maxWorkers: 2,
     projects: [
-      { ssr, test: { name: 'core', include: ['test/**/*.test.ts'], exclude: whole, testTimeout: 30_000 } },
-      { ssr, test: { name: 'whole', include: whole, testTimeout: 60_000, hookTimeout: 120_000 } },
+      { ssr, test: { name: 'core', setupFiles, include: ['test/**/*.test.ts'], exclude: whole, testTimeout: 30_000 } },
+      { ssr, test: { name: 'whole', setupFiles, include: whole, testTimeout: 60_000, hookTimeout: 120_000 } },
     ],
   },
 })

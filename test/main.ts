@@ -1,8 +1,13 @@
-/** `npm test`: every test of both suites, then one plain line that counts them. Arguments go to vitest as they are. */
+/**
+ * `npm test`: every test of both suites, then one plain line that counts them. Arguments go to vitest as they are. Whatever
+ * directory the tests left is named, and is a failure.
+ */
 import { spawn } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { leftOf } from './support/scratch.ts'
 
 interface Report {
   readonly success: boolean
@@ -25,6 +30,13 @@ const exitCode = await new Promise<number>((resolve, reject) => {
   run.on('exit', (code) => resolve(code ?? 1))
 })
 
+/** The server of the tests' databases ends by itself when they are over. */
+const LEFT_MS_MAX = 15_000
+let left = leftOf(run.pid ?? 0)
+for (const until = Date.now() + LEFT_MS_MAX; left.length > 0 && Date.now() < until; left = leftOf(run.pid ?? 0))
+  await sleep(100)
+if (left.length > 0) console.log(`the tests left ${left.join(', ')}`)
+
 let line = 'the tests did not run'
 let isGood = false
 try {
@@ -35,7 +47,7 @@ try {
   // A file that does not load fails a suite and no test.
   if (report.numFailedTests === 0 && report.numFailedTestSuites > 0)
     console.log(`${report.numFailedTestSuites} test files did not load`)
-  isGood = report.success && report.numPassedTests > 0
+  isGood = report.success && report.numPassedTests > 0 && left.length === 0
 } catch (error) {
   console.log(error instanceof Error ? error.message : error)
 }

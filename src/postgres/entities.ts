@@ -248,6 +248,20 @@ export const PoolReportEntity = defineEntity({
   },
 })
 
+/** What who leads a pool expects of it. Replaced now and then by who leads; never deleted. */
+export const PoolExpectationEntity = defineEntity({
+  name: 'PoolExpectationEntity',
+  tableName: 'pool_expectations',
+  properties: { pool: id().primary(), kept: p.json<object>().columnType('json') },
+})
+
+/** Until when turns are taken at what all processes ask together, epoch ms of the database's clock. One row for each thing; never deleted. */
+export const TurnEntity = defineEntity({
+  name: 'TurnEntity',
+  tableName: 'turns',
+  properties: { subject: id().primary(), freeAt: p.double() },
+})
+
 export const ENTITIES = [
   ApplicationEntity,
   ApiKeyEntity,
@@ -263,4 +277,6 @@ export const ENTITIES = [
   MachineEntity,
   PoolLeadEntity,
   PoolReportEntity,
+  PoolExpectationEntity,
+  TurnEntity,
 ]

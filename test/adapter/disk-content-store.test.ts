@@ -1,14 +1,14 @@
 /** The content store on a disk: the contract, then what disks do to bytes. */
-import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { sha256 } from '../../schema/hash.ts'
 import { openDiskContentStore } from '../../src/disk/disk-content-store.ts'
 import { contentStoreContract } from '../contract/content-store.ts'
 import { memoryContentStore } from '../fake/memory-content-store.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
-const freshDirectory = async () => mkdtemp(join(tmpdir(), 'senmon-content-'))
+const freshDirectory = async () => scratchDirectory('content')
 
 contentStoreContract('disk', async () => {
   const directory = await freshDirectory()

@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, rmSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { makeId, type MachineId } from '../../schema/id.ts'
 import type { DockerProviderOptions } from '../../src/docker/docker-provider.ts'
@@ -11,6 +11,7 @@ import { openDockerHost, openTestProvider, TEST_IMAGE } from '../support/docker-
 import { lockOf, MachineDrive } from '../support/machine-drive.ts'
 import { makeMachineRoot } from '../support/machine-image.ts'
 import { realClock, sandboxMissing } from '../support/sandbox.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
 
@@ -19,7 +20,7 @@ describe.skipIf(missing !== undefined)(
   () => {
     let root: string
     beforeAll(async () => {
-      root = mkdtempSync('/var/tmp/senmon-image-')
+      root = scratchDirectory('image', '/var/tmp')
       chmodSync(root, 0o755)
       await makeMachineRoot(root)
     })

@@ -1,7 +1,6 @@
 /** The image of machines as far as it can be tried without an engine: that what is copied is there, and is enough. */
 import { execFile } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -9,6 +8,7 @@ import { IMAGE, imagePaths } from '../../schema/machine-image.ts'
 import { programPath } from '../support/program.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 import { ROOT } from '../support/source.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
 const run = promisify(execFile)
@@ -70,7 +70,7 @@ describe('the image of machines', () => {
   })
 
   it.skipIf(missing !== undefined)('is made of what is copied alone', async () => {
-    const directory = mkdtempSync(join(tmpdir(), 'senmon-image-'))
+    const directory = scratchDirectory('image')
     made.push(directory)
     const source = join(directory, 'source')
     mkdirSync(source)

@@ -1,12 +1,12 @@
 /** Proves that the files skill reads and changes nothing outside the workspace, tried with real links, pipes and races. */
 import { execFile } from 'node:child_process'
-import { lstat, link, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { lstat, link, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { buildSkills, type FilesSkill, openFilesSkill } from '../support/files-skill.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const SECRET = 'canary-of-the-host'
 let home: string
@@ -16,7 +16,7 @@ let skill: FilesSkill
 
 beforeAll(async () => {
   await buildSkills()
-  home = await mkdtemp(join(tmpdir(), 'senmon-boundary-'))
+  home = scratchDirectory('boundary')
   workspace = join(home, 'workspace')
   outside = join(home, 'outside')
   await mkdir(workspace)

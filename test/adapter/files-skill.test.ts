@@ -1,7 +1,6 @@
 /** Proves the tools of the files skill, through the bundle that is published, for every generation of client. */
 import { INLINE_BYTES_MAX } from '../../runner/skill/long-answer.ts'
 import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
@@ -12,6 +11,7 @@ import {
   openFilesSkill,
   type Returned,
 } from '../support/files-skill.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const PIXEL = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
 let home: string
@@ -20,7 +20,7 @@ let skill: FilesSkill
 
 beforeAll(async () => {
   await buildSkills()
-  home = await mkdtemp(join(tmpdir(), 'senmon-files-'))
+  home = scratchDirectory('files')
   workspace = join(home, 'workspace')
   await mkdir(join(workspace, 'input'), { recursive: true })
   skill = await openFilesSkill({ workspace })

@@ -3,8 +3,7 @@ import { spawn } from 'node:child_process'
 import { createPublicKey, createVerify } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { request } from 'node:http'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -13,6 +12,7 @@ import { openFlySim, type FlySim } from '../fake/fly-sim/fly-sim.ts'
 import { processDriver } from '../fake/fly-sim/process-driver.ts'
 import { realClock } from '../support/database.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
 
@@ -34,7 +34,7 @@ let directory: string
 let sim: FlySim
 let image: string
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'senmon-test-'))
+  directory = scratchDirectory('test')
   image = join(directory, 'image')
   await mkdir(image)
   await writeFile(join(image, 'main.sh'), GUEST)

@@ -1,14 +1,14 @@
-import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Secret } from '../../schema/secret.ts'
 import { openMasterKey, readDevKey, writeDevKey } from '../../src/disk/key-files.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 describe('the key files', () => {
   let directory = ''
   beforeEach(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'senmon-keys-'))
+    directory = scratchDirectory('keys')
   })
   afterEach(() => rm(directory, { recursive: true }))
 

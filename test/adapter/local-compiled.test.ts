@@ -13,9 +13,10 @@ import { sandboxLaunch } from '../../src/sandbox/sandbox.ts'
 import { assemble, denyProgram } from '../../src/sandbox/seccomp.ts'
 import { JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
 import { openHost, openSandboxes, realClock, sandboxMissing } from '../support/sandbox.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
-const directory = mkdtempSync('/var/tmp/senmon-test-')
+const directory = scratchDirectory('test', '/var/tmp')
 /** Makes Node say on stderr what it finds. */
 const TELL = { NODE_DEBUG_NATIVE: 'COMPILE_CACHE' }
 const never = new AbortController().signal

@@ -1,10 +1,11 @@
-import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { explainBubblewrap } from '../../src/local/probe.ts'
 import { judgeProbe } from '../../src/pool/probe.ts'
 import { JOB_ID, lockOf } from '../support/machine-drive.ts'
 import { openHost, openSandboxes, sandboxMissing } from '../support/sandbox.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
 const whole = {
@@ -18,7 +19,7 @@ const whole = {
 
 let directory: string
 beforeAll(() => {
-  directory = mkdtempSync('/var/tmp/senmon-test-')
+  directory = scratchDirectory('test', '/var/tmp')
   chmodSync(directory, 0o755)
 })
 afterAll(() => rmSync(directory, { recursive: true, force: true }))

@@ -1,7 +1,7 @@
 /** Servers that die: what their machines leave, at each point of a machine's life and while they merely work. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { armed, POINTS, type Point } from '../campaign/kill-point.ts'
@@ -9,6 +9,7 @@ import { isClean, remainsOf } from '../campaign/remains.ts'
 import { descendants, findProcess, listProcesses } from '../../src/local/processes.ts'
 import { openHost, openPlainProcesses, openSandboxes, realClock, sandboxMissing } from '../support/sandbox.ts'
 import { ROOT } from '../support/source.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
 const directories: string[] = []
@@ -18,7 +19,7 @@ afterEach(() => {
 })
 
 function place(): string {
-  const directory = mkdtempSync('/var/tmp/senmon-test-')
+  const directory = scratchDirectory('test', '/var/tmp')
   chmodSync(directory, 0o755)
   directories.push(directory)
   return join(directory, 'runtime')

@@ -1,9 +1,9 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { findProcess } from '../../src/local/processes.ts'
 import { openUses } from '../../src/local/uses.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const DAY = 24 * 60 * 60 * 1000
 const names = ['node-a', 'runner-a', 'supervisor-a', 'skill-a', 'passwd', 'slots']
@@ -12,7 +12,7 @@ describe('what servers share on this computer', () => {
   let directory: string
   let now: number
   beforeEach(() => {
-    directory = mkdtempSync(join(tmpdir(), 'senmon-test-'))
+    directory = scratchDirectory('test')
     for (const name of names) mkdirSync(join(directory, name))
     now = statSync(join(directory, 'slots')).ctimeMs
   })

@@ -1,5 +1,5 @@
 /** Opening a database: which one, in what state, by how many at once. */
-import { chmod, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Secret } from '../../schema/secret.ts'
@@ -8,6 +8,7 @@ import { connect, openDatabase, openPglite, type Database } from '../../src/post
 import { ENTITIES } from '../../src/postgres/entities.ts'
 import { MIGRATIONS } from '../../src/postgres/migrations/list.ts'
 import { openTestDatabase, quietLog, realClock, type TestDatabase } from '../support/database.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const options = { log: quietLog, clock: realClock }
 
@@ -19,7 +20,7 @@ describe('a database', () => {
     return kept
   }
   beforeEach(async () => {
-    directory = await mkdtemp('/tmp/senmon-database-')
+    directory = scratchDirectory('database')
   })
   afterEach(async () => {
     for (const each of open.splice(0).toReversed()) await each.close()

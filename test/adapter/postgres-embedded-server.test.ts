@@ -11,6 +11,7 @@ import { mayUse, namedUser } from '../../src/postgres/embedded-place.ts'
 import { openEmbeddedServer, type EmbeddedServer, type ServerAddress } from '../../src/postgres/embedded-server.ts'
 import { isAlive, startOf } from '../../src/postgres/process-life.ts'
 import { quietLog, realClock } from '../support/database.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const OWNER = fileURLToPath(new URL('postgres-owner.ts', import.meta.url))
 const isRoot = process.getuid?.() === 0
@@ -43,7 +44,7 @@ describe('the embedded server', () => {
   const servers: EmbeddedServer[] = []
   const elsewhere: string[] = []
   beforeEach(async () => {
-    directory = await mkdtemp('/tmp/senmon-embedded-')
+    directory = scratchDirectory('embedded')
     await chmod(directory, 0o755)
   })
   afterEach(async () => {
@@ -206,13 +207,13 @@ describe('the embedded server', () => {
   })
 
   it.runIf(isRoot)('removes what directories in /tmp that are gone have left behind', async () => {
-    const hidden = await mkdtemp('/tmp/senmon-hidden-')
+    const hidden = scratchDirectory('hidden')
     const gone = join(hidden, 'data', 'postgres')
     const first = await open(gone)
     const home = await readFile(join(gone, 'server-is-in'), 'utf8')
     servers.pop() // as after a crash: nobody stops it
     await rm(hidden, { recursive: true })
-    const another = await mkdtemp('/tmp/senmon-hidden-')
+    const another = scratchDirectory('hidden')
     elsewhere.push(another)
     const second = await open(join(another, 'data', 'postgres'))
     elsewhere.push(await readFile(join(another, 'data', 'postgres', 'server-is-in'), 'utf8'))
@@ -243,7 +244,7 @@ describe('the embedded server', () => {
 describe('the lock of a directory', () => {
   let directory: string
   beforeEach(async () => {
-    directory = await mkdtemp('/tmp/senmon-lock-')
+    directory = scratchDirectory('lock')
   })
   afterEach(async () => rm(directory, { recursive: true }))
 

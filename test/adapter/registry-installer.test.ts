@@ -1,7 +1,6 @@
 /** I1 to I4: what a lock names is put on disk, whole, by integrity, and nothing else ever is; and it goes again. */
 import { createHash } from 'node:crypto'
-import { lstat, mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { lstat, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { hashInstallation } from '../../registry/closure.ts'
@@ -10,13 +9,14 @@ import { sha256, type Sha256 } from '../../schema/hash.ts'
 import type { InstalledPackage, Integrity, LockedStdioSkill } from '../../schema/lock.ts'
 import { handTgz, packageEntries, type HandEntry } from '../support/hand-tar.ts'
 import { memoryContentStore } from '../fake/memory-content-store.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 let directory: string
 let now = Date.UTC(2026, 0)
 const content = memoryContentStore()
 const tarballs = new Map<Integrity, Sha256>()
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'senmon-installer-'))
+  directory = scratchDirectory('installer')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))
 

@@ -1,18 +1,18 @@
 /** R1: verdaccio goes on without a plugin that fails; the registry does not. */
-import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { PLUGIN_NAMES } from '../../registry/plugin.ts'
 import { startRegistry } from '../support/npm-registry.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const real = fileURLToPath(new URL('../../registry/plugin', import.meta.url))
 
 let directory: string
 let pluginDirectory: string
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'senmon-plugin-'))
+  directory = scratchDirectory('plugin')
   pluginDirectory = join(directory, 'plugin')
   await cp(real, pluginDirectory, { recursive: true })
 })

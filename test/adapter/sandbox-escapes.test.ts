@@ -3,17 +3,7 @@
  * nothing but /tmp and the workspace is open, and nothing is there that priming or another machine has left.
  */
 import { spawnSync } from 'node:child_process'
-import {
-  chmodSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { dirname, join } from 'node:path'
 import { build, stop } from 'esbuild'
@@ -33,6 +23,7 @@ import {
 import { driveSkills } from '../support/skill-drive.ts'
 import { ROOT } from '../support/source.ts'
 import { stopped } from '../support/stopped-processes.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
 const TRIES = readFileSync(join(ROOT, 'test/fixture/escape.mjs'), 'utf8')
@@ -102,7 +93,7 @@ describe.skipIf(missing !== undefined)(title, () => {
 
   beforeAll(async () => {
     await buildSkills()
-    const bundle = join(mkdtempSync('/var/tmp/senmon-test-'), 'primed-puppet.mjs')
+    const bundle = join(scratchDirectory('test', '/var/tmp'), 'primed-puppet.mjs')
     const entryPoints = [join(ROOT, 'test/fixture/runners/primed-puppet.ts')]
     const banner = {
       js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",

@@ -1,7 +1,6 @@
 /** The shell skill as it is published, in a real compartment with the programs of the system. */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Json } from '../../schema/json.ts'
@@ -13,6 +12,7 @@ import { until } from '../support/platform.ts'
 import { openHost, openSandboxes, realClock, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 import { driveSkills, type SkillDrive } from '../support/skill-drive.ts'
 import { ROOT } from '../support/source.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
 const lock = lockOf({ shell: { package: 'shell', entry: 'dist/main.js', programs: 'system' } })
@@ -170,7 +170,7 @@ describe.skipIf(missing !== undefined)('the shell skill in its compartment', () 
 describe('the shell skill outside of any compartment', () => {
   it('ends what a line started, and nobody else', async () => {
     await buildSkills()
-    const workspace = mkdtempSync(join(tmpdir(), 'senmon-shell-'))
+    const workspace = scratchDirectory('shell')
     const skill = await openFilesSkill({ workspace, bundle: join(ROOT, 'plugins/shell/dist/main.js') })
     const stranger = spawn('sleep', ['1099'], { detached: true, stdio: 'ignore' })
     try {

@@ -1,16 +1,16 @@
 /** What of this computer a compartment with the system's programs is shown. */
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { isSystemPath, systemOptions } from '../../src/sandbox/system-programs.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 /** The paths that options of this kind name. */
 const named = (options: readonly string[], option: string): readonly string[] =>
   options.flatMap((word, i) => (word === option ? [options[i + (option === '--symlink' ? 2 : 1)] ?? ''] : []))
 
 describe.runIf(process.platform === 'linux')('the programs of the system', () => {
-  const elsewhere = mkdtempSync(join(tmpdir(), 'senmon-runtime-'))
+  const elsewhere = scratchDirectory('runtime')
   const options = systemOptions(elsewhere)
   rmSync(elsewhere, { recursive: true })
 

@@ -1,5 +1,5 @@
 /** The command line against the API in memory: arguments, exit codes, streams that break, questions at the prompt. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -9,6 +9,7 @@ import { COMMANDS, performCommand } from '../../src/cli/commands.ts'
 import { findBroken } from '../../src/cli/log.ts'
 import { fakeApi, type FakeApi, type FakeEvent } from '../fake/fake-api.ts'
 import { fakeTerminal, type FakeTerminal } from '../fake/fake-terminal.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const JOB_ID = 'job_0123456789abcdef'
 const QUESTION = {
@@ -497,7 +498,7 @@ describe('init and lint', () => {
 })
 
 async function scratch(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'senmon-cli-'))
+  const directory = scratchDirectory('cli')
   onTestFinished(() => rm(directory, { recursive: true, force: true }))
   return directory
 }

@@ -8,7 +8,7 @@
  * What containers may do is less faithful: bubblewrap stands in for runc, with the very filter that was ordered.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import type { Duplex, Readable, Writable } from 'node:stream'
@@ -18,6 +18,7 @@ import type { SeccompProfile } from '../../src/docker/seccomp-profile.ts'
 import { IMAGE } from '../../schema/machine-image.ts'
 import { assemble } from '../../src/sandbox/seccomp.ts'
 import { profileProgram } from '../support/profile-program.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 export interface FakeEngineOptions {
   /** The root directory of the one image that it has. */
@@ -68,7 +69,7 @@ const OUT = 1
 const ERR = 2
 
 export async function openFakeEngine(options: FakeEngineOptions): Promise<FakeEngine> {
-  const directory = mkdtempSync('/var/tmp/senmon-engine-')
+  const directory = scratchDirectory('engine', '/var/tmp')
   chmodSync(directory, 0o755)
   const socketPath = join(directory, 'docker.sock')
   const imageId = `sha256:${sha256(options.root)}`

@@ -101,8 +101,8 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'calls do not wait for their turn',
-    find: 'if (waitMs > 0) await clock.sleep(waitMs)',
-    replace: '',
+    find: 'if (waitMs > 0) await clock.sleep(waitMs)\n      const lateMs = clock.now() - askedAt - waitMs',
+    replace: 'const lateMs = clock.now() - askedAt',
     ...turns,
   },
   {

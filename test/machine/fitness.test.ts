@@ -1,15 +1,15 @@
 /** What an image lacks, in words that say what to do. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { lackOf } from '../../runner/machine/fitness.ts'
 import { imagePaths, type ImageFacts } from '../../schema/machine-image.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 let root: string
 let image: ImageFacts
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'senmon-fitness-'))
+  root = scratchDirectory('fitness')
   const at = (path: string): string => join(root, path)
   image = { arch: 'x64', node: at('node'), bwrap: at('bwrap'), files: at('senmon'), home: at('machine') }
   const { bundle, passwd, preload, libraries } = imagePaths(image)

@@ -1,16 +1,16 @@
 /** A tree that is restored over a long way: much is asked for at once, within bounds, and nothing is half done. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { restoreTree } from '../../runner/workspace/restore.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import { printTree, TREE_LIMITS, type TreeEntry } from '../../schema/tree.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 let root: string
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'senmon-restore-'))
+  root = scratchDirectory('restore')
 })
 afterEach(() => rmSync(root, { recursive: true, force: true }))
 
@@ -87,7 +87,7 @@ it('is the tree that was kept, whatever its shape', async () => {
   await fc.assert(
     fc.asyncProperty(trees, async (files) => {
       rmSync(root, { recursive: true, force: true })
-      root = mkdtempSync(join(tmpdir(), 'senmon-restore-'))
+      root = scratchDirectory('restore')
       const { hash, content } = stored(files)
       expect((await restoredFrom(hash, content)).fault).toBeUndefined()
       expect(read(root)).toEqual(files)

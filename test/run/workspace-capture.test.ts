@@ -1,15 +1,4 @@
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -18,6 +7,7 @@ import { WORKSPACE_LIMITS, type WorkspaceLimits } from '../../runner/workspace/l
 import { restoreTree } from '../../runner/workspace/restore.ts'
 import type { BlobLine } from '../../schema/control.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 let root: string
 const never = Promise.resolve()
@@ -25,7 +15,7 @@ const never = Promise.resolve()
 const LATE = 8_000_000_000_000
 
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'senmon-capture-'))
+  root = scratchDirectory('capture')
 })
 afterEach(() => {
   rmSync(root, { recursive: true, force: true })
@@ -142,7 +132,7 @@ describe('a capture of a workspace', () => {
   })
 
   it('stays inside when a directory is swapped for a link while it looks (C1)', async () => {
-    const secret = mkdtempSync(join(tmpdir(), 'senmon-secret-'))
+    const secret = scratchDirectory('secret')
     writeFileSync(join(secret, 'z.txt'), 'secret of the host')
     mkdirSync(join(root, 'dir'))
     writeFileSync(join(root, 'dir/a.txt'), 'alpha')
@@ -207,7 +197,7 @@ describe('a capture of a workspace', () => {
     mkdirSync(join(root, 'leer'))
     const { capture, content } = opened()
     const tree = await capture.capture()
-    const target = mkdtempSync(join(tmpdir(), 'senmon-restore-'))
+    const target = scratchDirectory('restore')
     const kept = content()
     await restoreTree(tree, {
       root: target,

@@ -2,7 +2,7 @@
  * A platform on Fly, whole but for Fly: the Machines API simulated, each machine the real image's processes behind walls of
  * its own, servers as processes on one Postgres. What a server is told is what an operator would tell it.
  */
-import { mkdirSync, mkdtempSync, chmodSync } from 'node:fs'
+import { mkdirSync, chmodSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -12,6 +12,7 @@ import { processDriver } from '../fake/fly-sim/process-driver.ts'
 import { databaseUrl, openTestDatabase, realClock, type TestDatabase } from './database.ts'
 import { makeImageFiles } from './machine-image.ts'
 import { startPlatform, type Platform } from './platform.ts'
+import { scratchDirectory } from './scratch.ts'
 
 /** The app of machines. */
 export const APP = 'machines'
@@ -31,7 +32,7 @@ export interface FlyPlatform {
 
 export async function openFlyPlatform(options: Omit<FlySimOptions, 'clock' | 'driver'>): Promise<FlyPlatform> {
   // Guests run as others than root, who must find their way.
-  const directory = mkdtempSync('/var/tmp/senmon-fly-')
+  const directory = scratchDirectory('fly', '/var/tmp')
   chmodSync(directory, 0o755)
   const root = join(directory, 'image')
   // Every image has a /tmp, and bubblewrap begins a compartment on it.

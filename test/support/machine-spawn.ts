@@ -3,7 +3,7 @@
  * sandboxes, with a socket that stands in for Fly's. Everything but the hypervisor.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { chmodSync, cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, cpSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
@@ -21,6 +21,7 @@ import { openImageSkills } from '../../src/skill/image-skills.ts'
 import { memoryPoolStore } from '../fake/memory-pool-store.ts'
 import { makeImageFiles } from './machine-image.ts'
 import { fixtureSkill, PUPPET, realClock, silentLog } from './sandbox.ts'
+import { scratchDirectory } from './scratch.ts'
 
 export interface SpawnedMachines {
   readonly host: MachineHost
@@ -36,7 +37,7 @@ export async function openSpawnedMachines(
   hinder: (path: string) => 'before' | 'after' | undefined = () => undefined,
   spoil: (files: string) => void = () => {},
 ): Promise<SpawnedMachines> {
-  const directory = mkdtempSync('/var/tmp/senmon-machines-')
+  const directory = scratchDirectory('machines', '/var/tmp')
   chmodSync(directory, 0o755)
   const store = memoryPoolStore()
   const links = openLinks({

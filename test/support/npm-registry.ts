@@ -2,15 +2,15 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { createServer } from 'node:http'
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { openRegistry, type Registry, type RegistryOptions } from '../../registry/registry.ts'
 import type { Publisher } from '../../registry/ports.ts'
 import { makeId, type ApplicationId } from '../../schema/id.ts'
 import { memoryContentStore, type MemoryContentStore } from '../fake/memory-content-store.ts'
 import { MemoryPackageStore } from '../fake/memory-package-store.ts'
+import { scratchDirectory } from './scratch.ts'
 
 export const acme: ApplicationId = makeId('app', 1, new Uint8Array(16).fill(1))
 export const rival: ApplicationId = makeId('app', 2, new Uint8Array(16).fill(2))
@@ -83,7 +83,7 @@ export interface TestRegistry {
 }
 
 export async function startRegistry(options: Partial<RegistryOptions> = {}): Promise<TestRegistry> {
-  const directory = await mkdtemp(join(tmpdir(), 'senmon-registry-'))
+  const directory = scratchDirectory('registry')
   const packages = new MemoryPackageStore()
   const content = memoryContentStore()
   const clock = { at: 1_790_000_000_000 }

@@ -1,11 +1,10 @@
 /** A whole platform in a process of its own, driven from outside as any application would: HTTP, npm, signals. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { rmSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { runProgram, type Finished } from './program.ts'
+import { scratchDirectory } from './scratch.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 
@@ -37,7 +36,7 @@ export async function startPlatform(
     readonly onSpawn?: (child: ChildProcess) => void
   } = {},
 ): Promise<Platform> {
-  const dataDirectory = options.directory ?? (await mkdtemp(join(tmpdir(), 'senmon-')))
+  const dataDirectory = options.directory ?? scratchDirectory('data')
   const child = spawn(process.execPath, [join(root, 'src/main.ts'), 'start', ...(options.args ?? [])], {
     cwd: root,
     env: {
@@ -97,15 +96,9 @@ export async function startPlatform(
   }
 }
 
-const written = new Set<string>()
-process.once('exit', () => {
-  for (const directory of written) rmSync(directory, { recursive: true, force: true })
-})
-
-/** Writes files (path → text) into a fresh directory, which goes with this process. */
+/** Writes files (path → text) into a fresh directory, which goes with the tests of their file. */
 export async function writePackage(files: Readonly<Record<string, string>>): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'senmon-package-'))
-  written.add(directory)
+  const directory = scratchDirectory('package')
   for (const [path, text] of Object.entries(files)) {
     await mkdir(dirname(join(directory, path)), { recursive: true })
     await writeFile(join(directory, path), text)
@@ -122,7 +115,7 @@ export async function npmPublish(platform: Platform, directory: string, key?: st
 
 /** The real npm, with nothing but a registry setting and a key. */
 export async function npm(platform: Platform, args: readonly string[], key: string = platform.key): Promise<Finished> {
-  const home = await mkdtemp(join(tmpdir(), 'senmon-home-'))
+  const home = scratchDirectory('home')
   try {
     const registry = `${platform.url}/npm/`.replace(/([^:])\/\//g, '$1/')
     await writeFile(

@@ -1,5 +1,5 @@
 /** Opens hosts of machines for tests, and says whether sandboxes work here. */
-import { mkdtempSync, chmodSync, rmSync } from 'node:fs'
+import { chmodSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { makeId } from '../../schema/id.ts'
@@ -18,6 +18,7 @@ import { memoryPoolStore } from '../fake/memory-pool-store.ts'
 import type { MachineHost } from '../../src/pool/machine-host.ts'
 import { openLog, type Log } from '../../src/log.ts'
 import { ROOT } from './source.ts'
+import { scratchDirectory } from './scratch.ts'
 
 /** Real processes take real time; only differences of `now` mean anything. */
 export const realClock: Clock = {
@@ -88,7 +89,7 @@ export async function openHost(
   change: Partial<LocalHostOptions> = {},
 ): Promise<OpenLocalHost> {
   // Not below the person's temporary directory, which other uids may not enter.
-  const directory = mkdtempSync('/var/tmp/senmon-test-')
+  const directory = scratchDirectory('test', '/var/tmp')
   chmodSync(directory, 0o755)
   const options: LocalHostOptions = {
     install: (skill) => Promise.resolve(fixtureSkill(skill.packages[0]?.name ?? '')),

@@ -1,7 +1,6 @@
 /** Forks and bundles on real parts: the files of a moment, byte for byte, here and on another platform. */
 import { createHash } from 'node:crypto'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { expertPackage, npmPublish, skillPackage, startPlatform, type Platform } from '../support/platform.ts'
@@ -9,6 +8,7 @@ import { finishJob, probe, readEvents, resultsOf, runJob, type SeenEvent } from 
 import { runProgram } from '../support/program.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 import { ROOT } from '../support/source.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
 
@@ -80,7 +80,7 @@ describe.skipIf(missing !== undefined)('a job with files', { timeout: 180_000 },
   let early: { readonly id: string; readonly treeHash: string }
 
   beforeAll(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'senmon-bundle-'))
+    directory = scratchDirectory('bundle')
     here = await startPlatform()
     there = await startPlatform()
     await publishTeam(here)

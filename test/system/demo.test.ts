@@ -1,16 +1,17 @@
 /** `npm run demo` shows what it says, and says so when it does not. */
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { runProgram } from '../support/program.ts'
 import { ROOT } from '../support/source.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const runDemo = (root: string) => runProgram(process.execPath, [join(root, 'examples/demo/main.ts')], { cwd: tmpdir() })
 
 /** The checkout, with examples of its own that a test may spoil. */
 async function copyCheckout(): Promise<string> {
-  const root = await mkdtemp(join(tmpdir(), 'senmon-checkout-'))
+  const root = scratchDirectory('checkout')
   onTestFinished(() => rm(root, { recursive: true, force: true }))
   for (const name of ['src', 'schema', 'runner', 'registry', 'plugins', 'node_modules', 'package.json'])
     await symlink(join(ROOT, name), join(root, name))

@@ -1,6 +1,5 @@
 /** The pages of docs: every command in them, run as a reader would who has come to the end of the README. */
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { npmPublish, startPlatform, type Platform } from '../support/platform.ts'
@@ -8,6 +7,7 @@ import { runProgram } from '../support/program.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 import { lastBlock, readShellPage } from '../support/shell-page.ts'
 import { ROOT } from '../support/source.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
 const pages = await Promise.all(
@@ -49,7 +49,7 @@ describe.skipIf(missing !== undefined)('the commands of', () => {
 
   /** A checkout as far as the commands see one, so that the real one stays as it is. */
   async function openCheckout(): Promise<string> {
-    const directory = await mkdtemp(join(tmpdir(), 'senmon-page-'))
+    const directory = scratchDirectory('page')
     directories.push(directory)
     await mkdir(join(directory, '.senmon'))
     await cp(join(platform.dataDirectory, 'dev-key'), join(directory, '.senmon/dev-key'))

@@ -1,11 +1,11 @@
 /** The README's commands, run as its reader would run them, in its order, against a server that is up. */
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startPlatform, type Platform } from '../support/platform.ts'
 import { runProgram } from '../support/program.ts'
 import { ROOT } from '../support/source.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 /** Fenced blocks of a language, in order. */
 function blocks(text: string, language: string): readonly string[] {
@@ -32,7 +32,7 @@ describe('the tour', () => {
   const port = () => new URL(platform.url).port
 
   beforeAll(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'senmon-reader-'))
+    directory = scratchDirectory('reader')
     await mkdir(join(directory, '.senmon'))
     platform = await startPlatform({ directory: join(directory, '.senmon') })
     // A checkout as far as the commands see one, so that the real one stays as it is.

@@ -1,6 +1,5 @@
 /** A secret reaches the skill that asks for it and nothing else: afterwards everything stored is searched for its value. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sha256 } from '../../schema/hash.ts'
@@ -10,6 +9,7 @@ import { expertPackage, npmPublish, skillPackage, startPlatform, until, type Pla
 import { act, findJob, finishJob, probe, runJob, turns } from '../support/platform-job.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 import { merge, searchDatabase, searchDirectory, searchText } from '../support/secret-search.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
 
@@ -211,7 +211,7 @@ describe.skipIf(missing !== undefined)('the value of a secret', () => {
   })
 
   it('is found by the search wherever it is planted', async () => {
-    const planted = await mkdtemp(join(tmpdir(), 'senmon-planted-'))
+    const planted = scratchDirectory('planted')
     const { sql } = database
     try {
       const forms = [
