@@ -2,7 +2,7 @@
 import { parseSupervisorLine, printLine } from '../schema/control-line.ts'
 import type { RunnerLine, SupervisorLine } from '../schema/control.ts'
 import type { Clock } from '../schema/clock.ts'
-import { isLineFault, linesOf } from '../schema/lines.ts'
+import { eachLine, isLineFault, LineQueue, type LineFault } from '../schema/lines.ts'
 import { deadlines } from './config.ts'
 import { collectGarbage, forgetBeginning } from './garbage.ts'
 import { begin, timeless } from './heap.ts'
@@ -19,12 +19,19 @@ const clock: Clock = {
   sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
 }
 
-async function* supervisorLines(): AsyncGenerator<SupervisorLine> {
-  for await (const text of linesOf(process.stdin)) {
+function supervisorLines(): LineQueue<SupervisorLine> {
+  const lines = new LineQueue<SupervisorLine>()
+  const take = (text: string | LineFault): Promise<void> | undefined => {
     const line = isLineFault(text) ? text : parseSupervisorLine(text)
-    if (!isLineFault(line)) yield line
-    else if (line.fault !== 'unknown_type') throw new Error(line.message)
+    if (!isLineFault(line)) return lines.push(line)
+    if (line.fault !== 'unknown_type') throw new Error(line.message)
+    return undefined
   }
+  eachLine(process.stdin, take).then(
+    () => lines.end(),
+    (error: unknown) => lines.fail(error),
+  )
+  return lines
 }
 
 /** Lines that are said in one turn go out as one write: each costs a system call here and a wake-up there. */

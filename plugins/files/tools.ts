@@ -1,6 +1,8 @@
 /** The tools as a model sees them: names, what each takes, what it is told, and what each may do. */
 import { McpServer, type CallToolResult, type ToolAnnotations } from '@modelcontextprotocol/server'
 import * as z from 'zod'
+import type { JsonObject } from '../../schema/json.ts'
+import type { AnswerCall } from './direct-calls.ts'
 import { everywhere, find, list, MATCHES_MAX, search } from './looking.ts'
 import { FileRefusal, parseWorkspacePath, type WorkspacePath } from './path.ts'
 import { describe, describePdf, READ_BYTES_MAX, READ_LINES_MAX, readImage, readLines } from './reading.ts'
@@ -13,14 +15,21 @@ const CHANGES: ToolAnnotations = { readOnlyHint: false, destructiveHint: true, o
 
 const path = z.string().max(4096).describe('Relative to the workspace, like src/main.ts.')
 
-/** `root` is a real path; `names` are the paths that a model may write for it. One server per connection. */
-export function fileServer(version: string, root: string, names: readonly string[]): McpServer {
+/**
+ * The tools, as a server and as what answers a call by itself. `root` is a real path; `names` are the paths that a model
+ * may write for it. One for each connection.
+ */
+export function fileServer(
+  version: string,
+  root: string,
+  names: readonly string[],
+): { readonly server: McpServer; readonly answer: AnswerCall } {
   const server = new McpServer({ name: '@senmon/files', version }, { capabilities: { tools: {} } })
   const tools = new FileTools(server, new Root(root), names)
   addReading(tools)
   addLooking(tools)
   addWriting(tools)
-  return server
+  return { server, answer: (name, args) => tools.answer(name, args) }
 }
 
 interface ToolText {
@@ -34,6 +43,8 @@ class FileTools {
   readonly root: Root
   readonly #server: McpServer
   readonly #names: readonly string[]
+  /** What performs a call, or undefined for arguments that its tool does not take. */
+  readonly #calls = new Map<string, (args: JsonObject) => Promise<CallToolResult> | undefined>()
   #lastChange: Promise<unknown> = Promise.resolve()
 
   constructor(server: McpServer, root: Root, names: readonly string[]) {
@@ -53,13 +64,25 @@ class FileTools {
     perform: (args: z.infer<z.ZodObject<Shape>>) => Promise<Answer>,
   ): void {
     const inputSchema = z.object(shape)
-    this.#server.registerTool(name, { ...text, inputSchema }, async (args) => {
+    const call = async (args: z.infer<z.ZodObject<Shape>>): Promise<CallToolResult> => {
       // Changes go one after the other, so that two edits of a file cannot lose one of them; a read that was asked
       // for after a change sees it.
       const act = async (): Promise<Answer> => await perform(args)
       const answer = text.annotations.readOnlyHint ? this.#lastChange.then(act) : this.#inTurn(act)
       return await answer.then(resultOf, refusalOf)
+    }
+    this.#server.registerTool(name, { ...text, inputSchema }, call)
+    this.#calls.set(name, (args) => {
+      const { data } = inputSchema.safeParse(args)
+      return data === undefined ? undefined : call(data)
     })
+  }
+
+  /** Undefined for a tool that there is not, and for arguments that it does not take. */
+  answer(name: string, args: JsonObject): Promise<CallToolResult> | undefined {
+    return this.#calls
+      .get(name)?.(args)
+      ?.catch((error: unknown) => failed(error))
   }
 
   async #inTurn(perform: () => Promise<Answer>): Promise<Answer> {
@@ -68,6 +91,12 @@ class FileTools {
     this.#lastChange = change.catch(() => undefined)
     return await change
   }
+}
+
+/** What the server library makes of an error. */
+function failed(error: unknown): CallToolResult {
+  const text = error instanceof Error ? error.message : String(error)
+  return { content: [{ type: 'text', text }], isError: true }
 }
 
 function resultOf(answer: Answer): CallToolResult {

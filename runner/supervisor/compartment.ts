@@ -24,8 +24,8 @@ export interface Compartment {
   /** Bytes that it has been sent and has not read. */
   readonly unreadBytes: number
   send(text: string): void
-  /** Resolves when it can take more; at once when it can. */
-  drained(): Promise<void>
+  /** Resolves when it can take more; undefined when it can. */
+  drained(): Promise<void> | undefined
   /** Ends it with all its processes; idempotent. */
   kill(): void
   /** Resolves when it is gone and its output has been read. Never rejects. */
@@ -85,9 +85,12 @@ export function together(stream: Writable): void {
   process.nextTick(() => stream.uncork())
 }
 
-/** Resolves when `stream` can take more or is gone. */
-export async function drained(stream: Writable): Promise<void> {
-  if (!stream.writableNeedDrain || stream.destroyed) return
+/** Resolves when `stream` can take more or is gone; undefined when it is so now. */
+export function drained(stream: Writable): Promise<void> | undefined {
+  return stream.writableNeedDrain && !stream.destroyed ? drain(stream) : undefined
+}
+
+async function drain(stream: Writable): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>()
   stream.once('drain', resolve).once('close', resolve)
   await promise

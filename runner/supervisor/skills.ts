@@ -26,7 +26,7 @@ import {
 import { parseJson } from '../../schema/control-line.ts'
 import { PlatformError, type ErrorCode } from '../../schema/error.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
-import { isLineFault, linesOf, type LineFault } from '../../schema/lines.ts'
+import { eachLine, isLineFault, type LineFault } from '../../schema/lines.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { PackageContent, SkillLaunch, SkillLimits } from '../../schema/machine-plan.ts'
 import { Rate } from '../../schema/rate.ts'
@@ -52,15 +52,15 @@ export interface SkillsOptions {
   askSecrets(params: SecretsParams): Promise<Json>
   /** Rejects when the call may not be made. */
   askPermit(params: PermitParams): Promise<Json>
-  /** Resolves when the runner can take more. */
-  tell(line: OpenedLine | ClosedLine | FrameLine): Promise<void>
+  /** Resolves when the runner can take more; undefined when it can. */
+  tell(line: OpenedLine | ClosedLine | FrameLine): Promise<void> | undefined
   /** Resolves when the packages are where the compartment looks for them. */
   restore(packages: PackageContent): Promise<void>
   look(): Promise<void>
   /** Keeps a long answer as a file of the workspace. */
   keep(text: string): KeptResult | undefined
-  /** To the control plane; resolves when it can take more. */
-  pass(line: OpenLine | CloseLine | FrameLine): Promise<void>
+  /** To the control plane; resolves when it can take more, undefined when it can. */
+  pass(line: OpenLine | CloseLine | FrameLine): Promise<void> | undefined
   report(source: string, text: string): void
 }
 
@@ -281,17 +281,19 @@ export class Skills {
     const { clock } = this.#options
     const rate = new Rate(FRAMES_PER_SECOND, FRAMES_AT_ONCE, clock.now())
     const title = titleOf(skill.name)
+    const hear = (line: string | LineFault): Promise<void> | undefined => {
+      // It has been killed, and its output ends soon.
+      if (skill.ending !== undefined) return undefined
+      if (!isLineFault(line) && line.trim() === '') return undefined
+      const frame = parseFrame(line)
+      if (isLineFault(frame)) return end(skill, 'skill_garbage', `${title} wrote no MCP message: ${frame.message}`)
+      skill.spoke = true
+      if (!rate.take(clock.now()))
+        return end(skill, 'limit_exceeded', `${title} writes more than ${FRAMES_PER_SECOND} messages a second.`)
+      return this.#pass(skill, frame.value)
+    }
     try {
-      for await (const line of linesOf(compartment.output, FRAME_BYTES_MAX)) {
-        if (skill.ending !== undefined) return
-        if (!isLineFault(line) && line.trim() === '') continue
-        const frame = parseFrame(line)
-        if (isLineFault(frame)) return end(skill, 'skill_garbage', `${title} wrote no MCP message: ${frame.message}`)
-        skill.spoke = true
-        if (!rate.take(clock.now()))
-          return end(skill, 'limit_exceeded', `${title} writes more than ${FRAMES_PER_SECOND} messages a second.`)
-        await this.#pass(skill, frame.value)
-      }
+      await eachLine(compartment.output, hear, FRAME_BYTES_MAX)
     } catch {
       // Its output broke off: the end says why.
     }
@@ -338,7 +340,7 @@ export class Skills {
   }
 }
 
-function end(skill: OpenSkill, code: ErrorCode, message: string): void {
+function end(skill: OpenSkill, code: ErrorCode, message: string): undefined {
   skill.ending ??= { code, message }
   skill.compartment?.kill()
 }

@@ -6,7 +6,7 @@
  * S2 Nothing outlives the supervisor: it ends when its stdin ends, and every compartment ends with it (P8.2).
  * S3 No skill starts before the workspace is as the log says; the runner, which sees none of it, begins meanwhile (P3.3).
  */
-import type { Writable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import type { Clock } from '../../schema/clock.ts'
 import {
   BREACHES_MAX,
@@ -21,7 +21,7 @@ import {
 import { parseInwardLine, parseRunnerLine, printLine } from '../../schema/control-line.ts'
 import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
-import { isLineFault, linesOf } from '../../schema/lines.ts'
+import { eachLine, isLineFault, type LineFault } from '../../schema/lines.ts'
 import type { MachinePlan, SkillsLine } from '../../schema/machine-plan.ts'
 import { collectGarbage, forgetBeginning } from '../garbage.ts'
 import { drained, startCompartment, together, type Compartment } from './compartment.ts'
@@ -45,7 +45,7 @@ const UNREAD_BYTES_MAX = 256 * 1024 * 1024
 export interface SupervisorOptions {
   readonly plan: MachinePlan
   readonly bootId: string
-  readonly input: AsyncIterable<Uint8Array>
+  readonly input: Readable
   readonly output: Writable
   readonly clock: Clock
   /** Hears why a machine ends other than by `done`. */
@@ -66,6 +66,7 @@ class Supervisor {
   readonly #end = Promise.withResolvers<ExitCode>()
   /** Resolves when the workspace is as the log says, or never will be: then the machine is done. */
   readonly #restored = Promise.withResolvers<void>()
+  #isRestored = false
   #provided = false
   #started = false
   #done = false
@@ -79,7 +80,7 @@ class Supervisor {
       plan,
       clock,
       askBlob: (params) => this.#ask({ method: 'blob', params }),
-      say: (line) => this.#say(line),
+      say: async (line) => await this.#say(line),
       report: (text) => this.#log('supervisor', text),
     })
     const packages = new Packages((params) => this.#ask({ method: 'blob', params }))
@@ -132,10 +133,11 @@ class Supervisor {
   // ---- from the control plane
 
   async #hear(): Promise<void> {
-    for await (const text of linesOf(this.#options.input)) {
-      if (isLineFault(text)) return this.#finish(EXIT.failed, `The control plane broke P1.2: ${text.message}`)
-      this.#hearLine(text)
-    }
+    await eachLine(this.#options.input, (text) => {
+      if (!isLineFault(text)) this.#hearLine(text)
+      else this.#finish(EXIT.failed, `The control plane broke P1.2: ${text.message}`)
+      return undefined
+    })
     this.#finish(EXIT.orphaned, 'The control plane is gone: stdin ended.')
   }
 
@@ -185,7 +187,10 @@ class Supervisor {
           `The workspace could not be restored: ${error instanceof Error ? error.message : String(error)}`,
         ),
       )
-      .finally(() => this.#restored.resolve())
+      .finally(() => {
+        this.#isRestored = true
+        this.#restored.resolve()
+      })
   }
 
   #pass(text: string): void {
@@ -202,27 +207,27 @@ class Supervisor {
   // ---- from the runner
 
   async #serve(): Promise<void> {
-    for await (const text of linesOf(this.#runner.output)) {
-      if (this.#done) return
-      if (isLineFault(text)) {
-        if (text.fault === 'too_long') return this.#finish(EXIT.breach, `protocol_breach of P1.2: ${text.message}`)
-        this.#breach(text.message)
-        continue
-      }
-      const line = parseRunnerLine(text)
-      if (isLineFault(line)) {
-        this.#breach(line.message)
-        continue
-      }
-      if (concernsSkill(line)) await this.#restored.promise
-      await this.#serveLine(line)
-    }
+    await eachLine(this.#runner.output, (text) => this.#serveText(text))
+    if (this.#done) return
     const { reason, stderrTail } = await this.#runner.ended
     this.#finish(EXIT.runnerEnded, `The runner ended without done (${reason}). ${stderrTail}`)
   }
 
-  async #serveLine(line: RunnerLine): Promise<void> {
-    if (this.#done) return
+  /** A promise for as long as nothing more may be read. */
+  #serveText(text: string | LineFault): Promise<void> | undefined {
+    if (this.#done) return undefined
+    const line = isLineFault(text) ? text : parseRunnerLine(text)
+    if (isLineFault(line)) {
+      if (line.fault === 'too_long') this.#finish(EXIT.breach, `protocol_breach of P1.2: ${line.message}`)
+      else this.#breach(line.message)
+      return undefined
+    }
+    if (!concernsSkill(line) || this.#isRestored) return this.#serveLine(line)
+    return this.#restored.promise.then(() => this.#serveLine(line))
+  }
+
+  #serveLine(line: RunnerLine): Promise<void> | undefined {
+    if (this.#done) return undefined
     switch (line.type) {
       case 'event':
       case 'alive':
@@ -234,11 +239,13 @@ class Supervisor {
       case 'progress':
         return this.#say(line)
       case 'log':
-        return this.#log('runner', line.text)
+        this.#log('runner', line.text)
+        return undefined
       case 'open':
         return void this.#skills.open({ expertKey: line.expertKey, skill: line.skill })
       case 'close':
-        return this.#skills.close({ expertKey: line.expertKey, skill: line.skill })
+        this.#skills.close({ expertKey: line.expertKey, skill: line.skill })
+        return undefined
       case 'frame':
         return void this.#skills.frame(line)
       default:
@@ -263,17 +270,18 @@ class Supervisor {
 
   // ---- to either side
 
-  async #say(line: MachineLine): Promise<void> {
-    if (this.#done) return
+  /** A promise for as long as the control plane is slow to read. */
+  #say(line: MachineLine): Promise<void> | undefined {
+    if (this.#done) return undefined
     const { output } = this.#options
     together(output)
     output.write(printLine(line))
-    await drained(output)
+    return drained(output)
   }
 
-  async #tell(line: SupervisorLine): Promise<void> {
+  #tell(line: SupervisorLine): Promise<void> | undefined {
     this.#pass(printLine(line))
-    await this.#runner.drained()
+    return this.#runner.drained()
   }
 
   #ask(

@@ -22,6 +22,7 @@ import type {
 import { unreachable } from '../../schema/decider.ts'
 import type { Json } from '../../schema/json.ts'
 import { isErrorCode, PlatformError } from '../../schema/error.ts'
+import type { Sha256 } from '../../schema/hash.ts'
 import type { RunId } from '../../schema/id.ts'
 import {
   originOf,
@@ -356,7 +357,9 @@ class Keeper {
     try {
       for await (const line of this.#machine.lines) {
         if (this.#abort.signal.aborted) return
-        await silence.broken(this.#take(line))
+        const taken = this.#take(line)
+        if (taken === undefined) silence.heard()
+        else await silence.broken(taken)
         if (line.type === 'done' && line.reason === 'canceled') this.#skills = line.skills ?? []
         if (line.type === 'done') return this.#stopped.resolve({ why: 'done', reason: line.reason })
       }
@@ -368,7 +371,8 @@ class Keeper {
     }
   }
 
-  async #take(line: MachineLine): Promise<void> {
+  /** A promise for as long as nothing more is to be heard of the machine. */
+  #take(line: MachineLine): Promise<void> | undefined {
     const { clock, host } = this.#dependencies
     switch (line.type) {
       case 'ready': {
@@ -376,40 +380,43 @@ class Keeper {
         const { resume, machineId, phases } = this.#machine.obtained
         const pooled = { ...(machineId === null ? {} : { machineId }), ...(phases === null ? {} : { phases }) }
         const data = { host: host.name, resume, dispatchMs, bootId: line.bootId, ...pooled }
-        return this.#record({ type: 'machineStarted', data })
+        this.#record({ type: 'machineStarted', data })
+        return undefined
       }
       case 'event':
         this.#propose(line.event)
         // A flood waits for the store; nothing of it piles up here.
-        if (this.#recorder.waiting() > WAITING_MAX) await this.#recorder.flush()
-        return
+        return this.#recorder.waiting() > WAITING_MAX ? this.#recorder.flush() : undefined
       case 'blob':
         return this.#content.receive(line)
-      case 'workspace': {
-        const { treeHash } = line
-        await this.#content.admit(treeHash)
-        // It goes with the result of the call that changed it, which follows: no commit of its own.
-        this.#recorder.attach(event({ type: 'workspaceChanged', data: { treeHash } }, NOWHERE))
-        return
-      }
+      case 'workspace':
+        return this.#changeTree(line.treeHash)
       case 'request':
-        void this.#answer(line)
-        return
+        return void this.#answer(line)
       case 'alive':
-        return
+        return undefined
       case 'progress':
-        return this.#notice(line)
+        this.#notice(line)
+        return undefined
       case 'log':
-        return this.#tell(line.source, line.text)
+        this.#tell(line.source, line.text)
+        return undefined
       case 'open':
       case 'close':
       case 'frame':
-        return this.#remote.take(line)
+        this.#remote.take(line)
+        return undefined
       case 'done':
-        return
+        return undefined
       default:
         return unreachable(line)
     }
+  }
+
+  async #changeTree(treeHash: Sha256): Promise<void> {
+    await this.#content.admit(treeHash)
+    // It goes with the result of the call that changed it, which follows: no commit of its own.
+    this.#recorder.attach(event({ type: 'workspaceChanged', data: { treeHash } }, NOWHERE))
   }
 
   #propose(proposal: RunFact & Place): void {

@@ -7,6 +7,8 @@ import type { Clock } from '../../schema/clock.ts'
 export interface Silence {
   /** The machine said a line; `taken` resolves when we listen again, and until then the silence is ours. */
   broken(taken: Promise<void>): Promise<void>
+  /** The machine said a line that was taken at once. */
+  heard(): void
 }
 
 /** Calls `tooLong` once the machine has said nothing for `ms`, unless `over` aborts before. */
@@ -24,6 +26,9 @@ export function watchSilence(clock: Clock, ms: number, over: AbortSignal, tooLon
   // Only `over` ends it early.
   watch().catch(() => {})
   return {
+    heard() {
+      heardAt = clock.now()
+    },
     async broken(taken) {
       taking += 1
       try {

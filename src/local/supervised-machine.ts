@@ -7,7 +7,7 @@ import type { Clock } from '../../schema/clock.ts'
 import { EXIT_REASONS, LINE_BYTES_MAX, type HostLine, type MachineLine } from '../../schema/control.ts'
 import { parseMachineLine, printLine } from '../../schema/control-line.ts'
 import { PlatformError } from '../../schema/error.ts'
-import { isLineFault, linesOf } from '../../schema/lines.ts'
+import { eachLine, isLineFault, LineQueue, type LineFault } from '../../schema/lines.ts'
 import type { MachinePlan, SkillLaunch } from '../../schema/machine-plan.ts'
 import { SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import type { Machine } from '../pool/machine-host.ts'
@@ -149,7 +149,7 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Parke
 }
 
 /** Reads until the machine is primed or somebody reads on, and gives every line once. */
-function openingOf(lines: AsyncGenerator<MachineLine>): {
+function openingOf(lines: LineQueue<MachineLine>): {
   readonly primed: Promise<string | undefined>
   readonly lines: AsyncIterable<MachineLine>
 } {
@@ -157,8 +157,8 @@ function openingOf(lines: AsyncGenerator<MachineLine>): {
   const read: MachineLine[] = []
   let bootId: string | undefined
   const reader = { isThere: false }
-  let asked: Promise<IteratorResult<MachineLine, void>> | undefined
-  const next = async (): Promise<IteratorResult<MachineLine, void>> => {
+  let asked: Promise<IteratorResult<MachineLine, undefined>> | undefined
+  const next = async (): Promise<IteratorResult<MachineLine, undefined>> => {
     asked ??= lines.next()
     const found = await asked
     if (found.done === true) primed.resolve(undefined)
@@ -176,17 +176,18 @@ function openingOf(lines: AsyncGenerator<MachineLine>): {
       isPrimed = found.value.type === 'alive'
     }
   })().catch(() => primed.resolve(undefined))
-  async function* all(): AsyncGenerator<MachineLine> {
-    reader.isThere = true
-    yield* read.splice(0)
-    for (;;) {
+  const all: AsyncIterableIterator<MachineLine, undefined> = {
+    [Symbol.asyncIterator]: () => all,
+    async next() {
+      reader.isThere = true
+      const first = read.shift()
+      if (first !== undefined) return { value: first, done: false }
       const found = await next()
       asked = undefined
-      if (found.done === true) return
-      yield found.value
-    }
+      return found
+    },
   }
-  return { primed: primed.promise, lines: all() }
+  return { primed: primed.promise, lines: all }
 }
 
 /** A process and all that descend from it, parents first. */
@@ -202,21 +203,19 @@ function childrenOf(pid: number): readonly number[] {
   }
 }
 
-async function* linesFrom(output: Readable): AsyncGenerator<MachineLine> {
-  const texts = linesOf(output, LINE_BYTES_MAX)
-  for (;;) {
-    let next: Awaited<ReturnType<typeof texts.next>>
-    try {
-      next = await texts.next()
-    } catch {
-      // The stream broke off with the machine: that is an end, too.
-      return
-    }
-    if (next.done === true) return
-    const line = isLineFault(next.value) ? next.value : parseMachineLine(next.value)
-    if (isLineFault(line)) throw new PlatformError('protocol_breach', `The machine broke P2.6: ${line.message}`)
-    yield line
+function linesFrom(output: Readable): LineQueue<MachineLine> {
+  const lines = new LineQueue<MachineLine>()
+  const take = (text: string | LineFault): Promise<void> | undefined => {
+    const line = isLineFault(text) ? text : parseMachineLine(text)
+    if (!isLineFault(line)) return lines.push(line)
+    const error = new PlatformError('protocol_breach', `The machine broke P2.6: ${line.message}`)
+    lines.fail(error)
+    throw error
   }
+  // A stream that breaks off with the machine is an end, too.
+  const end = (): void => lines.end()
+  eachLine(output, take, LINE_BYTES_MAX).then(end, end)
+  return lines
 }
 
 /** A machine whose processes the kernel ended or refused says so itself only by its end. */
