@@ -42,7 +42,9 @@ function validatorOf(schema: JsonObject): ValidateFunction | string {
 }
 
 function faultsOf({ errors }: ValidateFunction, whole: string): string {
-  const faults = (errors ?? []).slice(0, FAULTS_MAX).map((error) => wordsOf(error, whole))
+  // That none of several forms fits is said by what each has against it.
+  const said = (errors ?? []).filter(({ keyword }, _, all) => keyword !== 'anyOf' || all.length === 1)
+  const faults = said.slice(0, FAULTS_MAX).map((error) => wordsOf(error, whole))
   return faults.join('; ') || `${whole} are not allowed`
 }
 

@@ -70,14 +70,15 @@ async function watch(
   after: number,
   signal: AbortSignal,
 ): Promise<number | undefined> {
-  const show = call.json ? showJson(call.terminal) : showText(call.terminal)
-  let cursor = after
+  const show = call.json ? showJson(call.terminal) : showText(call.terminal, after)
+  // What a call was, and who asked, stands before what is shown.
+  let cursor = call.json ? after : 0
   for (;;) {
     let rested = false
     for await (const event of api.events(jobId, cursor, signal)) {
       if (event.type !== 'delta') cursor = event.seq
       show(event)
-      rested = event.type === 'jobRested'
+      rested = event.type === 'jobRested' && event.seq > after
       if (rested) break
     }
     if (signal.aborted) return undefined
@@ -174,8 +175,8 @@ export function showJson(terminal: Terminal): (event: ShownEvent) => void {
   return (event) => terminal.write(`${JSON.stringify(event)}\n`)
 }
 
-/** Progress to standard error, streamed text dimmed, the result to standard output. */
-export function showText(terminal: Terminal): (event: ShownEvent) => void {
+/** Progress to standard error, streamed text dimmed, the result to standard output; of what is after `after`. */
+export function showText(terminal: Terminal, after = 0): (event: ShownEvent) => void {
   let progress = noProgress
   let isMidLine = false
   return (event) => {
@@ -188,6 +189,7 @@ export function showText(terminal: Terminal): (event: ShownEvent) => void {
     }
     const { progress: next, lines } = advance(progress, event)
     progress = next
+    if (event.seq <= after) return
     if (lines.length > 0 && isMidLine) {
       terminal.note('\n')
       isMidLine = false

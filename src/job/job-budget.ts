@@ -91,12 +91,36 @@ export function answersWith(
     const limits = limitsIn(question)
     const raise = Object.fromEntries(Object.entries(budget).filter(([measure]) => limits.has(measure)))
     const value = { raise }
-    const refused = refuseAnswer(question, value)
-    if (refused !== undefined)
-      return refuse('answer_invalid', `the budget does not answer question ${question.id}: ${refused.message}`)
+    const refused = refuseRaise(question, budget) ?? refuseAnswer(question, value)
+    if (refused !== undefined) return refused
     answers.push({ questionId: question.id, value })
   }
   return answers
+}
+
+/** In plain words what the schema of the question says as well. */
+function refuseRaise({ id, args }: QuestionSummary, budget: Budget): Refusal | undefined {
+  if (!isJsonObject(args)) return undefined
+  const { lacking, limits, used } = args
+  const at = (of: Json | undefined, measure: string): number | undefined => {
+    const value = of !== undefined && isJsonObject(of) ? of[measure] : undefined
+    return typeof value === 'number' ? value : undefined
+  }
+  for (const measure of MEASURES) {
+    const [limit, spent, raised] = [at(limits, measure), at(used, measure), budget[measure]]
+    if (limit === undefined) continue
+    if (raised === undefined && Array.isArray(lacking) && lacking.includes(measure))
+      return refuse('answer_invalid', `question ${id} lacks ${measure}, of which the budget says nothing`)
+    if (raised === undefined) continue
+    if (raised < limit)
+      return refuse(
+        'answer_invalid',
+        `budget.${measure} ${raised} is below the limit of ${limit}, which can only be raised`,
+      )
+    if (spent !== undefined && raised <= spent)
+      return refuse('answer_invalid', `budget.${measure} ${raised} is not above the ${spent} that were used`)
+  }
+  return undefined
 }
 
 function limitsIn({ args }: QuestionSummary): ReadonlySet<string> {

@@ -396,6 +396,39 @@ describe('log --verify', () => {
   })
 })
 
+describe('answer', () => {
+  it('shows how the job goes on, with the call that was approved and nothing of before', async () => {
+    const call = { type: 'toolCall', callId: 'call_1_0', name: 'shell/exec', args: { command: 'rm' } }
+    const question = { ...QUESTION, callId: 'call_1_0', kind: 'confirm', schema: { anyOf: [{ type: 'boolean' }, {}] } }
+    const value = { approved: true, args: { command: 'ls' } }
+    const at = new Date(0).toISOString()
+    const inRun = { runId: 'run_1', expertKey: 'a@1.0.0', stepNumber: 1, at }
+    const events = [
+      { seq: 1, type: 'runStarted', data: { depth: 0, query: 'of before' }, ...inRun },
+      { seq: 2, type: 'generated', data: { parts: [call] }, ...inRun },
+      { seq: 3, type: 'questionAsked', data: { question }, ...inRun },
+      { seq: 4, type: 'jobRested', at },
+      { seq: 5, type: 'answered', data: { questionId: question.id, value }, at },
+      { seq: 6, type: 'stepFinished', data: {}, ...inRun },
+    ]
+    let isAnswered = false
+    const api = fakeApi({
+      answer(query) {
+        const waits = job({ status: 'waiting', outcome: null, revision: 4, questions: [question] })
+        if (query.includes('continueJob')) isAnswered = true
+        if (query.includes('continueJob')) return { continueJob: { __typename: 'Job', ...waits } }
+        return { job: isAnswered ? job({ revision: 7 }) : waits }
+      },
+      stream: (after) => [...events.slice(after), finished(7), 'complete'],
+    })
+    const { code, terminal } = await senmon(['answer', JOB_ID, '--json-value', JSON.stringify(value)], api)
+    expect(code).toBe(0)
+    expect(terminal.noted).toContain('approved with other arguments: shell/exec(ls)')
+    expect(terminal.noted).toContain('step 1 a@1.0.0 shell/exec(ls) as edited by a human')
+    expect(terminal.noted).not.toContain('of before')
+  })
+})
+
 describe('log', () => {
   it('shows what happened on standard output, since that is what was asked for', async () => {
     const created = {
