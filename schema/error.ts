@@ -148,6 +148,10 @@ export const CATALOGUE = {
   },
   skill_garbage: { kind: 'internal', hint: 'The skill wrote something other than MCP on its stdout.' },
   skill_tools_changed: { kind: 'failed_precondition', hint: "Publish the skill's new tools as a new version." },
+  tool_schema_invalid: {
+    kind: 'failed_precondition',
+    hint: "Have the skill's author mend the tool's input schema, or leave the tool out with `omit`.",
+  },
   skill_address_refused: {
     kind: 'permission_denied',
     hint: 'Use a public https endpoint, or have the operator allow the network: SENMON_SKILL_NETWORKS.',

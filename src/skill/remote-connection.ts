@@ -77,8 +77,8 @@ export class RemoteConnection {
     }
   }
 
-  /** Sends one message; resolves when the server has taken it, or it has ended. */
-  async send(frame: Json): Promise<void> {
+  /** Sends one message, with these headers besides; resolves when the server has taken it, or it has ended. */
+  async send(frame: Json, headers: Readonly<Record<string, string>> = {}): Promise<void> {
     if (this.#isOver || this.#transport === undefined) return
     let message: JSONRPCMessage
     try {
@@ -93,7 +93,7 @@ export class RemoteConnection {
         message.method === 'initialize' || message.method === 'server/discover' ? message.method : 'other',
       )
     try {
-      await this.#post(message, id)
+      await this.#post(message, id, headers)
     } catch (error) {
       if (this.#isOver) return
       if (id !== undefined && this.#isRefusedAlone(error, this.#open.get(id))) return this.#answerFor(id, frame, error)
@@ -128,14 +128,18 @@ export class RemoteConnection {
     if (transport instanceof StreamableHTTPClientTransport) await transport.terminateSession()
   }
 
-  async #post(message: JSONRPCMessage, id: string | undefined): Promise<void> {
+  async #post(
+    message: JSONRPCMessage,
+    id: string | undefined,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<void> {
     const transport = this.#transport
     if (!(transport instanceof StreamableHTTPClientTransport)) return transport?.send(message)
     const lost = (): void => {
       if (id !== undefined && this.#open.has(id)) this.#over('skill_died', 'Its server ended an answer before its end.')
     }
     try {
-      return await transport.send(message, { onRequestStreamEnd: lost })
+      return await transport.send(message, { onRequestStreamEnd: lost, headers })
     } catch (error) {
       const isFirst = id !== undefined && this.#open.get(id) === 'initialize' && !this.#spoke
       if (!isFirst || !(error instanceof SdkHttpError) || !NOT_STREAMABLE.has(error.data.status ?? 0)) throw error

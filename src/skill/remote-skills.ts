@@ -9,6 +9,8 @@
  * M4 When the machine is gone, so is every connection of it.
  * M5 A server that asks its client something hears what the job's humans said to an open call, or a refusal in our words;
  *    where a machine would say anything else, the skill is ended, and its calls read why.
+ * M6 A call says in its headers what its tool's schema asks for, from the arguments that the log has; a tool whose schema
+ *    asks for what MCP forbids is not called.
  */
 import {
   FRAME_BYTES_MAX,
@@ -31,9 +33,11 @@ import type { Networks } from '../../schema/network.ts'
 import { fillHeaders } from '../../schema/remote-skill.ts'
 import { ResourcePages } from '../../schema/resource-pages.ts'
 import type { Secret } from '../../schema/secret.ts'
+import { headersOfCall, paramHeadersIn } from '../../schema/param-header.ts'
 import { servedCallIn } from '../../schema/served-call.ts'
 import { servedSkill } from '../../schema/tool-pin.ts'
 import { openGuardedFetch, type GuardedFetch, type GuardedFetchOptions } from './guarded-fetch.ts'
+import { isOfNewerLine, ListedTools } from './listed-tools.ts'
 import { RemoteConnection } from './remote-connection.ts'
 import { ServerRequests, type ServerReply } from './server-requests.ts'
 
@@ -67,6 +71,7 @@ interface OpenRemote {
   waiting: number
   readonly pages: ResourcePages
   readonly asked: ServerRequests
+  readonly listed: ListedTools
   connection: RemoteConnection | undefined
   door: GuardedFetch | undefined
   isOver: boolean
@@ -122,6 +127,7 @@ export class RemoteSkills {
       waiting: 0,
       pages: new ResourcePages(),
       asked: new ServerRequests(),
+      listed: new ListedTools(),
       connection: undefined,
       door: undefined,
       isOver: false,
@@ -183,11 +189,15 @@ export class RemoteSkills {
   }
 
   async #send(remote: OpenRemote, frame: Json): Promise<void> {
+    // Before leave is asked for, which takes the call to be made.
+    const headers = this.#headersOf(remote, frame)
+    if (typeof headers === 'string') return this.#answerFor(remote, frame, 'tool_schema_invalid', headers)
     const refused = await this.#refuse(remote, frame)
     if (remote.isOver) return
     if (refused === undefined) {
       remote.pages.ask(frame)
-      const sent = remote.connection?.send(frame)
+      remote.listed.ask(frame)
+      const sent = remote.connection?.send(frame, headers)
       // A server answers when it likes, and what is said meanwhile must not wait; what needs no answer keeps its place.
       if (isJsonObject(frame) && frame['id'] === undefined) await sent
       return
@@ -197,10 +207,25 @@ export class RemoteSkills {
       const why = `${titleOf(remote.name)}: an answer to its server was not let out, since ${refused}.`
       return this.#end(remote, 'skill_answer_refused', why)
     }
-    const { id } = frame
-    if (id === undefined || frame['method'] === undefined) return
-    const error = { code: -32_000, message: refused }
+    this.#answerFor(remote, frame, 'permission_denied', refused)
+  }
+
+  /** Answers a request in place of its server. */
+  #answerFor(remote: OpenRemote, frame: Json, code: ErrorCode, message: string): void {
+    const id = isJsonObject(frame) && frame['method'] !== undefined ? frame['id'] : undefined
+    if (id === undefined) return
+    const error = { code: -32_000, message, data: { code } }
     this.#options.tell({ type: 'frame', ...remote.name, frame: { jsonrpc: '2.0', id, error } })
+  }
+
+  /** What a call's arguments add to its headers; why it cannot be made where its tool's schema is none that MCP allows. */
+  #headersOf({ skill, listed }: OpenRemote, frame: Json): Readonly<Record<string, string>> | string {
+    const asked = servedCallIn(frame)
+    if (!isJsonObject(frame) || frame['method'] !== 'tools/call' || !isOfNewerLine(frame)) return {}
+    if (asked === undefined || asked === 'unclear') return {}
+    const pinned = skill.tools?.find(({ name }) => name === asked.tool)?.inputSchema
+    const headers = paramHeadersIn(pinned ?? listed.schemaOf(asked.tool) ?? {})
+    return typeof headers === 'string' ? `The tool ${asked.tool} ${headers}.` : headersOfCall(headers, asked.args)
   }
 
   /** Why a frame is not passed on; undefined when it is (M3). */
@@ -234,6 +259,12 @@ export class RemoteSkills {
     if (remote.isOver) return
     remote.pages.hear(frame)
     remote.asked.hear(frame)
+    // MCP has its client leave such a tool out; one that the expert names must not be missing without a word.
+    for (const { name, inputSchema } of remote.listed.hear(frame)) {
+      const fault = remote.skill.pick?.includes(name) === true ? paramHeadersIn(inputSchema) : undefined
+      if (typeof fault === 'string')
+        return this.#end(remote, 'tool_schema_invalid', `${titleOf(remote.name)}: its tool ${name} ${fault}.`)
+    }
     if (this.#options.unreadBytes() > UNREAD_BYTES_MAX)
       return this.#end(remote, 'limit_exceeded', `${titleOf(remote.name)}: the machine does not read what it is told.`)
     this.#options.tell({ type: 'frame', ...remote.name, frame })

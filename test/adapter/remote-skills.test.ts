@@ -1,6 +1,6 @@
 /** Skills on the network: real servers of both lines and both protocols, and servers that no one should trust. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import {
   elicitationQuestionOf,
   handedBackIn,
@@ -114,6 +114,49 @@ describe('a skill on the network', () => {
       expect(far.told.filter((line) => isJsonObject(line) && line['type'] === 'opened')).toHaveLength(1)
     },
   )
+
+  it('of the newer line hears in headers the arguments that its tool marks for them (M6)', async () => {
+    const server = kept(await startNewer({}, { marks: true }))
+    const far = drive({ endpoint: server.url })
+    expect((await far.list()) as readonly { name: string }[]).toMatchObject([
+      { name: 'add' },
+      { name: 'look' },
+      { name: 'greet' },
+    ])
+    for (const region of ['eu-west', ' 東京']) expect(await far.call('look', { region })).toMatchObject(text(region))
+    const heard = server.asked.flatMap(({ headers }) => headers['mcp-param-region'] ?? [])
+    expect(heard).toEqual(['eu-west', `=?base64?${Buffer.from(' 東京').toString('base64')}?=`])
+  })
+
+  it('of the newer line is not called where a tool marks what MCP forbids, and says which when it is picked (M6)', async () => {
+    const { url } = kept(await startNewer({}, { marks: true }))
+    expect(await drive({ endpoint: url, pick: ['crowd', 'look'] }).list()).toMatchObject({
+      code: 'tool_schema_invalid',
+      message: expect.stringContaining('its tool crowd has x-mcp-header where no chain of properties leads'),
+    })
+    const schema = { type: 'object', properties: { region: { type: 'number', 'x-mcp-header': 'Region' } } }
+    const tools = [{ name: 'look', description: 'Looks.', inputSchema: schema }]
+    const far = drive({ endpoint: url, tools })
+    far.open()
+    const _meta = { 'io.modelcontextprotocol/protocolVersion': '2026-07-28' }
+    far.say({
+      jsonrpc: '2.0',
+      id: 7,
+      method: 'tools/call',
+      params: { name: 'look', arguments: { region: 'x' }, _meta },
+    })
+    await vi.waitFor(() =>
+      expect(far.told).toContainEqual(
+        expect.objectContaining({
+          type: 'frame',
+          frame: expect.objectContaining({
+            id: 7,
+            error: expect.objectContaining({ data: { code: 'tool_schema_invalid' } }),
+          }),
+        }),
+      ),
+    )
+  })
 
   it('of the newer line gets back what the log says, or nothing', async () => {
     const leaves: unknown[] = []

@@ -43,6 +43,27 @@ export const faults: readonly Fault[] = [
     ...network,
   },
   {
+    name: 'a call says nothing in its headers (M6)',
+    file: 'src/skill/remote-connection.ts',
+    find: '{ onRequestStreamEnd: lost, headers }',
+    replace: '{ onRequestStreamEnd: lost }',
+    ...network,
+  },
+  {
+    name: 'a tool is called whose schema marks what MCP forbids (M6)',
+    file: 'src/skill/remote-skills.ts',
+    find: "if (typeof headers === 'string') return this.#answerFor(",
+    replace: "if (typeof headers === 'string' && headers === '') return this.#answerFor(",
+    ...network,
+  },
+  {
+    name: 'a header of a call ends where its value has a new line',
+    file: 'schema/param-header.ts',
+    find: 'return isPlain ? text :',
+    replace: 'return isPlain || text !== "" ? text :',
+    tests: ['test/schema/param-header.test.ts'],
+  },
+  {
     name: 'a page is one that no server has named',
     file: 'schema/resource-pages.ts',
     find: 'return cursor !== undefined && this.#next.delete(cursor)',

@@ -144,8 +144,11 @@ interface Asked {
   readonly params?: JsonObject
 }
 
-/** The newer SDK, as its own handler serves HTTP. */
-export async function startNewer(options: CreateMcpHandlerOptions = {}): Promise<HttpServer> {
+/** The newer SDK, as its own handler serves HTTP; with tools that mark arguments for headers, if asked. */
+export async function startNewer(
+  options: CreateMcpHandlerOptions = {},
+  more: { readonly marks?: boolean } = {},
+): Promise<HttpServer> {
   const served = createMcpHandler(() => {
     const server = new McpServer({ name: 'new', version: '1.0.0' })
     const output = z.object({ sum: z.number() })
@@ -154,6 +157,7 @@ export async function startNewer(options: CreateMcpHandlerOptions = {}): Promise
       { description: 'Adds.', inputSchema: z.object({ a: z.number(), b: z.number() }), outputSchema: output },
       async ({ a, b }) => ({ content: [{ type: 'text', text: String(a + b) }], structuredContent: { sum: a + b } }),
     )
+    if (more.marks === true) registerMarked(server)
     server.registerTool('greet', { description: 'Asks.', inputSchema: z.object({}) }, async (_args, ctx) => {
       const { name } = ctx.mcpReq.inputResponses ?? {}
       if (name !== undefined)
@@ -165,6 +169,18 @@ export async function startNewer(options: CreateMcpHandlerOptions = {}): Promise
   }, options)
   const listener = getRequestListener((request) => served.fetch(request))
   return startHttp((req, res) => void listener(req, res))
+}
+
+/** One tool that can be called, and one that marks what MCP forbids. */
+function registerMarked(server: McpServer): void {
+  const region = z.string().meta({ 'x-mcp-header': 'Region' })
+  server.registerTool('look', { description: 'Looks.', inputSchema: z.object({ region }) }, async (args) => ({
+    content: [{ type: 'text', text: args.region }],
+  }))
+  const many = z.array(z.string().meta({ 'x-mcp-header': 'Many' }))
+  server.registerTool('crowd', { description: 'Cannot be called.', inputSchema: z.object({ many }) }, async () => ({
+    content: [],
+  }))
 }
 
 /** The reference server in a process of its own, in one of its modes of HTTP. */
