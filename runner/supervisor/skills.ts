@@ -1,15 +1,15 @@
 /**
  * The skills of one machine, each in its own compartment: started when the runner opens it, relayed frame by frame.
  *
- * K1 Only skills that the host can start and that are of the job's lock are started (P7.1).
- * K2 Secrets are asked for at the start of the compartment that needs them, and given to nothing else (P7.2).
- * K3 The answer to a tool call passes only after the workspace has been looked at (P6.2).
- * K4 A skill that is slow to read delays nobody else: what it is owed is bounded, and above that it is ended.
- * K5 A tool call that a rule of approval covers, that may be made once, or that hides what it is, passes only by leave
+ * SK1 Only skills that the host can start and that are of the job's lock are started (P7.1).
+ * SK2 Secrets are asked for at the start of the compartment that needs them, and given to nothing else (P7.2).
+ * SK3 The answer to a tool call passes only after the workspace has been looked at (P6.2).
+ * SK4 A skill that is slow to read delays nobody else: what it is owed is bounded, and above that it is ended.
+ * SK5 A tool call that a rule of approval covers, that may be made once, or that hides what it is, passes only by leave
  *    of the control plane (P7.10, P7.11).
- * K6 What concerns a skill on the network goes to the control plane as it is, nothing of it starts here, and what comes back
+ * SK6 What concerns a skill on the network goes to the control plane as it is, nothing of it starts here, and what comes back
  *    keeps its order (P7.12).
- * K7 A skill that uses more memory or processes than it may is ended with all of them (P7.13).
+ * SK7 A skill that uses more memory or processes than it may is ended with all of them (P7.13).
  */
 import type { Clock } from '../../schema/clock.ts'
 import {

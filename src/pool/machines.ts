@@ -19,15 +19,8 @@ import type { Explanation } from './explanation.ts'
 import { deadlineMs, lateAfterMs, noExpectation, rouse, seeStart, wayOf } from './expectation.ts'
 import type { Machine, MachineHost } from './machine-host.ts'
 import { ProviderError, type MachineProvider } from './machine-provider.ts'
-import {
-  isClean,
-  isOwnedBy,
-  orderMachine,
-  resumeOf,
-  type MachineState,
-  type Owner,
-  type PooledMachine,
-} from './machine.ts'
+import { isOwnedBy, orderMachine, resumeOf, type MachineState, type Owner, type PooledMachine } from './machine.ts'
+import { openMinding } from './late-machines.ts'
 import { moveMachine } from './moves.ts'
 import type { Claimed, PoolStore } from './pool-store.ts'
 
@@ -89,6 +82,15 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
   let ordering: Promise<unknown> = Promise.resolve()
 
   const isReachable = ({ place }: PooledMachine): boolean => !isHere || provider.places.includes(place)
+  const mind = openMinding({
+    ...dependencies,
+    isReachable,
+    again: (machine) => ask(machine, 'start'),
+    onRouse: (machine) => {
+      expectation = rouse(expectation)
+      dependencies.onAction({ type: 'rouse', machineId: machine.id, why: 'a job waits longer than nearly all do' })
+    },
+  })
 
   /** The best machine there is, or a new one; undefined while there may be no more. */
   async function obtain(
@@ -191,75 +193,6 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     }
   }
 
-  /** A machine that has not come for its job in a while: throws when it will not. One that cannot be looked at may yet come. */
-  async function probe(machine: PooledMachine): Promise<void> {
-    // Without a name, which may have come since, a look would be a search among all.
-    const current = (await store.find(machine.id)) ?? machine
-    // It has said to another process of ours that it can do no job.
-    if (current.owner === null && current.fault !== null)
-      throw new PlatformError('machine_failed', `The machine ${machine.id} did not start. ${current.fault}`)
-    if (current.providerId === null) return
-    const seen = await provider.look(current).catch((error: unknown) => {
-      if (error instanceof ProviderError && error.fault !== 'gone') return undefined
-      throw error
-    })
-    if (seen === undefined) return
-    const { state } = seen
-    if (state === 'gone' || state === 'failed' || state === 'destroying')
-      throw new ProviderError('gone', `The machine ${machine.id} was to come for its job and is ${state}.`)
-    // Its start was lost, or a suspend that was on its way came after it.
-    if (state === 'suspended' || state === 'stopped') await ask(machine, 'start')
-  }
-
-  /** Another that is up, or will soon be: one that runs already, else the freshest that is suspended. */
-  async function rouseAnother(): Promise<void> {
-    const idle = (await store.list(pool)).filter(
-      (one) => isReachable(one) && isClean(one) && dependencies.generations().includes(one.generation),
-    )
-    const ready = idle.filter(({ state }) => state === 'ready')
-    const [freshest] = ready.toSorted((a, b) => (b.idleSince ?? 0) - (a.idleSince ?? 0))
-    if (freshest === undefined || idle.some(({ state }) => state === 'hot')) return
-    const isReady = ({ state }: PooledMachine): boolean => state === 'ready'
-    const roused = await moveMachine(store, freshest, { type: 'boot', now: clock.now() }, isReady)
-    if (!roused.isMoved) return
-    expectation = rouse(expectation)
-    dependencies.onAction({ type: 'rouse', machineId: freshest.id, why: 'a job waits longer than nearly all do' })
-    await errands.run(roused.machine, 'start')
-  }
-
-  /** V6: gives a machine up that has not come, where another is up. Throws when it has. */
-  async function change(machine: PooledMachine, owner: Attempted): Promise<void> {
-    const isUp = (await store.list(pool)).some((one) => one.state === 'hot' && isReachable(one) && isClean(one))
-    if (!isUp) return
-    const { cleansByStop } = provider.traits
-    const isWaking = (current: PooledMachine): boolean => current.state === 'waking' && isOwnedBy(current, owner)
-    const command = { type: 'release', now: clock.now(), cleansByStop } as const
-    const released = await moveMachine(store, machine, command, isWaking)
-    if (!released.isMoved) return
-    void errands.run(released.machine, cleansByStop ? 'stop' : 'destroy').catch(() => {})
-    throw new ProviderError('ambiguous', `The machine ${machine.id} was late for its job, and another was up.`)
-  }
-
-  /** While a machine is on its way to its job. Ends with the signal, or throws when the machine is to be given up. */
-  async function attend(machine: PooledMachine, owner: Attempted, lateMs: number, signal: AbortSignal): Promise<void> {
-    const from = clock.now()
-    for (let [isProbed, isRoused] = [false, false]; !signal.aborted;) {
-      await clock.sleep(limits.lookMs, signal).catch(() => {})
-      if (signal.aborted) return
-      const passed = clock.now() - from
-      if (!isProbed && passed >= limits.probeMs) {
-        isProbed = true
-        await probe(machine)
-      }
-      if (passed < lateMs) continue
-      if (!isRoused) {
-        isRoused = true
-        await rouseAnother().catch((error: unknown) => log.warn('No other machine could be roused.', { error }))
-      }
-      await change(machine, owner)
-    }
-  }
-
   async function wake(
     owner: Attempted,
     {
@@ -282,13 +215,11 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     const deadline = machine.deadline ?? clock.now() + limits.wakeMs
     const coming = provider.connect(machine, lock, hold, deadline)
     const lateMs = lateAfterMs(expectation, wayOf(from)) ?? Infinity
-    const connected = await attended(coming, (signal) => attend(machine, owner, lateMs, signal)).catch(
-      (error: unknown) => {
-        // It may have been given the job already: another may have that only under another fence.
-        if (held !== undefined) throw new GivenError(machine.id, error)
-        throw clock.now() < deadline ? error : new ProviderError('ambiguous', lateness(machine), { cause: error })
-      },
-    )
+    const connected = await (isHere ? coming : mind(coming, machine, owner, lateMs)).catch((error: unknown) => {
+      // It may have been given the job already: another may have that only under another fence.
+      if (held !== undefined) throw new GivenError(machine.id, error)
+      throw clock.now() < deadline ? error : new ProviderError('ambiguous', lateness(machine), { cause: error })
+    })
     const bootId = held?.bootId ?? ''
     const phases = { claim: claimedAt - startedAt, start: askedAt - claimedAt, wake: clock.now() - askedAt }
     const obtained = {
@@ -312,18 +243,6 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
         leaving ??= connected.destroy().then(() => letGo(held ?? machine, owner))
         await leaving
       },
-    }
-  }
-
-  /** Waits for a machine that comes, and minds it meanwhile; one whose pipes are here needs no minding. */
-  async function attended(coming: Promise<Machine>, minding: (signal: AbortSignal) => Promise<void>): Promise<Machine> {
-    if (isHere) return await coming
-    const over = new AbortController()
-    coming.catch(() => {})
-    try {
-      return await Promise.race([coming, minding(over.signal).then(() => coming)])
-    } finally {
-      over.abort(new Error('it came, or is given up'))
     }
   }
 

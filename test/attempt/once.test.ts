@@ -43,7 +43,7 @@ async function answer({ jobs }: Process, events: readonly JobEvent[], value: Jso
 }
 
 describe('a call that is made once', () => {
-  it('is in the log before it is made, with its arguments', async () => {
+  it('is in the log before it is made, with its arguments (K1)', async () => {
     const seen: string[][] = []
     const { world, process } = begin({
       call: async (tool) => {

@@ -193,14 +193,14 @@ export function machineHostContract(
         expect(await drive.run('probe', 'return 6 * 7')).toBe(42)
       })
 
-      it('opens nothing that the lock does not hold (K1, P7.1)', async () => {
+      it('opens nothing that the lock does not hold (SK1, P7.1)', async () => {
         const drive = await started()
         for (const skill of ['absent', '__proto__', 'constructor']) {
           expect(await drive.open(skill)).toMatchObject({ type: 'closed', code: 'skill_not_found' })
         }
       })
 
-      it('gives a skill exactly its secrets, PATH and SENMON_WORKSPACE (P7.2, P7.3, K2)', async () => {
+      it('gives a skill exactly its secrets, PATH and SENMON_WORKSPACE (P7.2, P7.3, SK2)', async () => {
         const drive = await started()
         Object.assign(drive.secrets, { API_KEY: 'canary-1', OTHER_KEY: 'canary two\n=', MORE: 'canary-3' })
         await drive.open('probe')
@@ -226,7 +226,7 @@ export function machineHostContract(
         expect(await drive.open('probe')).toMatchObject({ type: 'opened' })
       })
 
-      it('passes a call that a rule covers only by leave, which is for these arguments and once (P7.10, K5)', async () => {
+      it('passes a call that a rule covers only by leave, which is for these arguments and once (P7.10, SK5)', async () => {
         const drive = await machine()
         drive.start(guarded)
         for (const skill of ['probe', 'second']) expect(await drive.open(skill)).toMatchObject({ type: 'opened' })
@@ -246,7 +246,7 @@ export function machineHostContract(
         expect(drive.said.filter((line) => line.type === 'request')).toHaveLength(asked)
       })
 
-      it('passes no call of a guarded expert that hides what it calls (P7.10, K5)', async () => {
+      it('passes no call of a guarded expert that hides what it calls (P7.10, SK5)', async () => {
         const drive = await machine()
         drive.start(guarded)
         await drive.open('second')
@@ -270,7 +270,7 @@ export function machineHostContract(
         expect(drive.said.filter((line) => line.type === 'request')).toEqual([])
       })
 
-      it('passes a call that may be made once only by leave, which names the call (P7.11, K5)', async () => {
+      it('passes a call that may be made once only by leave, which names the call (P7.11, SK5)', async () => {
         const drive = await machine()
         drive.start(careful)
         await drive.open('probe')
@@ -292,7 +292,7 @@ export function machineHostContract(
         expect(JSON.stringify(await call('e', { _meta: { [CALL_KEY]: key } }))).toContain('may not be called')
       })
 
-      it('passes what concerns a skill on the network up and down, and nothing else of it (P7.12, K6)', async () => {
+      it('passes what concerns a skill on the network up and down, and nothing else of it (P7.12, SK6)', async () => {
         const drive = await machine()
         const far = { type: 'mcpHttpSkill', endpoint: 'https://far.example.com/mcp', requiredEnv: ['API_KEY'] }
         // The rules of the expert are the control plane's to keep here.
@@ -400,7 +400,7 @@ export function machineHostContract(
         expect(chars).toBeLessThan(300_000)
       })
 
-      it('is not held up by a skill that does not read; it is ended (K4)', async () => {
+      it('is not held up by a skill that does not read; it is ended (SK4)', async () => {
         const drive = await withSkill('deaf')
         await drive.open('probe')
         const frame = { jsonrpc: '2.0', method: 'notifications/big', params: { text: 'x'.repeat(1024 * 1024) } }
@@ -458,7 +458,7 @@ export function machineHostContract(
         expect(sent).not.toContain(sha256('alpha'))
       })
 
-      it('says the new tree before the runner sees the answer (K3, P6.1, P6.2)', async () => {
+      it('says the new tree before the runner sees the answer (SK3, P6.1, P6.2)', async () => {
         const drive = await withSkill('probe')
         await drive.run('probe', write('src/a.txt', 'alpha'))
         const order = drive.said.flatMap((line) => {

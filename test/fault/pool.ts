@@ -334,14 +334,14 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a machine whose start was lost is not looked at',
-    file: 'src/pool/machines.ts',
-    find: `if (state === 'suspended' || state === 'stopped') await ask(machine, 'start')`,
-    replace: `if (state === 'unknown') await ask(machine, 'start')`,
+    file: 'src/pool/late-machines.ts',
+    find: `if (state === 'suspended' || state === 'stopped') await again(machine)`,
+    replace: `if (state === 'unknown') await again(machine)`,
     tests: ['test/pool/late-machines.test.ts'],
   },
   {
     name: 'a job waits for a late machine though another is up',
-    file: 'src/pool/machines.ts',
+    file: 'src/pool/late-machines.ts',
     find: 'if (!isUp) return',
     replace: 'if (isUp || !isUp) return',
     tests: ['test/pool/late-machines.test.ts'],

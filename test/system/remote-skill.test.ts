@@ -73,7 +73,7 @@ ${more}
     await until(async () => server.sessions.size === 0 || undefined)
   })
 
-  it('is called when its human has approved, with what was approved, and once', async () => {
+  it('is called when its human has approved, with what was approved, and once (K6)', async () => {
     const rule = '[[experts."payer".approvals]]\ntool = "far/pay"'
     const pay = { tool: 'far/pay', args: { to: 'acme', yen: 100 } }
     await publish('payer', `${toml('payer', keyed)}${rule}\n`, turns([[pay]]))
