@@ -24,6 +24,8 @@ export interface Compartment {
   /** Bytes that it has been sent and has not read. */
   readonly unreadBytes: number
   send(text: string): void
+  /** What was sent goes out now, and does not wait for what else this turn sends. */
+  flush(): void
   /** Resolves when it can take more; undefined when it can. */
   drained(): Promise<void> | undefined
   /** Ends it with all its processes; idempotent. */
@@ -69,6 +71,7 @@ export function startCompartment(
       together(input)
       input.write(text)
     },
+    flush: () => input.uncork(),
     drained: () => drained(input),
     kill: () => {
       killed.resolve()

@@ -64,11 +64,12 @@ class Supervisor {
   readonly #skills: Skills
   readonly #runner: Compartment
   readonly #end = Promise.withResolvers<ExitCode>()
-  /** Resolves when the workspace is as the log says, or never will be: then the machine is done. */
-  readonly #restored = Promise.withResolvers<void>()
+  /** What was said of the job; undefined before. */
+  #job: StartLine | undefined
+  /** Under way, or over: then the workspace is as the log says, or the machine is done. */
+  #restore: Promise<void> | undefined
   #isRestored = false
   #provided = false
-  #started = false
   #done = false
   #breaches = 0
   #logChars = 0
@@ -148,9 +149,7 @@ class Supervisor {
       case 'skills':
         return this.#provide(line)
       case 'start':
-        if (this.#started) return this.#log('supervisor', 'A second start line was dropped.')
-        this.#start(line)
-        return this.#pass(`${text}\n`)
+        return this.#start(line, text)
       case 'reply': {
         const forRunner = this.#requests.settle(line)
         return forRunner === undefined ? undefined : this.#pass(printLine(forRunner))
@@ -171,16 +170,24 @@ class Supervisor {
   }
 
   #provide({ skills }: SkillsLine): void {
-    if (this.#started || this.#provided) return this.#log('supervisor', 'A late line of skills was dropped.')
+    if (this.#job !== undefined || this.#provided) return this.#log('supervisor', 'A late line of skills was dropped.')
     this.#provided = true
     this.#skills.provide(skills)
   }
 
-  #start(line: StartLine): void {
-    this.#started = true
+  #start(line: StartLine, text: string): void {
+    if (this.#job !== undefined) return this.#log('supervisor', 'A second start line was dropped.')
+    this.#job = line
     this.#skills.allow(line.lock)
-    this.#workspace
-      .restore(line.treeHash, line.inputTreeHash)
+    this.#pass(`${text}\n`)
+    // The runner reads it while we read what follows.
+    this.#runner.flush()
+  }
+
+  /** Begins after the runner's first word on the job, which would wait for it otherwise, or when a skill is to start. */
+  #restored({ treeHash, inputTreeHash }: StartLine): Promise<void> {
+    this.#restore ??= this.#workspace
+      .restore(treeHash, inputTreeHash)
       .catch((error: unknown) =>
         this.#finish(
           EXIT.notRestored,
@@ -189,8 +196,8 @@ class Supervisor {
       )
       .finally(() => {
         this.#isRestored = true
-        this.#restored.resolve()
       })
+    return this.#restore
   }
 
   #pass(text: string): void {
@@ -222,8 +229,13 @@ class Supervisor {
       else this.#breach(line.message)
       return undefined
     }
-    if (!concernsSkill(line) || this.#isRestored) return this.#serveLine(line)
-    return this.#restored.promise.then(() => this.#serveLine(line))
+    if (this.#job === undefined || this.#isRestored) return this.#serveLine(line)
+    if (concernsSkill(line)) return this.#restored(this.#job).then(() => this.#serveLine(line))
+    const served = this.#serveLine(line)
+    if (this.#restore !== undefined || line.type === 'alive') return served
+    this.#options.output.uncork()
+    void this.#restored(this.#job)
+    return served
   }
 
   #serveLine(line: RunnerLine): Promise<void> | undefined {

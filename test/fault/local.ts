@@ -11,8 +11,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a skill starts while its workspace is still restored',
     file: 'runner/supervisor/supervisor.ts',
-    find: 'if (!concernsSkill(line) || this.#isRestored) return this.#serveLine(line)',
-    replace: 'return this.#serveLine(line)',
+    find: 'if (concernsSkill(line)) return this.#restored(this.#job).then(() => this.#serveLine(line))',
+    replace: '',
     tests: ['test/adapter/unsafe-process-provider.test.ts'],
     suite: 'whole',
   },
