@@ -112,6 +112,7 @@ export function openLocalProvider(options: LocalProviderOptions): MachineProvide
     async destroy({ id }) {
       await kept.get(id)?.machine.destroy()
     },
+    expect: (lock) => host.expect(lock),
     async connect({ id }, lock, hold, deadline) {
       const one = find(id)
       // Now a job waits for it.

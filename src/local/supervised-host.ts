@@ -91,6 +91,7 @@ export class SupervisedHost {
   /** Whether the kernel keeps each compartment to its memory. */
   readonly #hasParts: boolean
   readonly #machines = new Set<ParkedMachine>()
+  readonly #expected = new WeakMap<Lock, Promise<readonly PlacedSkill[]>>()
   readonly #closing = new AbortController()
   readonly #heaps: Promise<void>
   #closed = false
@@ -209,8 +210,23 @@ export class SupervisedHost {
     await this.#cgroups.close()
   }
 
-  /** Where the skills of a lock are; installs what is not there yet. Throws `machine_failed`. */
+  /** Begins to place the skills of a lock for the next who asks. */
+  expect(lock: Lock): void {
+    const placing = this.#place(lock)
+    // Whoever asks hears of it.
+    placing.catch(() => {})
+    this.#expected.set(lock, placing)
+  }
+
+  /** Where the skills of a lock are, as they were expected, or as they are now. Throws `machine_failed`. */
   async place(lock: Lock): Promise<readonly PlacedSkill[]> {
+    const expected = this.#expected.get(lock)
+    this.#expected.delete(lock)
+    return await (expected ?? this.#place(lock))
+  }
+
+  /** Where the skills of a lock are; installs what is not there yet. Throws `machine_failed`. */
+  async #place(lock: Lock): Promise<readonly PlacedSkill[]> {
     const directories = new Map<string, Promise<string>>()
     const install = (skill: LockedStdioSkill) => {
       const known = directories.get(skill.installHash) ?? this.#options.install(skill)

@@ -121,6 +121,8 @@ export interface MachineProvider {
   stop(machine: PooledMachine, mayAct?: MayAct): Promise<void>
   destroy(machine: PooledMachine, mayAct?: MayAct): Promise<void>
 
+  /** A machine is being claimed for a job of this lock: what that needs beside the machine may be made ready meanwhile. */
+  expect?(lock: Lock): void
   /**
    * The lines of a machine that was claimed and started. `hold` is called with its boot id before it is given
    * anything; on false it must be given nothing and this throws `fence_stale`. Throws `machine_failed` when the machine

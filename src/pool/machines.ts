@@ -276,6 +276,7 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     async open(attempt, lock, signal = NEVER) {
       const owner: Owner = { jobId: attempt.jobId, fence: attempt.fence, linesUrl: dependencies.linesUrl }
       const until = clock.now() + limits.waitMs
+      provider.expect?.(lock)
       for (let [tries, refusals] = [1, 0]; ;) {
         const startedAt = clock.now()
         const obtained = await obtainInTime(owner, signal)

@@ -45,6 +45,25 @@ describe('a pool', () => {
     await world.settle(machine.destroy())
   })
 
+  it('tells its provider of a job before it claims a machine for it', async () => {
+    const { provider, store } = open({ ready: 1 })
+    const order: string[] = []
+    const host = world.open('here', {
+      provider: { ...provider, expect: (lock) => void order.push(lock === LOCK ? 'expect' : 'another') },
+      store: {
+        ...store,
+        claim: (claim) => {
+          order.push('claim')
+          return store.claim(claim)
+        },
+      },
+    })
+    await world.pass(60_000)
+    const machine = await world.settle(host.open(owner(), LOCK))
+    expect(order).toEqual(['expect', 'claim'])
+    await world.settle(machine.destroy())
+  })
+
   it('says cold of one whose snapshot was lost: the job never knew, only waited (I16)', async () => {
     const host = open().open()
     await world.pass(60_000)
