@@ -10,8 +10,17 @@
  * G5 A machine that no job waits for takes a processor from nothing else, for as long as it has said that it yields.
  */
 import { spawnSync } from 'node:child_process'
-import { chownSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import type { Clock } from '../../schema/clock.ts'
 import { LIMIT_KINDS, placesOf, type CgroupPlace, type LimitKind } from './cgroup-layout.ts'
 import { findProcess } from './processes.ts'
@@ -83,7 +92,7 @@ interface Ground extends CgroupPlace {
  */
 export async function openCgroups(name: string, clock: Clock): Promise<Cgroups> {
   const places = placesOf(read('/proc/self/mountinfo'), read('/proc/self/cgroup'))
-  for (const { directory } of places) await sweep(directory, clock)
+  for (const { directory } of places) for (const place of besides(directory)) await sweep(place, clock)
   const grounds = places.flatMap((place) => open(place, name))
   const kept = grounds.length === 0 ? NONE : keptBy(grounds)
   const cgroups: Cgroups = {
@@ -279,6 +288,13 @@ function countOf(directory: string | undefined, files: readonly string[], key: s
   if (directory === undefined) return 0
   const texts = files.map((file) => read(join(directory, file)))
   return Number(texts.map((text) => new RegExp(`^${key} (\\d+)$`, 'm').exec(text)?.[1]).find(Boolean) ?? 0)
+}
+
+/** Where servers are that were started as this one was: in its cgroup, or in one beside it, as of another login. */
+function besides(directory: string): readonly string[] {
+  const above = dirname(directory)
+  const isCgroup = existsSync(join(above, 'cgroup.procs'))
+  return isCgroup ? list(above).map((name) => join(above, name)) : [directory]
 }
 
 /** Ends and removes what servers left that are gone (G2). */

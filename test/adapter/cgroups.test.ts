@@ -1,7 +1,7 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { memoryEndsIn } from '../../runner/supervisor/consumption.ts'
 import { placesOf } from '../../src/local/cgroup-layout.ts'
@@ -181,9 +181,8 @@ describe.skipIf(none)('machines in cgroups', () => {
     expect(cgroup.remove()).toBe(true)
   })
 
-  it('sweep what a server left that is gone, stopped or not, and leave what lives alone (G2)', async () => {
-    const mine = make()
-    const survivor = start(mine, '/bin/sleep', '60')
+  /** A server that has a machine, which is stopped; run by `command`. Gives its name and the pid in the machine. */
+  async function serve(command: readonly string[]) {
     const script = `
       import { openCgroups, nameOfServer } from ${JSON.stringify(join(ROOT, 'src/local/cgroups.ts'))}
       import { spawn } from 'node:child_process'
@@ -192,22 +191,51 @@ describe.skipIf(none)('machines in cgroups', () => {
       const [file, ...args] = [...cgroup.joining, '/bin/sh', '-c', 'echo up; sleep 60']
       const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'ignore'], detached: true })
       child.stdout.once('data', () => { cgroup.freeze(); process.stdout.write(nameOfServer(process.pid) + ' ' + child.pid) })`
-    const server = spawn(process.execPath, ['--input-type=module', '-e', script], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
+    const [file, ...args] = [...command, process.execPath, '--input-type=module', '-e', script]
+    const server = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] })
     const [text] = (await once(server.stdout, 'data')) as [Buffer]
     const [name = '', pid = ''] = String(text).split(' ')
+    const kill = async (): Promise<void> => {
+      server.kill('SIGKILL')
+      await once(server, 'exit')
+    }
+    return { name, pid: Number(pid), kill }
+  }
+  const sweep = () => openCgroups(`${nameOfServer(process.pid)}-2`, realClock).then((another) => another.close())
+
+  it('sweep what a server left that is gone, stopped or not, and leave what lives alone (G2)', async () => {
+    const mine = make()
+    const survivor = start(mine, '/bin/sleep', '60')
+    const { name, pid, kill } = await serve([])
     const left = () => places.filter(({ directory }) => existsSync(join(directory, name)))
-    server.kill('SIGKILL')
-    await once(server, 'exit')
+    await kill()
     expect(left().length).toBeGreaterThan(0)
-    expect(findProcess(Number(pid))?.zombie).toBe(false)
-    await openCgroups(`${nameOfServer(process.pid)}-2`, realClock).then((another) => another.close())
+    expect(findProcess(pid)?.zombie).toBe(false)
+    await sweep()
     expect(left()).toEqual([])
-    expect([undefined, true]).toContain(findProcess(Number(pid))?.zombie)
+    expect([undefined, true]).toContain(findProcess(pid)?.zombie)
     expect(findProcess(survivor.pid ?? 0)?.zombie).toBe(false)
     mine.kill()
     await once(survivor, 'exit')
+  })
+
+  const above = places
+    .map(({ directory }) => dirname(directory))
+    .find((directory) => existsSync(join(directory, 'cgroup.procs')))
+  // Where this process is in the root of each hierarchy, there is nothing beside it.
+  it.skipIf(above === undefined)('sweep also what one left that was started by another login (G2)', async () => {
+    const login = join(above ?? '', `login-${process.pid}`)
+    mkdirSync(login)
+    try {
+      const { name, pid, kill } = await serve(['/bin/sh', '-c', `echo 0 >${login}/cgroup.procs; exec "$@"`, 'sh'])
+      await kill()
+      expect(existsSync(join(login, name))).toBe(true)
+      await sweep()
+      expect(existsSync(join(login, name))).toBe(false)
+      expect([undefined, true]).toContain(findProcess(pid)?.zombie)
+    } finally {
+      rmdirSync(login)
+    }
   })
 
   it('leave nothing of this server when they are closed', async () => {

@@ -194,4 +194,12 @@ export const faults: readonly Fault[] = [
     tests: ['test/adapter/local-escape.test.ts'],
     suite: 'whole',
   },
+  {
+    name: 'what a server of another login left stays (G2)',
+    file: 'src/local/cgroups.ts',
+    find: 'return isCgroup ? list(above).map((name) => join(above, name)) : [directory]',
+    replace: 'return isCgroup ? [directory] : [directory]',
+    tests: ['test/adapter/cgroups.test.ts'],
+    suite: 'whole',
+  },
 ]
