@@ -206,8 +206,10 @@ class Models implements Gateway {
         if (delayMs === null)
           throw new PlatformError(code, attempt === 1 ? message : `${message} (${attempt} attempts)`)
         log.warn('a generation is tried again', { model, attempt, delayMs, code, why: message })
+        // Deltas are shown, never stored: whoever watches must be able to tell that the text begins anew, and why nothing
+        // comes for minutes.
+        if (!shown) onDelta('text', `[asked again, attempt ${attempt + 1}: ${message}]\n`)
         await clock.sleep(delayMs, signal)
-        // Deltas are shown, never stored: whoever watches must be able to tell that the text begins anew.
         if (shown) onDelta('text', '\n[the connection to the model broke; the answer begins again]\n')
         shown = false
       }

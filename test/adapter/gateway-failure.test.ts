@@ -105,15 +105,20 @@ describe.each(MODELS)('%s', (model) => {
     [503, 'model_overloaded', 3],
     [529, 'model_overloaded', 3],
   ] as const)(
-    'status %i becomes %s after %i attempts, and no key is told (G1, G2)',
+    'status %i becomes %s after %i attempts, each of which is shown, and no key is told (G1, G2)',
     async (code, expected, attempts) => {
-      const { server, logged, generate } = await setting()
+      const { server, logged, deltas, generate } = await setting()
       const message = `Incorrect API key provided: ${KEY}. You can find it at example.test.`
       server.play(status(code, { type: 'error', error: { type: 'some_error', message, code: 'bad', status: 'BAD' } }))
       const error = await failureOf(generate(model))
       expect(error.code).toBe(expected)
       expect(server.requests()).toBe(attempts)
-      expect(`${error.message} ${error.stack} ${JSON.stringify(error)} ${logged.join('')}`).not.toContain('canary')
+      expect(
+        `${error.message} ${error.stack} ${JSON.stringify(error)} ${logged.join('')} ${deltas.join('')}`,
+      ).not.toContain('canary')
+      expect(deltas).toEqual(
+        Array.from({ length: attempts - 1 }, (_, i) => expect.stringContaining(`attempt ${i + 2}: The`)),
+      )
       expect(error.cause).toBeUndefined()
     },
   )
