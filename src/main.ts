@@ -5,7 +5,7 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, readFile } from 'node:fs/promises'
-import type { RequestListener } from 'node:http'
+import { createServer, type RequestListener } from 'node:http'
 import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -13,6 +13,7 @@ import { openInstaller } from '../registry/installer.ts'
 import { openRegistry } from '../registry/registry.ts'
 import type { Chance, Clock } from '../schema/clock.ts'
 import { PlatformError, refuse } from '../schema/error.ts'
+import { makeId } from '../schema/id.ts'
 import type { LockedStdioSkill } from '../schema/lock.ts'
 import { Networks } from '../schema/network.ts'
 import { Secret } from '../schema/secret.ts'
@@ -30,7 +31,7 @@ import { openMachinesClient } from './fly/machines-client.ts'
 import { parseModelTable, type ModelTable } from './gateway/price.ts'
 import { openGateway } from './gateway/models.ts'
 import { schema } from './graphql/schema.ts'
-import { openMachineDoor } from './http/machine-door.ts'
+import { isMachinePath, openMachineDoor } from './http/machine-door.ts'
 import { openServer } from './http/server.ts'
 import { openBundles } from './job/bundles.ts'
 import { openForks, type Forks } from './job/forks.ts'
@@ -61,6 +62,7 @@ import { postgresPackageStore } from './postgres/postgres-package-store.ts'
 import { postgresTurnStore } from './postgres/postgres-turn-store.ts'
 import { postgresSecretStore } from './postgres/postgres-secret-store.ts'
 import { isAlive, startOf } from './postgres/process-life.ts'
+import { openLoneRow, tryMachine, type TrialResult } from './pool/trial.ts'
 import { openTurns, type TurnStore } from './pool/turns.ts'
 import { imagePlan } from './sandbox/machine-image.ts'
 import { openSecrets } from './secret/secrets.ts'
@@ -485,12 +487,49 @@ function greet(config: Config, url: string, database: string, machines: string):
   )
 }
 
+/** Asks Fly for all that a server asks it for, and tries a machine, which comes to where a server would listen. */
+async function probeOnFly(config: Config, fly: FlyConfig): Promise<ProbeResult | TrialResult> {
+  const row = openLoneRow()
+  const turns = openTurns(clock)
+  const client = openMachinesClient({ baseUrl: fly.baseUrl, token: fly.token, turns, clock, log })
+  const asked = await probeFly({
+    client,
+    apps: fly.apps,
+    regions: fly.regions,
+    config: machineConfig(fly.image, fly.size),
+  })
+  await client.close()
+  if (!asked.ok) return asked
+  const install = () => Promise.reject(new PlatformError('machine_failed', 'a probe installs nothing'))
+  const masterKey = new Secret(randomBytes(32).toString('hex'))
+  const { links, provider } = openFly(config, fly, { store: row, turns, masterKey, install })
+  const door = openMachineDoor({ links, clock, log })
+  const server = createServer((incoming, outgoing) => {
+    if (isMachinePath(incoming.url)) door(incoming, outgoing)
+    else outgoing.writeHead(503).end()
+  })
+  try {
+    server.listen(config.port, config.hostname)
+    await once(server, 'listening')
+    const id = makeId('mch', clock.now(), randomBytes(16))
+    return await tryMachine({ provider, row, id, linesUrl: fly.machineUrl, clock })
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')) throw error
+    return {
+      ok: false,
+      reason: `Port ${config.port} is taken: a machine could not come to say who it is.`,
+      fix: 'Stop the server that listens there for as long, or set SENMON_PORT and SENMON_PUBLIC_URL to where a machine reaches this process.',
+    }
+  } finally {
+    await provider.close()
+    server.closeAllConnections()
+    server.close()
+  }
+}
+
 async function probe(config: Config): Promise<number> {
   if (config.fly !== null) {
-    const { baseUrl, token, apps, regions, image, size } = config.fly
-    const client = openMachinesClient({ baseUrl, token, turns: openTurns(clock), clock, log })
-    const result = await probeFly({ client, apps, regions, config: machineConfig(image, size) })
-    await client.close()
+    const result = await probeOnFly(config, config.fly)
     process.stdout.write(`${JSON.stringify({ name: 'fly', ...result })}\n`)
     return result.ok ? 0 : 1
   }

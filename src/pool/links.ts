@@ -40,7 +40,7 @@ export interface ProvenMachine {
 }
 
 export interface LinksDependencies {
-  readonly store: PoolStore
+  readonly store: Pick<PoolStore, 'find' | 'change'>
   /** 32 bytes that all processes of the platform share, and nothing else knows. */
   readonly key: Secret
   /** Throws `unauthenticated` unless the token is the provider's, for this very machine and its image. */

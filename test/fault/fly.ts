@@ -150,6 +150,20 @@ export const faults: readonly Fault[] = [
     ...probe,
   },
   {
+    name: 'a trial that failed leaves its machine',
+    file: 'src/pool/trial.ts',
+    find: '    if (isMade)',
+    replace: '    if (isMade && !(result instanceof Failure))',
+    tests: ['test/pool/trial.test.ts'],
+  },
+  {
+    name: 'a trial passes without the tree',
+    file: 'src/pool/trial.ts',
+    find: "['generate', ...CONTENT.keys()].every",
+    replace: "['generate'].every",
+    tests: ['test/pool/trial.test.ts'],
+  },
+  {
     name: 'a probe leaves its machine',
     find: '      await client.destroy(app, id)\n',
     replace: '      if (id === app) await client.destroy(app, id)\n',

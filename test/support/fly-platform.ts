@@ -12,6 +12,8 @@ import { processDriver } from '../fake/fly-sim/process-driver.ts'
 import { databaseUrl, openTestDatabase, realClock, type TestDatabase } from './database.ts'
 import { makeImageFiles } from './machine-image.ts'
 import { startPlatform, type Platform } from './platform.ts'
+import { runProgram } from './program.ts'
+import { ROOT } from './source.ts'
 import { scratchDirectory } from './scratch.ts'
 
 /** The app of machines. */
@@ -24,6 +26,8 @@ export interface FlyPlatform {
   readonly database: TestDatabase
   /** A server more; the same data directory and database for all. Machines come to any of those that live. */
   start(env?: Readonly<Record<string, string>>): Promise<Platform>
+  /** `probe` of the server's program, with the settings of a server: its exit code, and what it says. */
+  probe(env?: Readonly<Record<string, string>>): Promise<{ readonly code: number | null; readonly said: unknown }>
   /** Those that live. */
   servers(): readonly Platform[]
   /** Ends everything; servers first. */
@@ -51,6 +55,21 @@ export async function openFlyPlatform(options: Omit<FlySimOptions, 'clock' | 'dr
   const living = () => started.filter(({ platform: { child } }) => child.exitCode === null && child.signalCode === null)
   const servers = (): readonly Platform[] => living().map(({ platform }) => platform)
   const balancer = await openBalancer(() => living().map(({ port }) => port))
+  const settings = (port: number, publicUrl: string): Record<string, string> => ({
+    SENMON_PORT: String(port),
+    SENMON_MACHINES: 'fly',
+    SENMON_MACHINE_URL: `http://127.0.0.1:${port}`,
+    SENMON_PUBLIC_URL: publicUrl,
+    FLY_FLAPS_BASE_URL: sim.url,
+    FLY_API_TOKEN: sim.deployToken(APP),
+    FLY_APP_NAME: APP,
+    FLY_ORG: ORG,
+    SENMON_FLY_ISSUER: sim.issuer,
+    SENMON_FLY_IMAGE: IMAGE,
+    SENMON_FLY_REGIONS: 'iad,ord',
+    SENMON_MASTER_KEY: '42'.repeat(32),
+    DATABASE_URL: databaseUrl(database),
+  })
   return {
     sim,
     database,
@@ -59,25 +78,17 @@ export async function openFlyPlatform(options: Omit<FlySimOptions, 'clock' | 'dr
       const port = await freePort()
       const platform = await startPlatform({
         directory: join(directory, 'data'),
-        env: {
-          SENMON_PORT: String(port),
-          SENMON_MACHINES: 'fly',
-          SENMON_MACHINE_URL: `http://127.0.0.1:${port}`,
-          SENMON_PUBLIC_URL: balancer.url,
-          FLY_FLAPS_BASE_URL: sim.url,
-          FLY_API_TOKEN: sim.deployToken(APP),
-          FLY_APP_NAME: APP,
-          FLY_ORG: ORG,
-          SENMON_FLY_ISSUER: sim.issuer,
-          SENMON_FLY_IMAGE: IMAGE,
-          SENMON_FLY_REGIONS: 'iad,ord',
-          SENMON_MASTER_KEY: '42'.repeat(32),
-          DATABASE_URL: databaseUrl(database),
-          ...env,
-        },
+        env: { ...settings(port, balancer.url), ...env },
       })
       started.push({ platform, port })
       return platform
+    },
+    async probe(env = {}) {
+      const port = await freePort()
+      const own = { PATH: process.env['PATH'] ?? '', SENMON_DATA_DIR: join(directory, 'probe') }
+      const all = { ...own, ...settings(port, `http://127.0.0.1:${port}`), ...env }
+      const { code, stdout } = await runProgram(process.execPath, [join(ROOT, 'src/main.ts'), 'probe'], { env: all })
+      return { code, said: JSON.parse(stdout) as unknown }
     },
     async close() {
       await Promise.all(servers().map((platform) => platform.stop()))

@@ -30,6 +30,8 @@ const write = { tool: 'files/write_file', args: { path: 'report.md', content: 'I
 const rehearsals = { 'rehearsals/fly.json': turns([[probe(LOOK)], [write]], 'It flew.') }
 const NOTHING = { before: ['input'], fly: ['ENOENT', 'ENOENT', 'ENOENT'], env: [] }
 
+const ms = (): unknown => expect.any(Number)
+
 interface Started {
   readonly host: string
   readonly resume: string
@@ -91,6 +93,32 @@ describe.skipIf(missing !== undefined)('a job on Fly', () => {
     }
     expect(fly.sim.machines().length).toBeLessThanOrEqual(MACHINES_MAX)
     expect(boots.size).toBe(4)
+  })
+
+  const ofProbe = () =>
+    fly.sim
+      .machines()
+      .filter(({ config, state }) => config?.metadata?.['pool'] === 'probe' && !state.startsWith('destroy'))
+
+  it('is preceded by a probe, which boots, suspends and resumes a machine, begins a job in it, and leaves nothing (TR1)', async () => {
+    const { code, said } = await fly.probe()
+    expect(said).toEqual({
+      name: 'fly',
+      ok: true,
+      resumed: true,
+      ms: { boot: ms(), suspend: ms(), resume: ms(), job: ms(), destroy: ms() },
+    })
+    expect([code, ofProbe()]).toEqual([0, []])
+  })
+
+  it('is preceded by a probe that says where it cannot try a machine', async () => {
+    const { port } = new URL(platform.url)
+    const { code, said } = await fly.probe({ SENMON_PORT: port })
+    expect([code, said]).toEqual([
+      1,
+      { name: 'fly', ok: false, reason: expect.stringMatching(/Port \d+ is taken/), fix: expect.any(String) },
+    ])
+    expect(ofProbe()).toEqual([])
   })
 
   // A sample of `npm run campaign -- fly`.
