@@ -108,8 +108,12 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
       )
     case 'leaseExpired':
       return say('warning', `! the machine is gone: ${shownLine(lastWords(data), QUESTION_WIDTH)}`)
-    case 'machineStarted':
-      return say('plain', `machine ${shownLine(text(data['host']))} ${shownLine(text(data['resume']))}`)
+    case 'machineStarted': {
+      // What a step waited for without a machine is no time of its.
+      const since = Object.entries(progress.runs).map(([id, one]) => [id, { ...one, since: at }] as const)
+      const after = { ...progress, runs: Object.fromEntries(since) }
+      return say('plain', `machine ${shownLine(text(data['host']))} ${shownLine(text(data['resume']))}`, after)
+    }
     case 'cancelRequested':
       return say('warning', `! cancel: ${shownLine(text(data['reason']))}`)
     case 'jobFinished':

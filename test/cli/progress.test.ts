@@ -89,6 +89,22 @@ describe('the progress of a job', () => {
     expect(said(edited, 'schema').at(-1)).toBe(asWritten)
   })
 
+  it('counts no time for which a job had no machine as a step’s', () => {
+    const at = (ms: number, one: ShownEvent): ShownEvent => ({ ...one, at: new Date(ms).toISOString() })
+    const events = [
+      at(0, event('runStarted', { depth: 0, query: 'go' })),
+      at(100, event('questionAsked', { question: { id: 'que_1', kind: 'confirm' } })),
+      at(60_000, event('answered', { questionId: 'que_1', value: true }, null)),
+      at(61_000, event('machineStarted', { host: 'local', resume: 'cold' }, null)),
+      at(63_000, event('stepFinished', {})),
+    ]
+    const { lines } = events.reduce((seen, one) => advance(seen.progress, one), {
+      progress: noProgress,
+      lines: [],
+    } as ReturnType<typeof advance>)
+    expect(lines[0]?.text).toContain('(2.0 s)')
+  })
+
   it('shows the form that a skill wants filled in, and how to answer or decline', () => {
     const form = { type: 'object', properties: { name: { type: 'string' } } }
     const question = {
