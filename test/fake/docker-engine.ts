@@ -65,6 +65,7 @@ interface Container {
 
 type Answer = { readonly status: number; readonly body?: Json }
 
+const STUCK_MS = 1_000
 const OUT = 1
 const ERR = 2
 
@@ -387,6 +388,9 @@ function kill(child: ChildProcess): void {
   const first = init ?? launcher
   if (first !== undefined) process.kill(first, 'SIGKILL')
   child.kill('SIGCONT')
+  // bubblewrap waits for ever for a first process that was ended before it had said that it is set up.
+  const stuck = setTimeout(() => child.kill('SIGKILL'), STUCK_MS)
+  child.once('exit', () => clearTimeout(stuck))
 }
 
 /** A process and all that descend from it, parents first. */

@@ -50,6 +50,7 @@ export interface ProcessDriverOptions {
 }
 
 const KEPT_LINES = 10_000
+const STUCK_MS = 1_000
 const BWRAP = '/usr/bin/bwrap'
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const ROOTS = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32', '/etc']
@@ -242,7 +243,10 @@ class ProcessDriver implements Driver {
     // The kernel ends all others with the first, and bubblewrap waits for that.
     const init = await guest.init
     if (init !== undefined) send(init, 'SIGKILL')
+    // But for ever where that was ended before it had said that it is set up.
+    const stuck = setTimeout(() => guest.child.kill('SIGKILL'), STUCK_MS)
     await guest.ended
+    clearTimeout(stuck)
   }
 
   #appOf(id: string): string {
