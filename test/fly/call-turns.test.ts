@@ -89,6 +89,24 @@ it('never asks for more than Fly allows an app, however long anybody stood still
   )
 })
 
+it('lets go of turns that came too late, where another asks meanwhile (FT1)', async () => {
+  // One process takes two turns and stands still for three seconds; then the other takes those that have come since.
+  const delays = [0, 3_000, 0, 3_000, ...Array<number>(20).fill(0)]
+  const { arrivals } = await play(
+    {
+      gaps: [
+        [0, 0],
+        [3_000, 0],
+      ],
+      delays,
+      ways: [0],
+    },
+    fakeClock(),
+  )
+  expect(arrivals.length).toBeGreaterThanOrEqual(2)
+  expect(tooHasty(arrivals)).toBe(0)
+})
+
 it('asks nearly as often as Fly allows where nobody stands still (FT1)', async () => {
   const gaps = Array.from({ length: 3 }, () => Array<number>(20).fill(1_500))
   const { arrivals, refused } = await play({ gaps, delays: [2], ways: [40] }, fakeClock())
