@@ -36,11 +36,15 @@ async function say(lines: readonly string[], cut = Infinity) {
 describe('a call of a tool', () => {
   it('is answered once its client has greeted in the older line, however its bytes are cut', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.nat(), { maxLength: 5 }), fc.integer({ min: 1, max: 90 }), async (ids, cut) => {
-        const { answers, left } = await say([GREETED, ...ids.map((id) => call(id))], cut)
-        expect(left).toEqual([GREETED])
-        expect(answers).toEqual(ids.map((id) => ({ jsonrpc: '2.0', id, result: { content: [], args: { id } } })))
-      }),
+      fc.asyncProperty(
+        fc.uniqueArray(fc.nat(), { maxLength: 5 }),
+        fc.integer({ min: 1, max: 90 }),
+        async (ids, cut) => {
+          const { answers, left } = await say([GREETED, ...ids.map((id) => call(id))], cut)
+          expect(left).toEqual([GREETED])
+          expect(answers).toEqual(ids.map((id) => ({ jsonrpc: '2.0', id, result: { content: [], args: { id } } })))
+        },
+      ),
       { numRuns: 30 },
     )
   })
