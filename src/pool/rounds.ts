@@ -265,6 +265,13 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
     recalledFor = epoch
   }
 
+  /** X5; nothing else waits for it, or fails with it. */
+  async function retain(lead: Leadership): Promise<void> {
+    await store
+      .keepExpectation(pool, printExpectation(expectation), lead)
+      .catch((error: unknown) => log.warn('What is expected of a pool was not kept.', { pool, error }))
+  }
+
   async function tend(lead: Leadership): Promise<void> {
     const now = clock.now()
     const started = await store.started(pool, demand.at)
@@ -321,7 +328,7 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
       await bury()
       await free()
       await store.sweep(pool, now - limits.keepGoneMs)
-      await store.keepExpectation(pool, printExpectation(expectation), lead)
+      await retain(lead)
     }
     if (!isOwn && now - listedAt >= limits.listMs) {
       listedAt = now
@@ -377,8 +384,7 @@ export function openRounds(dependencies: RoundsDependencies): Rounds {
       alarm.resolve()
       unwatch()
       await running
-      if (memory !== null && leading !== undefined)
-        await store.keepExpectation(pool, printExpectation(expectation), leading.lead)
+      if (memory !== null && leading !== undefined) await retain(leading.lead)
       // They end with this process, whatever their rows say.
       if (isOwn) for (const machine of await own()) await move(machine, { type: 'gone', now: clock.now() }, null)
     },

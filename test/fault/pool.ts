@@ -405,8 +405,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'what a leader expects goes with it (X5)',
     file: 'src/pool/rounds.ts',
-    find: '      if (memory !== null && leading !== undefined)',
-    replace: '      if (memory === null && leading !== undefined)',
+    find: '      if (memory !== null && leading !== undefined) await',
+    replace: '      if (memory === null && leading !== undefined) await',
     tests: ['test/pool/kept-expectation.test.ts'],
   },
   {

@@ -3,7 +3,7 @@ import * as fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { forecast, HOURS, noExpectation, seeArrivals, seeStart, seeTime } from '../../src/pool/expectation.ts'
 import { parseExpectation, printExpectation } from '../../src/pool/kept-expectation.ts'
-import { LOCK, poolWorld, type PoolWorld } from './pool-world.ts'
+import { LOCK, poolWorld, states, type PoolWorld } from './pool-world.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -68,5 +68,16 @@ describe('who begins to lead a pool', () => {
     await world.pass(3_000)
     await world.settle(pool.close())
     expect(parseExpectation(await world.store.expectation('p'))).toMatchObject({ hour: { came: 1 } })
+  })
+
+  it('ends as ever where it cannot be kept (X5)', async () => {
+    world = poolWorld({ ready: 1 })
+    const store = { ...world.store, keepExpectation: () => Promise.reject(new Error('the database is away')) }
+    const pool = world.open('here', { store })
+    await world.pass(70_000)
+    expect(states(await world.list())).toEqual(['ready'])
+    const serving = await world.settle(pool.open({ jobId: world.job(), fence: 1 }, LOCK))
+    await world.settle(serving.destroy())
+    await expect(world.settle(pool.close())).resolves.toBeUndefined()
   })
 })
