@@ -195,10 +195,14 @@ describe('the job log (Postgres)', () => {
 
   it('keeps announcements to itself while it is alone, and tells whoever says a word all of them at once', async () => {
     let now = realClock.now()
+    let atRest = Promise.withResolvers<void>()
     const clock: Clock = {
       now: () => now,
       // Neither the poll nor what is said while alone comes in the time of this test.
-      sleep: async (ms, signal) => realClock.sleep(ms > 1000 ? 3_600_000 : ms, signal),
+      async sleep(ms, signal) {
+        if (ms === 4000) atRest.resolve() // nothing is left to say until the next hello
+        await realClock.sleep(ms > 1000 ? 3_600_000 : ms, signal)
+      },
     }
     await Promise.all([database, second].map(({ wakeUps }) => wakeUps.close())) // who else would be heard
     const other = new Client(database.config)
@@ -214,12 +218,16 @@ describe('the job log (Postgres)', () => {
     try {
       await hear.promise
       expect(heard).toEqual(['']) // hello
+      // Others may hear a word before its speaker knows that it is said, and from then its times count.
+      await atRest.promise
       now += 20_000
       const log = new PostgresJobLog(lonely, clock)
       const [first, next] = [created(jobIdOf(1)), created(jobIdOf(2))]
       hear = Promise.withResolvers()
+      atRest = Promise.withResolvers()
       await log.create(first.job, first.events, aLockHash, null)
       await hear.promise
+      await atRest.promise
       hear = Promise.withResolvers()
       await log.create(next.job, next.events, aLockHash, null)
       now += 100

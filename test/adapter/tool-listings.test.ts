@@ -28,9 +28,10 @@ describe.skipIf(missing !== undefined)(`a listing${missing === undefined ? '' : 
   let live = 0
   let most = 0
   const counted: typeof opened.host.open = async (owner, lock) => {
-    const machine = await opened.host.open(owner, lock)
+    // From the wish for a machine on: how long one takes to open is not what is counted.
     live += 1
     most = Math.max(most, live)
+    const machine = await opened.host.open(owner, lock)
     void machine.ended.then(() => (live -= 1))
     return machine
   }
