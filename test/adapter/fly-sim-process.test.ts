@@ -6,11 +6,12 @@ import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { request } from 'node:http'
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { descendants, findProcess, listProcesses } from '../../src/local/processes.ts'
 import { openFlySim, type FlySim } from '../fake/fly-sim/fly-sim.ts'
 import { processDriver } from '../fake/fly-sim/process-driver.ts'
 import { realClock } from '../support/database.ts'
+import { until } from '../support/patience.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
@@ -73,9 +74,6 @@ const fileOf = (id: string, name: string): string => {
   } catch {
     return ''
   }
-}
-async function until(holds: () => boolean): Promise<void> {
-  await vi.waitUntil(holds, { interval: 5, timeout: 30_000 })
 }
 const stateOf = (id: string): string | undefined => sim.machines().find((one) => one.id === id)?.state
 const act = (id: string, verb: string, body: object = {}) =>

@@ -10,6 +10,7 @@ import { openLog } from '../../src/log.ts'
 import { applicationId, asked as query, reviewer } from '../gateway/given.ts'
 import { fakeChance, fakeClock, type FakeClock } from '../fake/fake-clock.ts'
 import { chatChunks, openModelServer, status, stream, type ModelServer } from '../support/model-server.ts'
+import { until } from '../support/patience.ts'
 
 const KEY = 'sk-canary-0123456789abcdef'
 const CHAT = 'openai-compatible/some-model'
@@ -155,7 +156,7 @@ describe.each(MODELS)('%s', (model) => {
     server.play(() => {})
     const generating = failureOf(generate(model))
     for (let attempt = 1; attempt <= limits.attemptsMax; attempt++) {
-      await vi.waitUntil(() => server.requests() === attempt, { interval: 1 })
+      await until(() => server.requests() === attempt)
       await clock.advance(limits.stallMs)
     }
     expect((await generating).code).toBe('model_stalled')
@@ -167,9 +168,9 @@ describe.each(MODELS)('%s', (model) => {
     const { server, clock, generate } = await setting()
     server.play(() => {})
     const generating = failureOf(generate(model, undefined, { maxRetries: 100, timeoutMs: 150_000 }))
-    await vi.waitUntil(() => server.requests() === 1, { interval: 1 })
+    await until(() => server.requests() === 1)
     await clock.advance(limits.stallMs)
-    await vi.waitUntil(() => server.requests() === 2, { interval: 1 })
+    await until(() => server.requests() === 2)
     await clock.advance(50_000)
     const error = await generating
     expect(error).toMatchObject({ code: 'model_timeout', message: `${model} did not answer within 150000 ms.` })
@@ -236,12 +237,12 @@ describe('a stream', () => {
     const { server, clock, deltas, generate } = await setting()
     server.play(stream(chatChunks(['Well', ' now'], null), 'silence'))
     const generating = failureOf(generate())
-    await vi.waitUntil(() => deltas.length === 2, { interval: 1 })
+    await until(() => deltas.length === 2)
     await clock.advance(limits.stallMs - 1)
     expect(server.requests()).toBe(1)
     await clock.advance(1)
     await server.hungUp
-    await vi.waitUntil(() => server.requests() === 2 && deltas.length === 5, { interval: 1 })
+    await until(() => server.requests() === 2 && deltas.length === 5)
     expect(deltas[2]).toContain('begins again')
     server.play(status(400, {}))
     await clock.advance(limits.stallMs)

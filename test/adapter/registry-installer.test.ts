@@ -2,13 +2,14 @@
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { hashInstallation } from '../../registry/closure.ts'
 import { openInstaller, SWEEP_MS, UNUSED_MS } from '../../registry/installer.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import type { InstalledPackage, Integrity, LockedStdioSkill } from '../../schema/lock.ts'
 import { handTgz, packageEntries, type HandEntry } from '../support/hand-tar.ts'
 import { memoryContentStore } from '../fake/memory-content-store.ts'
+import { until } from '../support/patience.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
 let directory: string
@@ -208,7 +209,7 @@ describe('an installer', () => {
     now += SWEEP_MS
     // Once a day whoever installs looks.
     await installer().install(skillOf([await tool()]))
-    await vi.waitFor(async () => expect((await readdir(root)).filter((name) => name.startsWith('.'))).toEqual([]))
+    await until(async () => !(await readdir(root)).some((name) => name.startsWith('.')))
   })
 
   it('leaves what a crash left half-done alone, and makes the whole anew', async () => {

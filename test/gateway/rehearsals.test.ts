@@ -1,10 +1,11 @@
 /** Proves that recorded turns are played through the gateway, from the package of the expert that generates. */
-import { describe, expect, it, vi } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { PlatformError } from '../../schema/error.ts'
 import type { LockedExpert } from '../../schema/lock.ts'
 import type { Generated } from '../../src/gateway/gateway.ts'
 import { openGateway } from '../../src/gateway/models.ts'
 import { fakeClock } from '../fake/fake-clock.ts'
+import { until } from '../support/patience.ts'
 import { applicationId, asked, reviewer } from './given.ts'
 
 const FILES: Readonly<Record<string, string>> = {
@@ -103,7 +104,7 @@ describe('a rehearsal', () => {
     const { play, clock, deltas } = setting()
     const controller = new AbortController()
     const playing = failureOf(play('rehearsal/demo', reviewer, 2, controller.signal))
-    await vi.waitUntil(() => clock.sleepers() > 0, { interval: 1 })
+    await until(() => clock.sleepers() > 0)
     expect(deltas).toEqual([])
     await clock.advance(100)
     expect(deltas).toHaveLength(1)

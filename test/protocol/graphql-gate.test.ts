@@ -4,7 +4,8 @@ import { connect } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import { getIntrospectionQuery } from 'graphql'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openDoor, until, type Door } from '../support/door.ts'
+import { openDoor, type Door } from '../support/door.ts'
+import { until } from '../support/patience.ts'
 
 let door: Door
 beforeAll(async () => {

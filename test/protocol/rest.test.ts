@@ -5,7 +5,8 @@ import { printTree } from '../../schema/tree.ts'
 import { printStatus } from '../../src/http/rest-shape.ts'
 import type { Attempt } from '../../src/job/jobs.ts'
 import { aQuestion, questionAsked, runIdOf } from '../job/given.ts'
-import { openDoor, readFrames, until, type Door, type ReadFrame } from '../support/door.ts'
+import { openDoor, readFrames, type Door, type ReadFrame } from '../support/door.ts'
+import { until } from '../support/patience.ts'
 
 let door: Door
 beforeEach(async () => {

@@ -11,7 +11,8 @@ import type { Verbs } from '../../src/pool/call.ts'
 import { LIVE_CHECK_MS, watchEvents } from '../../src/job/subscription.ts'
 import { openLog } from '../../src/log.ts'
 import { fakeChance } from '../fake/fake-clock.ts'
-import { openDoor, readFrames, until, type Door, type ReadFrame } from '../support/door.ts'
+import { openDoor, readFrames, type Door, type ReadFrame } from '../support/door.ts'
+import { until } from '../support/patience.ts'
 
 let door: Door
 beforeEach(async () => {

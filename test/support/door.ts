@@ -230,12 +230,3 @@ export async function* readFrames(response: Response): AsyncGenerator<ReadFrame>
     }
   }
 }
-
-/** Waits, without a clock, until a condition that real sockets bring about holds. */
-export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let turns = 0; turns < 200_000; turns++) {
-    if (await holds()) return
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-  throw new Error('it never came to hold')
-}

@@ -102,7 +102,7 @@ export async function openSpawnedMachines(
       )
       const jobId = makeId('job', count, new Uint8Array(16))
       const owner = { jobId, fence: attempt.fence, linesUrl: url }
-      const deadline = now + 20_000
+      const deadline = now + 3_600_000
       const machine = orderMachine({ id, pool: 'p', place: 'app', generation: 'g', now }, { owner, deadline })
       await store.add([machine], null)
       const child = await boot(id)

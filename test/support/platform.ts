@@ -146,14 +146,13 @@ export function expertPackage(
   return writePackage({ 'package.json': JSON.stringify(manifest, null, 2), 'senmon.toml': toml, ...files })
 }
 
-/** Waits for what only the platform's own progress brings about; gives up after `attempts` looks, 50 ms apart. */
-export async function until<Value>(look: () => Promise<Value | undefined>, attempts = 600): Promise<Value> {
-  for (let left = attempts; left > 0; left--) {
+/** Waits for what only the platform's own progress brings about, for as long as the test may take. */
+export async function until<Value>(look: () => Promise<Value | undefined>): Promise<Value> {
+  for (;;) {
     const value = await look()
     if (value !== undefined) return value
-    await new Promise((resume) => setTimeout(resume, 50))
+    await new Promise((resume) => setTimeout(resume, 20))
   }
-  throw new Error('it did not come about')
 }
 
 /** A skill of test/fixture/skills as a package of its own, without dependencies. */

@@ -302,7 +302,7 @@ describe.skipIf(missing !== undefined)('a stranger', () => {
     await until(async () => ((await findJob(platform, id))?.status === 'running' ? true : undefined))
     await act(platform, 'cancelJob', { jobId: id })
     const { job, events } = await finishJob(platform, id)
-    await until(async () => ((await machines()).length === 0 ? true : undefined), 100)
+    await until(async () => ((await machines()).length === 0 ? true : undefined))
     expect(job).toMatchObject({ status: 'finished', outcome: 'canceled', reason: 'canceled_by_user' })
     const types = events.map(({ type }) => type)
     expect(types.indexOf('cancelRequested')).toBeGreaterThan(types.indexOf('leaseGranted'))
