@@ -4,7 +4,6 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { openInstaller } from '../../registry/installer.ts'
-import type { Deadlines } from '../../runner/skill/compartment.ts'
 import { elicitationQuestionOf } from '../../schema/elicitation.ts'
 import type { Lock } from '../../schema/lock.ts'
 import { rootRunId } from '../../schema/question.ts'
@@ -73,11 +72,11 @@ describe.skipIf(missing !== undefined)(
       await registry.close()
     })
 
-    async function start(deadlines: Partial<Deadlines> = {}): Promise<SkillDrive & { readonly drive: MachineDrive }> {
+    async function start(): Promise<SkillDrive & { readonly drive: MachineDrive }> {
       const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock))
       drives.push(drive)
       drive.secrets['MEMORY_FILE_PATH'] = '/workspace/memory.jsonl'
-      return { ...driveSkills(drive, lock, deadlines), drive }
+      return { ...driveSkills(drive, lock), drive }
     }
 
     it.each([
@@ -170,11 +169,20 @@ describe.skipIf(missing !== undefined)(
     })
 
     it('lets a call that tells of progress take longer than a silent one may', async () => {
-      const { call } = await start({ callMs: 900 })
-      const long = { duration: 3, steps: 15 }
-      expect(await call('all', 'trigger-long-running-operation', long)).toMatchObject({ isError: false })
-      const silent = { duration: 4, steps: 1 }
-      expect(await call('all', 'trigger-long-running-operation', silent)).toMatchObject({ code: 'skill_hung' })
+      const { call, drive, pass, untilSent } = await start()
+      const telling = call('all', 'trigger-long-running-operation', { duration: 1, steps: 5 })
+      for (let told = 1; told <= 3; told++) {
+        const isTold = () => drive.heard.filter((line) => JSON.stringify(line).includes('notifications/progress'))
+        await drive.untilHeard(() => isTold().length >= told)
+        // Heard by whoever drives the machine, it is heard by the client at the latest now.
+        await new Promise((next) => setImmediate(next))
+        pass(0.9)
+      }
+      expect(await telling).toMatchObject({ isError: false })
+      const silent = call('all', 'trigger-long-running-operation', { duration: 600, steps: 1 })
+      await untilSent((line) => JSON.stringify(line).includes('"duration":600'))
+      pass()
+      expect(await silent).toMatchObject({ code: 'skill_hung' })
       expect(await call('all', 'echo', { message: 'again' })).toMatchObject({ content: [{ text: 'Echo: again' }] })
     })
 

@@ -1,6 +1,6 @@
 /** Skills on the network: real servers of both lines and both protocols, and servers that no one should trust. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, describe, expect, it } from 'vitest'
 import {
   elicitationQuestionOf,
   handedBackIn,
@@ -8,12 +8,15 @@ import {
   type ElicitationReply,
   type Elicited,
 } from '../../schema/elicitation.ts'
+import { LOOK_MS_MAX } from '../../runner/skill/greeting.ts'
 import type { Resumption } from '../../schema/event.ts'
 import { hashOf } from '../../schema/hash.ts'
 import { isJsonObject, type JsonObject } from '../../schema/json.ts'
 import { Networks } from '../../schema/network.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { JOB } from '../run/team.ts'
+import { until } from '../support/patience.ts'
+import { HOUR_MS } from '../support/leap-clock.ts'
 import { driveRemote } from '../support/remote-drive.ts'
 import {
   NAME_FORM,
@@ -145,16 +148,15 @@ describe('a skill on the network', () => {
       method: 'tools/call',
       params: { name: 'look', arguments: { region: 'x' }, _meta },
     })
-    await vi.waitFor(() =>
-      expect(far.told).toContainEqual(
-        expect.objectContaining({
-          type: 'frame',
-          frame: expect.objectContaining({
-            id: 7,
-            error: expect.objectContaining({ data: { code: 'tool_schema_invalid' } }),
-          }),
+    await until(() => JSON.stringify(far.told).includes('"id":7'))
+    expect(far.told).toContainEqual(
+      expect.objectContaining({
+        type: 'frame',
+        frame: expect.objectContaining({
+          id: 7,
+          error: expect.objectContaining({ data: { code: 'tool_schema_invalid' } }),
         }),
-      ),
+      }),
     )
   })
 
@@ -180,7 +182,7 @@ describe('a skill on the network', () => {
         req.on('data', (chunk: Buffer) => chunks.push(chunk))
         req.on('end', () => {
           const body = Buffer.concat(chunks)
-          if (body.includes('server/discover')) return
+          if (body.includes('server/discover')) return far.clock.leap(LOOK_MS_MAX)
           const headers = { ...req.headers, host: new URL(server.url).host } as object as Record<string, string>
           void fetch(server.url, {
             method: req.method ?? 'POST',
@@ -200,15 +202,20 @@ describe('a skill on the network', () => {
   it.each(['streamableHttp', 'sse'] as const)('is server-everything in its mode %s', async (mode) => {
     const server = kept(await startEverything(mode))
     const type = mode === 'sse' ? 'mcpSseSkill' : 'mcpHttpSkill'
-    const far = drive({ type, endpoint: server.url }, { deadlines: { callMs: 1500 } })
+    const far = drive({ type, endpoint: server.url })
     expect(await far.call('echo', { message: 'hi' })).toMatchObject(text('Echo: hi'))
     const image = await far.call('get-tiny-image')
     expect(image).toMatchObject({ content: [{ type: 'text' }, { type: 'image', mediaType: 'image/png' }, {}] })
     const uri = 'demo://resource/dynamic/text/1'
     expect(await far.call('readResource', { uri })).toMatchObject({ content: [{ text: saying('Resource 1') }] })
     // Progress comes through, so that the call may take longer than a silent one.
-    const long = { duration: 2.5, steps: 10 }
-    expect(await far.call('trigger-long-running-operation', long)).toMatchObject({ isError: false })
+    const calling = far.call('trigger-long-running-operation', { duration: 1, steps: 5 })
+    for (let told = 1; told <= 2; told++) {
+      const isTold = () => far.told.filter((line) => JSON.stringify(line).includes('notifications/progress'))
+      await until(() => isTold().length >= told)
+      far.clock.leap(0.9 * HOUR_MS)
+    }
+    expect(await calling).toMatchObject({ isError: false })
   })
 
   it('hears that a call is canceled, and that the job no longer waits', async () => {
@@ -310,8 +317,11 @@ describe('a server that misbehaves', () => {
       message: saying('text/html'),
     })
     const hanging = await puppet({ initialize: () => {} })
-    const far = drive({ endpoint: hanging.url }, { deadlines: { initializeMs: 300 } })
-    expect(await far.call('go')).toMatchObject({ code: 'skill_hung', message: saying('did not start within 300 ms') })
+    const far = drive({ endpoint: hanging.url })
+    const calling = far.call('go')
+    await until(() => hanging.asked.length > 1)
+    far.clock.leap(HOUR_MS)
+    expect(await calling).toMatchObject({ code: 'skill_hung', message: saying('did not start within') })
   })
 
   it('and hangs in a call, or breaks off an answer, ends that call alone', async () => {
@@ -326,8 +336,11 @@ describe('a server that misbehaves', () => {
         } else answer(res, message, { content: [{ type: 'text', text: 'third' }] })
       },
     })
-    const far = drive({ endpoint: server.url }, { deadlines: { callMs: 400 } })
-    expect(await far.call('go')).toMatchObject({ code: 'skill_hung' })
+    const far = drive({ endpoint: server.url })
+    const calling = far.call('go')
+    await until(() => calls === 1)
+    far.clock.leap(HOUR_MS)
+    expect(await calling).toMatchObject({ code: 'skill_hung' })
     expect(await far.call('go')).toMatchObject({ code: 'skill_died', message: saying('ended an answer') })
     expect(await far.call('go')).toMatchObject(text('third'))
   })
@@ -561,8 +574,12 @@ describe('an address', () => {
       return [{ address: answers[looked.length - 1] ?? '10.0.0.1', family: 4 }]
     }
     const endpoint = `https://rebind.example.com:${server.port}/mcp`
-    const far = drive({ endpoint }, { ...none, lookup, deadlines: { initializeMs: 500 } })
-    const first = await far.call('echo')
+    const far = drive({ endpoint }, { ...none, lookup })
+    const calling = far.call('echo')
+    await until(() => looked.length > 0)
+    // Whoever answers there, or nobody: it was let go there.
+    far.clock.leap(HOUR_MS)
+    const first = await calling
     expect('code' in first && first.code).not.toBe('skill_address_refused')
     const second = drive({ endpoint }, { ...none, lookup })
     expect(await second.call('echo')).toMatchObject({ code: 'skill_address_refused', message: saying('127.0.0.1') })
@@ -617,8 +634,4 @@ describe('an address', () => {
 
 async function posts(server: HttpServer, count: number): Promise<void> {
   await until(() => server.asked.filter(({ method }) => method === 'POST').length >= count)
-}
-
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((next) => setTimeout(next, 5))
 }

@@ -12,14 +12,8 @@ import type { Json } from '../../schema/json.ts'
 import { textOf } from '../../schema/message.ts'
 import { buildSkills } from '../support/files-skill.ts'
 import { Content, JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
-import {
-  fixtureSkill,
-  openHost,
-  openSandboxes,
-  realClock,
-  sandboxMissing,
-  type OpenLocalHost,
-} from '../support/sandbox.ts'
+import { fixtureSkill, openHost, openSandboxes, sandboxMissing, type OpenLocalHost } from '../support/sandbox.ts'
+import { until } from '../support/patience.ts'
 import { driveSkills } from '../support/skill-drive.ts'
 import { ROOT } from '../support/source.ts'
 import { stopped } from '../support/stopped-processes.ts'
@@ -106,7 +100,7 @@ describe.skipIf(missing !== undefined)(title, () => {
     })
     rmSync(dirname(bundle), { recursive: true })
     const start = async (content: Content) => {
-      while (stopped().length < 2) await realClock.sleep(5)
+      await until(nextWaits, 5)
       const machine = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)
       expect(machine.obtained.resume).toBe('resumed')
       return machine
@@ -144,12 +138,8 @@ describe.skipIf(missing !== undefined)(title, () => {
     const content = new Content()
     const program = `${TRIES}\nprocess.stdout.write(JSON.stringify(await escapes(${JSON.stringify(targets)})))\n`
     drive = await start(content)
-    const skills = driveSkills(
-      drive,
-      lock,
-      {},
-      { inputTreeHash: content.tree({ 'spec.md': 'the spec', 'tries.mjs': program }) },
-    )
+    const inputTreeHash = content.tree({ 'spec.md': 'the spec', 'tries.mjs': program })
+    const skills = driveSkills(drive, lock, { inputTreeHash })
     exec = async (command) => {
       const answer = await skills.call('shell', 'exec', { command })
       if ('code' in answer) throw new Error(answer.message)
@@ -162,6 +152,8 @@ describe.skipIf(missing !== undefined)(title, () => {
     await opened?.close()
   })
 
+  /** Whether the machine that is made behind the last one is whole, and stands still. */
+  const nextWaits = (): boolean => stopped().length >= 2
   const code = () =>
     `return (await load('data:text/javascript;base64,${Buffer.from(TRIES).toString('base64')}')).escapes(${JSON.stringify(targets)})`
   const compartments: Readonly<Record<string, () => Promise<Json>>> = {
@@ -184,7 +176,8 @@ describe.skipIf(missing !== undefined)(title, () => {
     expect(outcomes['write /workspace']).toBe(name === 'runner' ? 'ENOENT' : 'OPEN')
   })
 
-  it('what a machine did before it had a job is nowhere: not in what it says, nor in its directories (P2.7, P3.8)', () => {
+  it('what a machine did before it had a job is nowhere: not in what it says, nor in its directories (P2.7, P3.8)', async () => {
+    await until(nextWaits, 5)
     expect(other.said.slice(0, 2).map(({ type }) => type)).toEqual(['ready', 'alive'])
     expect(JSON.stringify([other.said, drive.said])).not.toContain('primer')
     for (const slot of readdirSync(join(runtime, 'slots')))
@@ -193,15 +186,22 @@ describe.skipIf(missing !== undefined)(title, () => {
 
   it.runIf(process.getuid?.() === 0)(
     'the uid of one machine opens nothing of another, and signals nothing of it (L3)',
-    () => {
-      const [one, another] = readdirSync(join(runtime, 'slots')).map((name) => join(runtime, 'slots', name))
-      const { uid } = statSync(one ?? '')
+    async () => {
+      await until(nextWaits, 5)
+      const [pid = 0] = stopped()
+      const theirs = statSync(`/proc/${pid}`).uid
+      const uidOf = (slot: string): number => statSync(slot).uid
+      const slots = readdirSync(join(runtime, 'slots')).map((name) => join(runtime, 'slots', name))
+      const [one, another] = [
+        slots.find((slot) => uidOf(slot) !== theirs),
+        slots.find((slot) => uidOf(slot) === theirs),
+      ]
+      const uid = uidOf(one ?? '')
       expect(uid).toBeGreaterThan(200_000)
       const as = (command: string, ...args: readonly string[]) => spawnSync(command, args, { uid, gid: uid }).status
       expect(as('/bin/ls', one ?? '')).toBe(0)
       expect(as('/bin/ls', another ?? '')).not.toBe(0)
       for (const name of ['plan.json', 'owner']) expect(as('/bin/cat', join(another ?? '', name))).not.toBe(0)
-      const [pid] = stopped()
       expect(as('/bin/kill', '-0', `${pid}`)).not.toBe(0)
     },
   )

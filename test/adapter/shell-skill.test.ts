@@ -9,12 +9,14 @@ import { descendants, findProcess, listProcesses } from '../../src/local/process
 import { buildSkills, openFilesSkill } from '../support/files-skill.ts'
 import { Content, JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
 import { until } from '../support/platform.ts'
-import { openHost, openSandboxes, realClock, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { openHost, openSandboxes, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 import { driveSkills, type SkillDrive } from '../support/skill-drive.ts'
 import { ROOT } from '../support/source.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
 const missing = await sandboxMissing()
+/** A line has begun all that it begins, even where the computer is slow, before so many seconds are over. */
+const ENOUGH_S = 8
 const lock = lockOf({ shell: { package: 'shell', entry: 'dist/main.js', programs: 'system' } })
 
 describe.skipIf(missing !== undefined)('the shell skill in its compartment', () => {
@@ -22,6 +24,12 @@ describe.skipIf(missing !== undefined)('the shell skill in its compartment', () 
   let drive: MachineDrive
   let skills: SkillDrive
   let content: Content
+  /** A machine with a line that outlasts the first word of the shell about it, in ten seconds: beside the other tests. */
+  let patient: {
+    readonly drive: MachineDrive
+    readonly skills: SkillDrive
+    readonly calling: ReturnType<SkillDrive['call']>
+  }
 
   beforeAll(async () => {
     await buildSkills()
@@ -30,10 +38,16 @@ describe.skipIf(missing !== undefined)('the shell skill in its compartment', () 
     content = new Content()
     const inputTreeHash = content.tree({ 'spec.md': 'the spec\n' })
     drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)
-    skills = driveSkills(drive, lock, {}, { inputTreeHash })
+    skills = driveSkills(drive, lock, { inputTreeHash })
+    const other = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)
+    const own = driveSkills(other, lock)
+    patient = { drive: other, skills: own, calling: own.call('shell', 'exec', { command: 'sleep 12; echo woke' }) }
+    await own.untilSent((line) => line.type === 'frame' && JSON.stringify(line).includes('woke'))
+    own.pass(0.9)
   })
   afterAll(async () => {
     await drive?.destroy()
+    await patient?.drive.destroy()
     await opened?.close()
   })
 
@@ -114,20 +128,21 @@ describe.skipIf(missing !== undefined)('the shell skill in its compartment', () 
   it('ends a line whose time is up, with every process that it started, however it tried to get away', async () => {
     const away =
       'sleep 1000 & setsid sleep 1001 & (setsid env -i sleep 1002 &) & nohup sleep 1003 >/dev/null 2>&1 & ' +
-      "trap '' TERM INT HUP; echo started; sleep 1004"
-    const { text, isError } = await exec(away, { timeoutSeconds: 2 })
+      "trap '' TERM INT HUP; mkdir -p made; echo late > made/late.txt; echo started; sleep 1004"
+    const { text, isError } = await exec(away, { timeoutSeconds: ENOUGH_S })
     expect({ text, isError }).toEqual({
-      text: 'started\n[ended after 2 s, with all that it had started]',
+      text: `started\n[ended after ${ENOUGH_S} s, with all that it had started]`,
       isError: true,
     })
     expect(sleeping()).toEqual([])
+    // Its work is kept all the same.
+    const late = drive.said.findLast((one) => one.type === 'workspace')
+    expect(late?.type === 'workspace' && content.read(late.treeHash)).toMatchObject({ 'made/late.txt': 'late\n' })
   })
 
   it('leaves nothing running when a line ends by itself', async () => {
-    const started = realClock.now()
     const { text } = await exec('setsid env -i sleep 1005 & sleep 1006 & echo done')
     expect(text).toBe('done\n')
-    expect(realClock.now() - started).toBeLessThan(20_000)
     expect(sleeping()).toEqual([])
   })
 
@@ -153,17 +168,15 @@ describe.skipIf(missing !== undefined)('the shell skill in its compartment', () 
     const line = drive.said.findLast((one) => one.type === 'workspace')
     if (line?.type !== 'workspace') throw new Error('no tree was said')
     expect(content.read(line.treeHash)).toMatchObject({ 'made/file.txt': 'by a command' })
-    await exec('echo late > made/late.txt; sleep 1007', { timeoutSeconds: 1 })
-    const late = drive.said.findLast((one) => one.type === 'workspace')
-    expect(late?.type === 'workspace' && content.read(late.treeHash)).toMatchObject({ 'made/late.txt': 'late\n' })
   })
 
   it('says that it is still at work, so that a long line is not taken for one that hangs', async () => {
-    const patient = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock), content)
-    const own = driveSkills(patient, lock, { callMs: 12_000 })
-    const answer = await own.call('shell', 'exec', { command: 'sleep 14; echo woke' })
+    await patient.drive.untilHeard((line) => JSON.stringify(line).includes('notifications/progress'))
+    // Heard by whoever drives the machine, it is heard by the client at the latest now.
+    await new Promise((next) => setImmediate(next))
+    patient.skills.pass(0.9)
+    const answer = await patient.calling
     expect('code' in answer ? answer : textOf(answer.content)).toBe('woke\n')
-    await patient.destroy()
   })
 })
 
@@ -176,8 +189,9 @@ describe('the shell skill outside of any compartment', () => {
     try {
       const command =
         'sleep 1098 & setsid sleep 1097 & echo $BASHPID > group; setsid sh -c "echo \\$\\$ > away; sleep 1096" & sleep 1095'
-      const { text, isError } = await skill.call('exec', { command, timeoutSeconds: 1 })
-      expect({ text, isError }).toEqual({ text: '[ended after 1 s, with all that it had started]', isError: true })
+      const ended = await skill.call('exec', { command, timeoutSeconds: ENOUGH_S })
+      const text = `[ended after ${ENOUGH_S} s, with all that it had started]`
+      expect(ended).toEqual({ text, isError: true, content: expect.anything() })
       for (const name of ['group', 'away']) {
         const pid = Number(readFileSync(join(workspace, name), 'utf8'))
         const left = await until(async () => (findProcess(pid)?.zombie === false ? undefined : 'gone'))

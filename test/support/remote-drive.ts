@@ -1,6 +1,5 @@
 /** The runner's own skill client before the control plane's remote skills, without a machine between them. */
 import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
-import type { Deadlines } from '../../runner/skill/compartment.ts'
 import type { RunnerLine } from '../../schema/control.ts'
 import type { Elicited } from '../../schema/elicitation.ts'
 import type { Json } from '../../schema/json.ts'
@@ -11,16 +10,16 @@ import { Secret } from '../../schema/secret.ts'
 import { RemoteSkills, type RemoteSkillsOptions } from '../../src/skill/remote-skills.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { JOB } from '../run/team.ts'
-import { realClock } from './sandbox.ts'
+import { HOUR_MS, leapClock } from './leap-clock.ts'
 
 export const LOOPBACK = new Networks([parseNetwork('127.0.0.0/8') ?? []].flat())
 const never = new AbortController().signal
 
+/** No deadline comes but by `clock.leap`. */
 export function driveRemote(
   skill: Partial<LockedRemoteSkill> & { readonly endpoint: string },
   more: {
     readonly secrets?: Readonly<Record<string, string>>
-    readonly deadlines?: Partial<Deadlines>
   } & Partial<Pick<RemoteSkillsOptions, 'refuseCall' | 'refuseReply' | 'networks' | 'lookup' | 'unreadBytes'>> = {},
 ) {
   const locked: LockedRemoteSkill = {
@@ -36,10 +35,11 @@ export function driveRemote(
   const lock = lockOf(lockedExpert('tester', { skills: { far: locked } }))
   const told: Json[] = []
   let skills: OpenSkills | undefined
-  const { secrets = {}, deadlines, ...given } = more
+  const { secrets = {}, ...given } = more
+  const clock = leapClock()
   const remote = new RemoteSkills({
     lock,
-    clock: realClock,
+    clock,
     networks: LOOPBACK,
     secretOf: async (name) => (secrets[name] === undefined ? undefined : new Secret(secrets[name])),
     refuseCall: async () => undefined,
@@ -58,8 +58,8 @@ export function driveRemote(
     jobId: JOB,
     lock,
     send: say,
-    clock: realClock,
-    deadlines: { initializeMs: 8000, callMs: 8000, ...deadlines },
+    clock,
+    deadlines: { initializeMs: HOUR_MS, callMs: HOUR_MS },
     recorded: () => undefined,
   })
   const client = skills
@@ -67,6 +67,7 @@ export function driveRemote(
   const name = { expertKey, skill: 'far' }
   let calls = 0
   return {
+    clock,
     told,
     remote,
     say: (frame: Json) => remote.take({ type: 'frame', ...name, frame }),

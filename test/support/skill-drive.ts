@@ -1,7 +1,6 @@
 /** The runner's own skill client in front of a real machine: what a run would get from `list` and `call`. */
 import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
-import type { Deadlines } from '../../runner/skill/compartment.ts'
-import type { StartLine, SupervisorLine } from '../../schema/control.ts'
+import type { RunnerLine, StartLine, SupervisorLine } from '../../schema/control.ts'
 import type { Json, JsonObject } from '../../schema/json.ts'
 import type { Elicited } from '../../schema/elicitation.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
@@ -10,7 +9,8 @@ import type { ToolDefinition, ToolResultPart } from '../../schema/message.ts'
 import { rootRunId } from '../../schema/question.ts'
 import type { SkillFault, SkillQuestion } from '../../runner/run/perform.ts'
 import { JOB_ID, type MachineDrive } from './machine-drive.ts'
-import { realClock } from './sandbox.ts'
+import { HOUR_MS, leapClock } from './leap-clock.ts'
+import { until } from './patience.ts'
 
 const never = new AbortController().signal
 
@@ -28,22 +28,26 @@ export interface SkillDrive {
     tool: string,
     elicited: readonly Elicited[],
   ) => Promise<ToolResultPart | SkillFault | SkillQuestion>
+  /** Lets the time go by that a start, or a call without a word, may take; by default all of it. */
+  readonly pass: (share?: number) => void
+  /** Resolves when the client has sent so many lines that fit: from then on it waits for what they bring. */
+  readonly untilSent: (fits: (line: RunnerLine) => boolean, count?: number) => Promise<void>
 }
 
-/** Starts the machine with `lock` and speaks for its coordinator. */
-export function driveSkills(
-  drive: MachineDrive,
-  lock: Lock,
-  deadlines: Partial<Deadlines> = {},
-  more: Partial<StartLine> = {},
-): SkillDrive {
+/** Starts the machine with `lock` and speaks for its coordinator; no deadline comes but by `pass`. */
+export function driveSkills(drive: MachineDrive, lock: Lock, more: Partial<StartLine> = {}): SkillDrive {
   drive.start(lock, more)
+  const clock = leapClock()
+  const sent: RunnerLine[] = []
   const skills = openSkills({
     jobId: JOB_ID,
     lock,
-    send: (line) => drive.say(line as unknown as JsonObject), // a line is JSON
-    clock: realClock,
-    deadlines: { initializeMs: 20_000, callMs: 20_000, ...deadlines },
+    send: (line) => {
+      sent.push(line)
+      drive.say(line as unknown as JsonObject) // a line is JSON
+    },
+    clock,
+    deadlines: { initializeMs: HOUR_MS, callMs: HOUR_MS },
     recorded: () => undefined,
   })
   void hear(drive, skills).catch(() => {}) // the machine has ended
@@ -61,6 +65,8 @@ export function driveSkills(
       return answer
     },
     callAsking: (skill, tool, elicited) => make(skill, tool, {}, never, elicited),
+    pass: (share = 1) => clock.leap(share * HOUR_MS),
+    untilSent: (fits, count = 1) => until(() => sent.filter(fits).length >= count),
   }
 }
 
