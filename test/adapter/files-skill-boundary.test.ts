@@ -165,7 +165,7 @@ describe('symbolic links', () => {
   it('swapped in for a directory while calls are running let nothing out (F1)', async () => {
     await mkdir(join(workspace, 'd'))
     await writeFile(join(workspace, 'd', 'secret.txt'), 'harmless')
-    let swaps = 0
+    const count = { swaps: 0, reads: 0 }
     const over = new AbortController()
     const d = join(workspace, 'd')
     // The skill may make the directory anew, and write into it, while it is gone: go on until it is back.
@@ -176,25 +176,22 @@ describe('symbolic links', () => {
         () => false,
       )
     const swapping = (async () => {
-      for (; !over.signal.aborted; swaps++) {
+      for (; !over.signal.aborted; count.swaps++) {
         await rename(d, join(workspace, 'aside'))
         await symlink(outside, d).catch(() => undefined)
         await clear()
         while (!(await restored())) await clear()
       }
     })()
-    let read = 0
-    for (let i = 0; i < 400; i++) {
+    for (let i = 0; i < 400 || count.swaps <= 10 || count.reads === 0; i++) {
       const { text, isError } = await skill.call('read_file', { path: 'd/secret.txt' })
-      if (!isError) read += 1
+      if (!isError) count.reads += 1
       expect(text).not.toContain(SECRET)
       await skill.call('append_file', { path: 'd/secret.txt', content: '.' })
       await skill.call('write_file', { path: 'd/new.txt', content: 'x' })
     }
     over.abort()
     await swapping
-    expect(swaps).toBeGreaterThan(10)
-    expect(read).toBeGreaterThan(0)
     expect(await readFile(join(outside, 'secret.txt'), 'utf8')).toBe(SECRET)
     expect(await readdir(outside)).not.toContain('new.txt')
   })

@@ -12,6 +12,7 @@ import { openRuntime, type Runtime } from '../../src/local/runtime.ts'
 import { sandboxLaunch } from '../../src/sandbox/sandbox.ts'
 import { assemble, denyProgram } from '../../src/sandbox/seccomp.ts'
 import { JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
+import { until } from '../support/patience.ts'
 import { openHost, openSandboxes, realClock, sandboxMissing } from '../support/sandbox.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
@@ -97,9 +98,9 @@ describe('a heap', () => {
       const boots = new Set<string>()
       for (let i = 0; i < 2; i++) {
         const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lockOf({})))
-        const commands = listProcesses().map(({ pid }) => readText(`/proc/${pid}/cmdline`))
+        const commands = () => listProcesses().map(({ pid }) => readText(`/proc/${pid}/cmdline`))
         for (const program of [`${runtime.heapOf(runtime.bundles.supervisor)}`, '/opt/node'])
-          expect(commands.filter((line) => line.includes(program) && line.includes('--snapshot-blob'))).not.toEqual([])
+          await until(() => commands().some((line) => line.includes(program) && line.includes('--snapshot-blob')), 10)
         boots.add((await drive.untilSaid('ready')).bootId)
         drive.start(lockOf({}))
         expect(await drive.untilSaid('done')).toMatchObject({ reason: 'finished' })

@@ -249,27 +249,23 @@ describe('the job log (Postgres)', () => {
       sleep: async (ms, signal) => realClock.sleep(ms === 1000 ? 50 : ms, signal),
     }
     await Promise.all([database, second].map(({ wakeUps }) => wakeUps.close()))
-    const { resolve, promise } = Promise.withResolvers<void>()
+    const { resolve, promise } = Promise.withResolvers<number>()
     const other = new Client(database.config)
     await other.connect()
-    other.on('notification', () => resolve())
+    other.on('notification', ({ processId }) => resolve(processId))
     await other.query('listen senmon_appended')
     const mute = await connect('server', database.config, { log: quietLog, clock, connectionsMax: 2 })
-    await promise // its hello
-    const [backend] = await database.sql.query<{ pid: number }>(
-      `select pid from pg_stat_activity where datname = current_database() and query like '%pg_notify%'
-       and pid <> pg_backend_pid()`,
-    )
-    if (backend === undefined) throw new Error('nobody announces')
-    process.kill(backend.pid, 'SIGSTOP')
+    // Whose hello it is: others that announced, and are ending, look the same from elsewhere.
+    const backend = await promise
+    process.kill(backend, 'SIGSTOP')
     try {
       const told = created(jobIdOf(1))
       await new PostgresJobLog(mute, clock).create(told.job, told.events, aLockHash, null)
       const closed = mute.close().then(() => 'closed')
       // However this ends, nothing stays stopped.
-      expect(await Promise.race([closed, realClock.sleep(20_000).then(() => 'still open')])).toBe('closed')
+      expect(await Promise.race([closed, realClock.sleep(50_000).then(() => 'still open')])).toBe('closed')
     } finally {
-      process.kill(backend.pid, 'SIGCONT')
+      process.kill(backend, 'SIGCONT')
       await other.end()
     }
   })
@@ -297,7 +293,7 @@ describe('the job log (Postgres)', () => {
     })()
     try {
       // Enough of them, however quick appends are and however seldom one is hit.
-      for (let number = 1; number <= 150 || (hits.count <= 10 && number < 900); number++) {
+      for (let number = 1; number <= 150 || hits.count <= 10; number++) {
         const next = step(told, number)
         await log.append(told.head, next.job, next.events.slice(-1), 1)
         told = next
@@ -306,10 +302,9 @@ describe('the job log (Postgres)', () => {
       done.abort()
       await killing
     }
-    const events = await log.read(told.job.id, 0, 1000)
+    const events = await log.read(told.job.id, 0, told.head.revision)
     expect(events).toEqual(told.events)
     expect(firstBroken(told.job.id, events)).toBeUndefined()
-    expect(hits.count).toBeGreaterThan(10)
   })
 
   /** A database whose `nth` writing answer is lost: before the statement arrives, or after it took effect. */
