@@ -94,40 +94,58 @@ async function claimAndLetGo(host: MachineHost, lock: Lock, onOpen: () => void):
   await machine.destroy()
 }
 
-/** Takes jobs as they come, has a machine for each, and ends them; `started` hears of each that has its machine. */
+/** Takes jobs as attempts do, has a machine for each, and ends them; `started` hears of each that has its machine. */
 function consume(jobs: Jobs, host: MachineHost, started: (jobId: string) => void): () => Promise<void> {
   const kept = new Set<Promise<void>>()
   const closing = new AbortController()
-  let [isFilling, isAsked] = [false, false]
+  let asked = 0
+  let [isFilling, isAsked, isQuiet] = [false, false, false]
+  const free = (): number => AT_ONCE - kept.size - asked
   const serve = async (attempt: Attempt): Promise<void> => {
     const machine = await host.open(attempt, attempt.lock)
     started(attempt.jobId)
     await jobs.finish(attempt, { outcome: 'completed', reason: 'completed', message: null, result: '' })
     await machine.destroy()
   }
+  const occupy = (until: Promise<void>): void => {
+    const keeping = until.finally(() => {
+      kept.delete(keeping)
+      if (!isQuiet) void run()
+    })
+    kept.add(keeping)
+  }
   const run = async (): Promise<void> => {
+    isQuiet = false
     isAsked = true
     if (isFilling) return
     isFilling = true
     while (isAsked) {
       isAsked = false
-      while (kept.size < AT_ONCE && !closing.signal.aborted) {
-        const attempts = await jobs.claim('bench', AT_ONCE - kept.size)
+      while (free() > 0 && !closing.signal.aborted) {
+        isQuiet = true
+        asked = free()
+        const attempts = await jobs.claim('bench', asked)
+        for (const attempt of attempts) occupy(serve(attempt))
+        asked = 0
         if (attempts.length === 0) break
-        for (const attempt of attempts) {
-          const keeping = serve(attempt).finally(() => {
-            kept.delete(keeping)
-            void run()
-          })
-          kept.add(keeping)
-        }
       }
+      if (free() <= 0) isQuiet = false
     }
     isFilling = false
   }
   const stop = jobs.onClaimable(() => void run())
+  const withdraw = jobs.offer({
+    holder: 'bench',
+    take() {
+      if (free() <= 0) return undefined
+      const over = Promise.withResolvers<void>()
+      occupy(over.promise)
+      return { begin: (attempt) => over.resolve(serve(attempt)), leave: () => over.resolve() }
+    },
+  })
   return async () => {
     closing.abort()
+    withdraw()
     stop()
     await Promise.all(kept)
   }

@@ -1,6 +1,10 @@
-/** Claims jobs and keeps a machine for each, up to a number at once. */
+/**
+ * Claims jobs and keeps a machine for each, up to a number at once. Jobs that are created in this process begin at once
+ * where a place is free and no other waits.
+ */
 import type { Clock } from '../../schema/clock.ts'
 import type { JobLog } from '../job/job-log.ts'
+import type { Attempt } from '../job/jobs.ts'
 import { keep, type KeeperDependencies } from './keeper.ts'
 
 export interface AttemptsDependencies extends KeeperDependencies {
@@ -42,21 +46,54 @@ export function openAttempts(dependencies: AttemptsDependencies): Attempts {
   const closing = new AbortController()
   const kept = new Set<Promise<void>>()
   let alarm = Promise.withResolvers<void>()
-  const ring = (): void => alarm.resolve()
+  /** Places that a look has asked for. */
+  let asked = 0
+  /** When this process last looked nothing waited that it could have had, and nobody has called since. */
+  let isQuiet = false
+  const ring = (): void => {
+    isQuiet = false
+    alarm.resolve()
+  }
   const unsubscribe = jobs.onClaimable(ring)
+  const free = (): number => limits.concurrent - kept.size - asked
+
+  /** A place is taken until what happens in it is over; then whoever waits may have it. */
+  function occupy(until: Promise<void>): void {
+    const keeping = until.finally(() => {
+      kept.delete(keeping)
+      if (!isQuiet) ring()
+    })
+    kept.add(keeping)
+  }
+
+  const drive = (attempt: Attempt): Promise<void> => keep(dependencies, attempt, grantedAt(attempt), closing.signal)
+
+  const withdraw = jobs.offer({
+    holder,
+    take() {
+      if (free() <= 0 || closing.signal.aborted) return undefined
+      const over = Promise.withResolvers<void>()
+      occupy(over.promise)
+      return { begin: (attempt) => over.resolve(drive(attempt)), leave: () => over.resolve() }
+    },
+  })
 
   async function fill(): Promise<void> {
-    while (kept.size < limits.concurrent && !closing.signal.aborted) {
-      const attempts = await jobs.claim(holder, limits.concurrent - kept.size)
-      if (attempts.length === 0) return
-      for (const attempt of attempts) {
-        const keeping = keep(dependencies, attempt, clock.now(), closing.signal).finally(() => {
-          kept.delete(keeping)
-          ring()
-        })
-        kept.add(keeping)
+    while (free() > 0 && !closing.signal.aborted) {
+      isQuiet = true
+      asked = free()
+      try {
+        const attempts = await jobs.claim(holder, asked)
+        if (attempts.length === 0) return
+        for (const attempt of attempts) occupy(drive(attempt))
+      } catch (error) {
+        isQuiet = false
+        throw error
+      } finally {
+        asked = 0
       }
     }
+    isQuiet = false
   }
 
   async function run(): Promise<void> {
@@ -80,10 +117,18 @@ export function openAttempts(dependencies: AttemptsDependencies): Attempts {
       closing.abort(new Error('the attempts are closing'))
       ring()
       unsubscribe()
+      withdraw()
       await running
       await Promise.all(kept)
     },
   }
+}
+
+/** When its lease was granted, epoch ms: what its history ends with. */
+function grantedAt({ history, jobId }: Attempt): number {
+  const granted = history.at(-1)
+  if (granted === undefined) throw new TypeError(`an attempt on ${jobId} has no history`)
+  return granted.at
 }
 
 async function alarmOrPoll(alarm: Promise<void>, clock: Clock, ms: number, closing: AbortSignal): Promise<void> {

@@ -7,6 +7,7 @@
  * L4 The row and its events change together or not at all.
  * L5 What any number of watches delivered, resumed with `after`, equals the log.
  * L6 A lease replaces another only when that one had ended by the moment of the new events, renewals counted.
+ * L7 A job begins with its creation only where no other could be claimed and its application is below the quota.
  */
 import type { JobEvent } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
@@ -42,6 +43,16 @@ export interface AppendChange {
   readonly idempotency?: Idempotency | null
 }
 
+/** How a new job goes on in the commit that creates it: its lease, granted to whoever creates it. */
+export interface Beginning {
+  readonly job: Job
+  /** After those of the creation. */
+  readonly events: readonly JobEvent[]
+  readonly lease: Lease
+  /** As for `claimable`. */
+  readonly quota: number | null
+}
+
 /** What is asked of whoever has machines. */
 export interface JobDemand {
   readonly queued: number
@@ -58,12 +69,17 @@ export interface JobLog {
   /**
    * Writes a new job and its first events. When `idempotency` was used before with the same request hash, writes
    * nothing and gives the job of then; with another hash it throws `idempotency_key_reused`.
+   *
+   * With a `beginning` the job has its lease in the same commit where, at the moment of its events, `claimable` would give
+   * no other, and fewer of its application run than `quota` (L7); else it is queued. It is looked at, not locked, as there.
+   * The lease of the job that this gives says which of the two it was.
    */
   create(
     job: Job,
     events: readonly JobEvent[],
     lockHash: Sha256,
     idempotency: Idempotency | null,
+    beginning?: Beginning | null,
   ): Promise<{ readonly job: StoredJob; readonly isNew: boolean }>
 
   /**

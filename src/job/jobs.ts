@@ -1,7 +1,7 @@
 /** The verbs of jobs: read, decide, append; bounded retries on a conflict. */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { replay } from '../../schema/decider.ts'
-import { isRefusal, PlatformError, refuse, type Refusal } from '../../schema/error.ts'
+import { isRefusal, PlatformError, refusalError, refuse, type Refusal } from '../../schema/error.ts'
 import { chain, genesisHash, type JobEvent, type NewEvent } from '../../schema/event.ts'
 import { canonical, type Sha256 } from '../../schema/hash.ts'
 import type { Cancellation } from '../../schema/cancellation.ts'
@@ -22,12 +22,13 @@ import {
   type CreateJob,
   type QueryLimits,
 } from './job-input.ts'
-import type { Idempotency, JobDemand, JobFilter, JobLog, StoredJob } from './job-log.ts'
+import type { Beginning, Idempotency, JobDemand, JobFilter, JobLog, LogHead, StoredJob } from './job-log.ts'
 import type { JobSummary } from './job-summary.ts'
 import { blankJob, decide, evolve, type Ending, type Job, type JobCommand } from './job.ts'
+import type { Place, Places } from './place.ts'
 import { openDeltaHub, watchJob, type Delta } from './watch.ts'
 
-export type { Attempt, ContinueJob, CreateJob, Delta, InputFile }
+export type { Attempt, ContinueJob, CreateJob, Delta, InputFile, Place, Places }
 
 export interface JobLimits extends QueryLimits, AttemptLimits {
   /** How long a lease lasts unless renewed. */
@@ -76,6 +77,11 @@ export interface Jobs {
    * have a machine. It throws only where it has granted nothing.
    */
   claim(holder: string, places: number): Promise<readonly Attempt[]>
+  /**
+   * Lets jobs that are created here begin with their creation while there is a place and no other job waits: one commit
+   * instead of two, and nobody need look for them. The last offer counts. Gives the way to withdraw it.
+   */
+  offer(places: Places): () => void
   /** How many jobs could be claimed, and how many are. */
   demand(): Promise<JobDemand>
   /**
@@ -106,6 +112,16 @@ export interface Jobs {
   show(delta: Delta): void
 }
 
+/** A new job, before it is written. */
+interface Created {
+  readonly now: number
+  readonly job: Job
+  readonly events: readonly JobEvent[]
+  readonly lock: Lock
+  readonly lockHash: Sha256
+  readonly idempotency: Idempotency | null
+}
+
 /** Jobs that one claim looks at, or more: enough that several claimers do not all meet at the first. */
 const CANDIDATES = 8
 /** Locks that are kept parsed for the jobs to come. */
@@ -120,6 +136,10 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
   const locks = new WeakMap<Lock, Sha256>()
   /** Locks by their hash, which says all of them; those that were asked for last. */
   const parsed = new Map<Sha256, Promise<Lock>>()
+  let offered: Places | undefined
+  /** Jobs that may have begun here, as far as is known yet: a claim of the same holder must not be taken for that. */
+  const beginning = new Set<JobId>()
+  const claimers = new Set<() => void>()
 
   async function create(applicationId: ApplicationId, input: CreateJob): Promise<JobSummary | Refusal> {
     const refused = refuseCreate(input, limits)
@@ -143,14 +163,52 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     if (isRefusal(changes)) return changes
     const events = chain(blank.id, 0, genesisHash(blank.id), now, changes)
     const job = replay({ initial: blank, evolve }, events)
+    const created: Created = { now, job, events, lock, lockHash, idempotency }
+    const places = offered
+    const place = places?.take()
+    const stored = await (places === undefined || place === undefined
+      ? write(created, null)
+      : beginAt(place, places.holder, created))
+    return isRefusal(stored) ? stored : summarize(stored)
+  }
+
+  async function write(created: Created, begun: Beginning | null): Promise<StoredJob | Refusal> {
+    const { job, events, lockHash, idempotency } = created
     try {
-      return summarize((await log.create(job, events, lockHash, idempotency)).job)
+      return (await log.create(job, events, lockHash, idempotency, begun)).job
     } catch (error) {
       if (error instanceof PlatformError && error.code === 'idempotency_key_reused') return keyReused(error)
       // The commit may have happened though its answer was lost: then the job is there.
       const stored = await log.find(job.id).catch(() => undefined)
       if (stored === undefined) throw error
-      return summarize(stored)
+      return stored
+    }
+  }
+
+  /** Writes a new job that begins in the place, where no other waits; else it is queued as any other. */
+  async function beginAt(
+    place: Place,
+    holder: string,
+    created: Created,
+  ): Promise<Pick<StoredJob, 'job' | 'head'> | Refusal> {
+    const { job, events, lock, now } = created
+    let hasBegun = false
+    beginning.add(job.id)
+    try {
+      const begun = beginningOf(job, events, now, holder, limits)
+      const stored = await write(created, begun)
+      if (isRefusal(stored) || stored.job.id !== job.id) return stored
+      // A fence of ours on a job that no claim of ours may have taken.
+      hasBegun = stored.lease?.holder === holder && stored.lease.fence === begun.lease.fence
+      if (hasBegun) {
+        const history = [...events, ...begun.events]
+        place.begin(new HeldAttempt({ log, clock, limits }, { job: begun.job, head: headOf(history) }, lock, history))
+      }
+      // Whoever creates a job reads it as its creation left it, and the rest of its log after that.
+      return hasBegun ? { job, head: headOf(events) } : stored
+    } finally {
+      beginning.delete(job.id)
+      if (!hasBegun) place.leave()
     }
   }
 
@@ -298,7 +356,8 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
 
   async function claim(holder: string, places: number): Promise<readonly Attempt[]> {
     for (let retries = 0; retries <= limits.conflictRetriesMax; retries++) {
-      const candidates = await log.claimable(clock.now(), Math.max(places, CANDIDATES), limits.quota)
+      const found = await log.claimable(clock.now(), Math.max(places, CANDIDATES), limits.quota)
+      const candidates = found.filter(({ job }) => !beginning.has(job.id))
       if (candidates.length === 0) return []
       const attempts: Attempt[] = []
       // Where another was faster, the next in line has the place.
@@ -315,6 +374,16 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
       if (attempts.length > 0) return attempts
     }
     return []
+  }
+
+  /** Records under a lease. Where there is a quota, an end makes room for a job that was queued long before. */
+  async function recordHeld(
+    held: HeldAttempt,
+    commandsAt: (now: number) => readonly JobCommand[],
+  ): Promise<readonly JobEvent[]> {
+    const events = await held.record(commandsAt)
+    if (limits.quota !== null && held.job.status !== 'running') for (const wake of claimers) wake()
+    return events
   }
 
   return {
@@ -354,25 +423,31 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
 
     expireQuestions,
     claim,
+    offer(places) {
+      offered = places
+      return () => {
+        if (offered === places) offered = undefined
+      }
+    },
     demand: async () => log.demand(clock.now(), limits.quota),
     async record(attempt, events) {
       const held = ours(attempt)
-      return held.record((now) => held.commandsFor(now, events))
+      return recordHeld(held, (now) => held.commandsFor(now, events))
     },
     async rest(attempt) {
       const held = ours(attempt)
-      return held.record((now) => [held.restAt(now)])
+      return recordHeld(held, (now) => [held.restAt(now)])
     },
     async finish(attempt, ending) {
       const { outcome, reason, message, result } = ending
       const command = { type: 'finish', fence: attempt.fence, outcome, reason, message, result } as const
-      return ours(attempt).record((now) => [{ ...command, now }])
+      return recordHeld(ours(attempt), (now) => [{ ...command, now }])
     },
     async cancelHeld(attempt, stopped) {
       const held = ours(attempt)
       const ending = { outcome: 'canceled', reason: 'canceled_by_user', message: null, result: null } as const
       const { fence } = attempt
-      return held.record((now) => {
+      return recordHeld(held, (now) => {
         const cancellation = held.cancellation(now, stopped)
         return [{ type: 'finish', now, fence, ...ending, ...(cancellation === undefined ? {} : { cancellation }) }]
       })
@@ -383,7 +458,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
       const { barrenAttemptsMax } = limits
       try {
         const held = ours(attempt)
-        await held.record((now) => {
+        await recordHeld(held, (now) => {
           const cancellation = held.cancellation(now)
           return [{ type: 'abandon', now, fence, reason, detail, barrenAttemptsMax, cancellation }]
         })
@@ -398,9 +473,39 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
         if (!held.isOwn(appended)) wake()
       })
     },
-    onClaimable: (wake) => log.onClaimable(wake),
+    onClaimable(wake) {
+      const own = (): void => wake()
+      claimers.add(own)
+      const stop = log.onClaimable(own)
+      return () => {
+        claimers.delete(own)
+        stop()
+      }
+    },
     show: (delta) => hub.show(delta),
   }
+}
+
+/** The lease of a new job, with the events that grant it after those of its creation. */
+function beginningOf(
+  created: Job,
+  events: readonly JobEvent[],
+  at: number,
+  holder: string,
+  { barrenAttemptsMax, leaseMs, quota }: Pick<JobLimits, 'barrenAttemptsMax' | 'leaseMs' | 'quota'>,
+): Beginning {
+  const { revision, hash } = headOf(events)
+  const changes = decide(created, { type: 'grant', now: at, holder, lease: null, barrenAttemptsMax })
+  if (isRefusal(changes)) throw refusalError(changes)
+  const granted = chain(created.id, revision, hash, at, changes)
+  const job = replay({ initial: created, evolve }, granted)
+  return { job, events: granted, lease: { holder, fence: job.fence, until: at + leaseMs }, quota }
+}
+
+function headOf(events: readonly JobEvent[]): LogHead {
+  const last = events.at(-1)
+  if (last === undefined) throw new TypeError('a job begins with an event')
+  return { revision: last.seq, hash: last.hash }
 }
 
 /** A job as callers see it. */

@@ -1,16 +1,15 @@
 /**
  * The appends that most jobs are made of: a few events, perhaps a lease given or ended, and nothing of a repeated request.
- * The same rows as by the append for every case, for less work on both ends: no arrays to print, parse and unnest, hashes
- * as bytes.
+ * The same rows as by the append for every case, for less work on both ends.
  */
 import type { Sha256 } from '../../schema/hash.ts'
 import type { StoredEvent } from '../../schema/upgrade.ts'
 import type { Lease } from '../job/lease.ts'
+import { bytesOf, EVENT_COLUMNS, eventRows, eventValues } from './event-rows.ts'
 
 /** More events than this go by the other statement: each number has a statement of its own, prepared once. */
 const EVENTS_MAX = 4
 
-const TYPES = ['int', 'smallint', 'text', 'text', 'text', 'int', 'bigint', 'json', 'bytea', 'bytea']
 /** Values before those of the events, and with a lease. */
 const ROW_VALUES = 9
 const LEASED_VALUES = 13
@@ -21,10 +20,6 @@ const UNHELD = 'and ($10::text is null or lease_until is null or lease_until <= 
 
 function statementOf(count: number, isLeased: boolean): string {
   const first = 1 + (isLeased ? LEASED_VALUES : ROW_VALUES)
-  const rows = Array.from({ length: count }, (_, index) => {
-    const columns = TYPES.map((type, i) => `$${first + index * TYPES.length + i}::${type}`)
-    return `(${columns.join(', ')})`
-  })
   return `
   with job as (
     update jobs set status = $4, state = $5::json, revision = $6, head_hash = $7::bytea, due_at = $9::bigint${isLeased ? LEASE : ''}
@@ -32,8 +27,8 @@ function statementOf(count: number, isLeased: boolean): string {
       ${isLeased ? UNHELD : ''}
     returning id
   )
-  insert into job_events (job_id, seq, v, type, run_id, expert_key, step_number, at, data, prev_hash, hash)
-  select job.id, e.* from job, (values ${rows.join(', ')}) as e returning seq`
+  insert into job_events (${EVENT_COLUMNS})
+  select job.id, e.* from job, ${eventRows(first, count)} as e returning seq`
 }
 
 const counts = Array.from({ length: EVENTS_MAX + 1 }, (_, count) => count)
@@ -67,13 +62,6 @@ export function plainAppend(
   const values: unknown[] = [jobId, expected.revision, bytesOf(expected.hash), status, state]
   values.push(revision, bytesOf(hash), fence, dueAt)
   if (lease !== undefined) values.push(lease?.holder ?? null, lease?.fence ?? null, lease?.until ?? null, last.at)
-  for (const event of events) {
-    values.push(event.seq, event.v, event.type, event.runId, event.expertKey, event.stepNumber, event.at)
-    values.push(JSON.stringify(event.data), bytesOf(event.prevHash), bytesOf(event.hash))
-  }
+  values.push(...eventValues(events))
   return [text, values]
-}
-
-function bytesOf(hash: Sha256): Buffer {
-  return Buffer.from(hash, 'hex')
 }

@@ -11,12 +11,15 @@ import type { JobEvent } from '../../schema/event.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import { storedEvent, upgradeEvent, UPGRADES, type StoredEvent, type Upgrade } from '../../schema/upgrade.ts'
-import type { Idempotency, JobDemand, JobFilter, JobLog, LogHead, StoredJob } from '../job/job-log.ts'
+import type { Beginning, Idempotency, JobDemand, JobFilter, JobLog, LogHead, StoredJob } from '../job/job-log.ts'
 import { nextDueAt } from '../job/job-fold.ts'
 import type { Job } from '../job/job.ts'
 import type { Lease } from '../job/lease.ts'
+import { begunJob } from './begun-job.ts'
+import { EVENT_COLUMNS } from './event-rows.ts'
 import { plainAppend } from './plain-append.ts'
 import { brokenConstraint, retrying, type Sql } from './sql.ts'
+import { waitingJobs } from './waiting-jobs.ts'
 import type { WakeUps } from './wake-ups.ts'
 
 /** The events as columns: arrays that `unnest` turns into rows. */
@@ -25,7 +28,6 @@ const UNNEST = (first: number) => {
   return `unnest(${types.map((type, i) => `$${first + i}::${type}`).join(', ')})
     as e (seq, v, type, run_id, expert_key, step_number, at, data, prev_hash, hash)`
 }
-const EVENT_COLUMNS = 'job_id, seq, v, type, run_id, expert_key, step_number, at, data, prev_hash, hash'
 const EVENT_VALUES = `seq, v, type, run_id, expert_key, step_number, at, data::json,
     decode(prev_hash, 'hex'), decode(hash, 'hex')`
 
@@ -67,31 +69,7 @@ const LIST = `
   where application_id = $1 and ($2::text is null or id < $2) and ($3::text is null or status = $3)
     and ($4::text is null or expert_name = $4) and ($5::text is null or user_id = $5)
   order by id desc limit $6`
-/** $1 now, $2 how many of each application, $3 quota. An application's queue is found by a step in the index, not by a scan. */
-const WAITING = `
-  with recursive applications as (
-    (select application_id from jobs where status = 'queued' order by application_id limit 1)
-    union all
-    select (
-      select jobs.application_id from jobs
-      where jobs.status = 'queued' and jobs.application_id > applications.application_id
-      order by jobs.application_id limit 1
-    ) from applications where applications.application_id is not null
-  ), running as materialized (
-    select id, application_id, lease_until is null or lease_until <= $1::bigint as ended from jobs where status = 'running'
-  ), shares as (
-    select application_id, count(*) filter (where not ended) as held from running group by application_id
-  ), waiting as (
-    select queue.id, applications.application_id from applications cross join lateral (
-      select id from jobs where status = 'queued' and jobs.application_id = applications.application_id
-      order by id limit least($2::int, $3::int)
-    ) as queue
-    union all
-    select id, application_id from running where ended
-  ), ranked as (
-    select id, coalesce(held, 0) + row_number() over (partition by application_id order by id) - 1 as place
-    from waiting left join shares using (application_id)
-  )`
+const WAITING = waitingJobs(1, 2, 3)
 /** To take the one with the fewest running, again and again, is to take them by the place that each would have (G1, G2). */
 const CLAIMABLE = `${WAITING}, next as (
     select id, place from ranked where $3::int is null or place < $3::int order by place, id limit $2::int
@@ -167,10 +145,55 @@ function columnsOf(events: readonly JobEvent[]): readonly unknown[] {
   ]
 }
 
-function headOf(jobId: JobId, events: readonly JobEvent[]): LogHead & { readonly at: number } {
+function lastOf(jobId: JobId, events: readonly JobEvent[]): JobEvent {
   const last = events.at(-1)
   if (last === undefined) throw new TypeError(`an append to ${jobId} has no event`)
-  return { revision: last.seq, hash: last.hash, at: last.at }
+  return last
+}
+
+function headOf(jobId: JobId, events: readonly JobEvent[]): LogHead {
+  const { seq: revision, hash } = lastOf(jobId, events)
+  return { revision, hash }
+}
+
+/** A job that is being created. */
+interface Made {
+  readonly job: Job
+  readonly events: readonly JobEvent[]
+  readonly lockHash: Sha256
+  readonly idempotency: Idempotency | null
+}
+
+/** The statement of a creation, and its values. */
+function creationOf({ job, events, lockHash, idempotency }: Made): readonly [text: string, values: readonly unknown[]] {
+  const { id, applicationId, userId, status, expertKey } = job
+  const { revision, hash } = headOf(id, events)
+  const request = idempotency === null ? [null, null] : [sha256(idempotency.key), idempotency.requestHash]
+  const facts = [id, applicationId, textOf(userId), status, nameOf(expertKey), JSON.stringify(job), revision, hash]
+  return [CREATE, [...facts, ...request, lockHash, ...columnsOf(events), nextDueAt(job)]]
+}
+
+/** The same of one that may begin with it. */
+function beginningOf({ job, events, lockHash, idempotency }: Made, beginning: Beginning) {
+  const { id: jobId, applicationId, userId, expertKey } = job
+  const stateOf = (one: Job, written: readonly JobEvent[]) => {
+    const { revision, hash } = headOf(jobId, written)
+    return { status: one.status, state: JSON.stringify(one), revision, hash }
+  }
+  const row = {
+    jobId,
+    applicationId,
+    userId: textOf(userId),
+    expertName: nameOf(expertKey),
+    lockHash,
+    request: idempotency === null ? null : { keyHash: sha256(idempotency.key), requestHash: idempotency.requestHash },
+    begun: { ...stateOf(beginning.job, beginning.events), lease: beginning.lease },
+    queued: stateOf(job, events),
+    now: lastOf(jobId, beginning.events).at,
+    quota: beginning.quota,
+    dueAt: nextDueAt(job),
+  }
+  return begunJob(row, [...events, ...beginning.events].map(storedEvent))
 }
 
 interface AppendChange {
@@ -186,7 +209,7 @@ function statementOf(
   fence: number | null,
   { lease, idempotency }: AppendChange,
 ): readonly [text: string, values: readonly unknown[]] {
-  const { revision, hash, at } = headOf(job.id, events)
+  const { seq: revision, hash, at } = lastOf(job.id, events)
   const state = JSON.stringify(job)
   if (!idempotency) {
     const { id: jobId, status } = job
@@ -232,29 +255,41 @@ export class PostgresJobLog implements JobLog {
     this.#upgrades = upgrades
   }
 
-  async create(job: Job, events: readonly JobEvent[], lockHash: Sha256, idempotency: Idempotency | null) {
-    const { revision, hash } = headOf(job.id, events)
-    const stored: StoredJob = { job, head: { revision, hash }, lockHash, lease: null }
-    const request = idempotency === null ? [null, null] : [sha256(idempotency.key), idempotency.requestHash]
-    const { id, applicationId, userId, status, expertKey } = job
-    const facts = [id, applicationId, textOf(userId), status, nameOf(expertKey), JSON.stringify(job), revision, hash]
-    const values = [...facts, ...request, lockHash, ...columnsOf(events), nextDueAt(job)]
+  async create(
+    job: Job,
+    events: readonly JobEvent[],
+    lockHash: Sha256,
+    idempotency: Idempotency | null,
+    beginning: Beginning | null = null,
+  ) {
+    const { id, applicationId } = job
+    const made: Made = { job, events, lockHash, idempotency }
+    const [text, values] = beginning === null ? creationOf(made) : beginningOf(made, beginning)
     const written = await retrying(this.#clock, async (attempt) => {
       try {
-        return (await this.#sql.query(CREATE, values)).length > 0
+        return (await this.#sql.query(text, values)).length
       } catch (cause) {
-        // Only an attempt of ours whose answer was lost can have used this id.
-        if (attempt > 0 && brokenConstraint(cause) === 'jobs_pkey') return true
+        // Only an attempt of ours whose answer was lost can have used this id: nobody knows which of two rows it wrote.
+        if (attempt > 0 && brokenConstraint(cause) === 'jobs_pkey') return 0
         throw cause
       }
     })
-    if (!written && idempotency !== null) {
+    if (written === 0 && idempotency !== null) {
       const known = await this.findRequest(applicationId, idempotency.key)
       if (known?.requestHash !== idempotency.requestHash) throw reused(idempotency)
       if (known.jobId !== id) return { job: await this.#get(known.jobId), isNew: false }
     }
-    this.#wakeUps.announce(id, events, status === 'queued')
-    return { job: stored, isNew: true }
+    const begun = beginning === null ? null : { ...beginning, head: headOf(id, beginning.events) }
+    const hasBegun =
+      begun !== null && (written > events.length || (written === 0 && (await this.#began(id, begun.head))))
+    const {
+      events: more,
+      job: after,
+      head,
+      lease,
+    } = hasBegun ? begun : { job, head: headOf(id, events), lease: null, events: [] }
+    this.#wakeUps.announce(id, hasBegun ? [...events, ...more] : events, after.status === 'queued')
+    return { job: { job: after, head, lockHash, lease }, isNew: true }
   }
 
   async append(
@@ -278,6 +313,11 @@ export class PostgresJobLog implements JobLog {
     })
     this.#wakeUps.announce(job.id, events, job.status === 'queued')
     return { revision, hash }
+  }
+
+  /** Whether a job whose creation's answer was lost has begun with it. */
+  async #began(jobId: JobId, { revision, hash }: LogHead): Promise<boolean> {
+    return await retrying(this.#clock, async () => await this.#holds(jobId, revision, hash))
   }
 
   /** True when the log has this very event: an attempt of ours took effect though its answer was lost. */

@@ -14,6 +14,8 @@ import type { Sql } from '../../src/postgres/sql.ts'
 import { jobLogContract } from '../contract/job-log.ts'
 import {
   aLockHash,
+  anotherApplication,
+  beginningOf,
   created,
   jobIdOf,
   nothingTold,
@@ -149,6 +151,52 @@ describe('the job log (Postgres)', () => {
       }),
       { numRuns: 60 },
     )
+  })
+
+  it('lets a job begin exactly where no other could be claimed and its quota has room, whatever there is (L7)', async () => {
+    const log = new PostgresJobLog(database, realClock)
+    const now = 5000
+    const rows = fc.array(
+      fc.record({
+        mine: fc.boolean(),
+        status: fc.constantFrom('queued', 'running', 'running', 'running', 'finished', 'waiting'),
+        until: fc.constantFrom(null, now, now + 1, now + 1, now + 1000, now + 1000),
+      }),
+      { maxLength: 5 },
+    )
+    let begun = 0
+    await fc.assert(
+      fc.asyncProperty(rows, fc.option(fc.integer({ min: 1, max: 3 })), async (given, quota) => {
+        const told = created(jobIdOf(99), { now })
+        await database.sql.query('delete from jobs')
+        await database.sql.query('delete from job_events')
+        await database.sql.query(
+          `insert into jobs (id, application_id, status, lease_until, expert_name, state, revision, head_hash, lock_hash)
+           select id, application_id, status, until, 'x', json_build_object('id', id), 1, '', ''
+           from json_to_recordset($1) as row (id text, application_id text, status text, until bigint)`,
+          [
+            JSON.stringify(
+              given.map(({ mine, ...row }, n) => ({
+                ...row,
+                id: jobIdOf(n),
+                application_id: mine ? told.job.applicationId : anotherApplication,
+              })),
+            ),
+          ],
+        )
+        const isFree = (await log.claimable(now, 1, quota)).length === 0
+        const held = given.filter(
+          ({ mine, status, until }) => mine && status === 'running' && (until ?? 0) > now,
+        ).length
+        const { job } = await log.create(told.job, told.events, aLockHash, null, beginningOf(told, quota))
+        expect(job.lease !== null).toBe(isFree && (quota === null || held < quota))
+        expect(await log.read(told.job.id, 0, 10)).toHaveLength(job.lease === null ? 1 : 2)
+        begun += job.lease === null ? 0 : 1
+      }),
+      { numRuns: 100 },
+    )
+    expect(begun).toBeGreaterThan(10)
+    expect(begun).toBeLessThan(90)
   })
 
   it('wakes a watcher whose LISTEN connection was dropped while something was appended', async () => {
@@ -331,6 +379,29 @@ describe('the job log (Postgres)', () => {
         const { job, isNew } = await losing(1, when).create(told.job, told.events, aLockHash, idempotency)
         expect({ id: job.job.id, isNew }).toEqual({ id: told.job.id, isNew: true })
         expect(await new PostgresJobLog(database, realClock).read(told.job.id, 0, 10)).toEqual(told.events)
+      }
+    })
+
+    it(`lets a job begin once when the connection breaks ${when} the statement takes effect, and knows whether it did (L7)`, async () => {
+      const log = new PostgresJobLog(database, realClock)
+      for (const [n, idempotency] of [null, { key: 'k', requestHash: aLockHash }].entries()) {
+        const told = created(jobIdOf(n))
+        const beginning = beginningOf(told)
+        const { job, isNew } = await losing(1, when).create(told.job, told.events, aLockHash, idempotency, beginning)
+        expect({ job: job.job, lease: job.lease, isNew }).toEqual({
+          job: beginning.job,
+          lease: beginning.lease,
+          isNew: true,
+        })
+        expect(await log.read(told.job.id, 0, 10)).toEqual([...told.events, ...beginning.events])
+      }
+      const waiting = created(jobIdOf(2))
+      await log.create(waiting.job, waiting.events, aLockHash, null)
+      for (const [n, idempotency] of [null, { key: 'k2', requestHash: aLockHash }].entries()) {
+        const told = created(jobIdOf(3 + n))
+        const { job } = await losing(1, when).create(told.job, told.events, aLockHash, idempotency, beginningOf(told))
+        expect({ job: job.job, lease: job.lease }).toEqual({ job: told.job, lease: null })
+        expect(await log.read(told.job.id, 0, 10)).toEqual(told.events)
       }
     })
 

@@ -3,13 +3,23 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { isRefusal } from '../../schema/error.ts'
 import { firstBroken, type JobEvent } from '../../schema/event.ts'
 import { sha256 } from '../../schema/hash.ts'
+import type { JobId } from '../../schema/id.ts'
 import type { MachineLine, RunnerLine } from '../../schema/control.ts'
 import { rootRunId } from '../../schema/question.ts'
 import { runJob } from '../../runner/run/runner.ts'
 import { anApplication } from '../job/given.ts'
 import { sayWorkspace } from '../fake/fake-machine-host.ts'
 import { JOB, LEAD, team } from '../run/team.ts'
-import { keepUntilEnd, begin, endAll, ofType, type Process, type Scenario, turns } from './attempt-world.ts'
+import {
+  attemptWorld,
+  keepUntilEnd,
+  begin,
+  endAll,
+  ofType,
+  type Process,
+  type Scenario,
+  turns,
+} from './attempt-world.ts'
 import { survivesCrashAtEveryAppend } from './survives-crash.ts'
 
 afterEach(endAll)
@@ -250,6 +260,46 @@ describe('an attempt', () => {
     const next = events.slice(before, before + 3)
     expect(next.map(({ type }) => type)).toEqual(['leaseExpired', 'leaseGranted', 'machineStarted'])
     expect(new Set(next.map(({ at }) => at))).toEqual(new Set([startedAt]))
+  })
+
+  it('begins a job with its creation, without a look at what waits, and takes no more than its places', async () => {
+    const gate = Promise.withResolvers<void>()
+    const { world, process } = begin({
+      lock: team(),
+      turnOf: turns({}),
+      pause: async () => gate.promise,
+      limits: { concurrent: 2 },
+    })
+    await world.until(await world.create(process), () => process.model.requests.length === 1)
+    const looks = world.store.calls.get('claimable')
+    const all = [await world.create(process), await world.create(process), await world.create(process)]
+    const typesOf = async (jobId: JobId) => (await world.events(jobId)).map(({ type }) => type).slice(0, 2)
+    await world.until(all[0] as JobId, (job) => job.status === 'running')
+    expect(await Promise.all(all.map(typesOf))).toEqual([
+      ['jobCreated', 'leaseGranted'],
+      ['jobCreated'],
+      ['jobCreated'],
+    ])
+    expect(world.store.calls.get('claimable')).toBe(looks)
+    expect(process.attempts.count()).toBe(2)
+    gate.resolve()
+    for (const jobId of all) await world.until(jobId, (job) => job.status === 'finished')
+  })
+
+  it('goes on with the next server, where the one that began it with its creation died of it', async () => {
+    const world = attemptWorld({ lock: team(), turnOf: turns({}) })
+    const first = world.start()
+    world.store.after = async (verb) => {
+      if (verb === 'create') first.die()
+    }
+    void world.create(first)
+    while (!first.isDead()) await new Promise((next) => setImmediate(next))
+    keepUntilEnd(world.start())
+    const [stored] = await world.store.list(anApplication, {}, 2, null)
+    if (stored === undefined) throw new Error('the store has it')
+    const events = await world.until(stored.job.id, (job) => job.status === 'finished')
+    expect(ofType(events, 'leaseGranted').map(({ data }) => data.fence)).toEqual([1, 2])
+    expect(ofType(events, 'jobFinished')[0]?.data.outcome).toBe('completed')
   })
 
   it('survives a crash of the server at every append, with parallel calls, a delegate and a question', async () => {

@@ -21,7 +21,7 @@ export async function poolModelCampaign(
   sequences: number,
   say: (line: string) => void,
 ): Promise<{ readonly isWell: boolean }> {
-  const sums = { jobs: 0, deaths: 0, stalls: 0, faults: 0, jumps: 0, outages: 0 }
+  const sums = { jobs: 0, begun: 0, deaths: 0, stalls: 0, faults: 0, jumps: 0, outages: 0 }
   const tally = new Map(INVARIANT_IDS.map((id) => [id, { sequences: 0, looks: 0, violations: 0 }]))
   let violations = 0
 
@@ -45,7 +45,8 @@ export async function poolModelCampaign(
 
   for (let seed = 1; seed <= sequences; seed++) {
     const play = await playPool(seed)
-    for (const name of ['jobs', 'deaths', 'stalls', 'faults', 'jumps', 'outages'] as const) sums[name] += play[name]
+    for (const name of ['jobs', 'begun', 'deaths', 'stalls', 'faults', 'jumps', 'outages'] as const)
+      sums[name] += play[name]
     count(play.findings, play)
     if (seed % SEQUENCES_PER_LOAD === 1) count(playLoad(seed), null)
   }
@@ -56,8 +57,10 @@ export async function poolModelCampaign(
     say(`${id.padEnd(5)}  ${figure.padStart(20)}  ${String(row.looks).padStart(11)}  ${says} (${alsoIn.join(', ')})`)
   }
   say(`violations/sequences  ${violations}/${sequences}`)
-  const { jobs, deaths, stalls, faults, jumps, outages } = sums
-  say(`jobs ${jobs}, deaths of processes ${deaths}, stalls ${stalls}, wrong answers ${faults}, outages ${outages}`)
+  const { jobs, begun, deaths, stalls, faults, jumps, outages } = sums
+  say(
+    `jobs ${jobs}, of which ${begun} began with their creation, deaths of processes ${deaths}, stalls ${stalls}, wrong answers ${faults}, outages ${outages}`,
+  )
   say(`jumps of clocks ${jumps}`)
   return { isWell: violations === 0 }
 }

@@ -11,6 +11,7 @@ import {
   anApplication,
   anotherApplication,
   aQuestion,
+  beginningOf,
   created,
   jobIdOf,
   questionAsked,
@@ -49,6 +50,8 @@ export function jobLogContract(subject: string, open: () => Promise<JobLogSubjec
       log = opened.log
     })
     afterEach(async () => opened.close())
+
+    const argsOf = ({ job, events }: Told) => [job, events, aLockHash, null] as const
 
     async function put(n: number, given: Given = {}): Promise<Told> {
       const told = created(jobIdOf(n), { now: 1000 + n, ...given })
@@ -131,6 +134,97 @@ export function jobLogContract(subject: string, open: () => Promise<JobLogSubjec
         expect(answers.filter((answer) => answer.isNew)).toHaveLength(1)
         expect(new Set(answers.map((answer) => answer.job.job.id)).size).toBe(1)
         expect(await log.list(anApplication, {}, 100, null)).toHaveLength(1)
+      })
+    })
+
+    describe('create, of a job that may begin with it', () => {
+      /** Creates a job at `now` that begins where it may, for 100 ms; whether it did. */
+      async function begin(
+        n: number,
+        given: Given & { readonly quota?: number } = {},
+        by: JobLog = log,
+      ): Promise<boolean> {
+        const told = created(jobIdOf(n), { now: 2000, ...given })
+        const beginning = beginningOf(told, given.quota ?? null)
+        const { job, isNew } = await by.create(told.job, told.events, aLockHash, null, beginning)
+        const hasBegun = job.lease !== null
+        const { head, job: state } = hasBegun ? beginning : told
+        const lease = hasBegun ? beginning.lease : null
+        expect({ job, isNew }).toEqual({ job: { job: state, head, lockHash: aLockHash, lease }, isNew: true })
+        expect(await log.find(told.job.id)).toEqual(job)
+        const events = [...told.events, ...(hasBegun ? beginning.events : [])]
+        expect(await log.read(told.job.id, 0, 10)).toEqual(events)
+        expect(firstBroken(told.job.id, events)).toBeUndefined()
+        return hasBegun
+      }
+
+      it('gives it its lease in the same commit where nothing waits, and as good a lease as any (L7, L4)', async () => {
+        expect(await begin(1)).toBe(true)
+        expect(await begin(2)).toBe(true)
+        expect(await log.claimable(2099, 10, null)).toEqual([])
+        expect(await log.demand(2099, null)).toEqual({ queued: 0, running: 2 })
+        expect((await log.claimable(2100, 10, null)).map(({ job }) => job.id)).toEqual([1, 2].map(jobIdOf))
+        expect(await log.renew(jobIdOf(1), 1, 3000)).toBe(true)
+        expect((await log.claimable(2100, 10, null)).map(({ job }) => job.id)).toEqual([jobIdOf(2)])
+      })
+
+      it('queues it where another is queued, whoever created that and whosever it is (L7)', async () => {
+        await opened.other.create(...argsOf(created(jobIdOf(1), { applicationId: anotherApplication })))
+        expect(await begin(2)).toBe(false)
+        expect((await log.claimable(2000, 10, null)).map(({ job }) => job.id)).toEqual([2, 1].map(jobIdOf).toSorted())
+      })
+
+      it('queues it where another has lost its lease, at that very moment (L7)', async () => {
+        await grant(await put(1), 1900)
+        expect(await begin(2, { now: 1999 })).toBe(true)
+        expect(await begin(3, { now: 2000 })).toBe(false)
+      })
+
+      it('begins though others wait for an answer or have ended (L7)', async () => {
+        const held = await grant(await put(1), 1000)
+        const runId = runIdOf(held.job.id)
+        const events = [runStarted(runId), questionAsked(aQuestion(held.job.id, runId, 'fix'))]
+        const asked = await append(held, { type: 'record', now: 1001, fence: 1, events }, 1)
+        await append(asked, { type: 'rest', now: 1002, fence: 1, barrenAttemptsMax: 3 }, 1, { lease: null })
+        await append(await put(2), { type: 'cancel', now: 1003 })
+        expect(await begin(3)).toBe(true)
+      })
+
+      it('queues it where its own application has its quota, and another begins though that waits (L7)', async () => {
+        expect(await begin(1, { quota: 2 })).toBe(true)
+        expect(await begin(2, { quota: 2 })).toBe(true)
+        expect(await begin(3, { quota: 2, applicationId: anotherApplication })).toBe(true)
+        expect(await begin(4, { quota: 2 })).toBe(false)
+        // Who waits for nothing but its own quota keeps nobody waiting.
+        expect(await begin(5, { quota: 2, applicationId: anotherApplication })).toBe(true)
+        expect(await begin(6, { quota: 3, applicationId: anotherApplication })).toBe(false)
+      })
+
+      it('gives the job of then to the same idempotent request, begun or not, and writes nothing', async () => {
+        const idempotency = { key: 'order-17', requestHash: sha256('a request') }
+        const [first, again] = [created(jobIdOf(1), { now: 2000 }), created(jobIdOf(2), { now: 2001 })]
+        const beginning = beginningOf(first)
+        const made = await log.create(first.job, first.events, aLockHash, idempotency, beginning)
+        expect(made).toMatchObject({ isNew: true, job: { lease: beginning.lease } })
+        const known = await log.create(again.job, again.events, aLockHash, idempotency, beginningOf(again))
+        expect(known).toEqual({ isNew: false, job: made.job })
+        expect(await log.find(again.job.id)).toBeUndefined()
+        const other = { ...idempotency, requestHash: sha256('another') }
+        expect(await codeOf(log.create(again.job, again.events, aLockHash, other, beginningOf(again)))).toBe(
+          'idempotency_key_reused',
+        )
+      })
+
+      it('wakes who watches it, with all that was written', async () => {
+        const told = created(jobIdOf(1), { now: 2000 })
+        const beginning = beginningOf(told)
+        const woken = Promise.withResolvers<readonly JobEvent[]>()
+        const stop = log.onAppend(told.job.id, (appended) => {
+          if (appended !== undefined) woken.resolve(appended)
+        })
+        await log.create(told.job, told.events, aLockHash, null, beginning)
+        expect(await woken.promise).toEqual([...told.events, ...beginning.events])
+        stop()
       })
     })
 

@@ -4,6 +4,7 @@ import type { JobEvent } from '../../schema/event.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import type { Idempotency, JobFilter, JobLog, StoredJob } from '../../src/job/job-log.ts'
 import { nextDueAt } from '../../src/job/job-fold.ts'
+import type { Job } from '../../src/job/job.ts'
 import { isLive } from '../../src/job/lease.ts'
 import { assign, type Waiting } from '../../src/pool/assign.ts'
 
@@ -57,7 +58,7 @@ export function memoryJobLog(): MemoryJobLog {
     calls,
     listeners: () => [...appendWakes.values(), claimWakes].reduce((sum, wakes) => sum + wakes.size, 0),
 
-    async create(job, added, lockHash, idempotency) {
+    async create(job, added, lockHash, idempotency, beginning = null) {
       await enter('create')
       if (idempotency !== null) {
         const known = requests.get(requestName(job.applicationId, idempotency.key))
@@ -66,8 +67,11 @@ export function memoryJobLog(): MemoryJobLog {
       }
       const last = added.at(-1)
       if (last === undefined || rows.has(job.id)) throw new Error(`job ${job.id} exists, or has no event`)
-      const stored = { job, head: { revision: last.seq, hash: last.hash }, lockHash, lease: null }
-      keep(stored, added, idempotency)
+      const begun = beginning !== null && mayBegin(job, last.at, beginning.quota) ? beginning : null
+      const all = [...added, ...(begun?.events ?? [])]
+      const { seq: revision, hash } = all.at(-1) ?? last
+      const stored = { job: begun?.job ?? job, head: { revision, hash }, lockHash, lease: begun?.lease ?? null }
+      keep(stored, all, idempotency)
       await log.after('create')
       return { job: structuredClone(stored), isNew: true }
     },
@@ -158,6 +162,12 @@ export function memoryJobLog(): MemoryJobLog {
 
   function isHeld({ job, lease }: StoredJob, now: number): boolean {
     return job.status === 'running' && isLive(lease, now)
+  }
+
+  /** L7. */
+  function mayBegin({ applicationId }: Job, now: number, quota: number | null): boolean {
+    const own = [...rows.values()].filter((one) => one.job.applicationId === applicationId && isHeld(one, now))
+    return next(now, 1, quota).length === 0 && (quota === null || own.length < quota)
   }
 
   function next(now: number, places: number, quota: number | null): readonly Waiting[] {

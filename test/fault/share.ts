@@ -4,11 +4,12 @@ import type { Fault } from './fault.ts'
 const tests = ['test/adapter/postgres-job-log.test.ts']
 const suite = 'whole'
 const file = 'src/postgres/postgres-job-log.ts'
+const rows = 'src/postgres/waiting-jobs.ts'
 
 export const faults: readonly Fault[] = [
   {
     name: 'jobs that run already count for nothing',
-    file,
+    file: rows,
     find: 'select id, coalesce(held, 0) + row_number()',
     replace: 'select id, 0 * coalesce(held, 0) + row_number()',
     tests,
@@ -16,7 +17,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a job whose lease has ended still counts as running',
-    file,
+    file: rows,
     find: 'count(*) filter (where not ended) as held',
     replace: 'count(*) as held',
     tests,
@@ -24,7 +25,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'one application after another',
-    file,
+    file: rows,
     find: 'over (partition by application_id order by id) - 1',
     replace: 'over (order by id) - 1',
     tests,

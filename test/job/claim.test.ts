@@ -3,6 +3,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { PlatformError } from '../../schema/error.ts'
 import type { ApplicationId } from '../../schema/id.ts'
+import type { Attempt } from '../../src/job/jobs.ts'
 import { anApplication, anotherApplication } from './given.ts'
 import { accepted, claimed, jobsWorld, LIMITS, request, thrownBy, type JobsWorld } from './jobs-world.ts'
 
@@ -111,5 +112,165 @@ describe('a claim', () => {
     const attempt = await claimed(world)
     expect(attempt.history.map(({ type }) => type)).toEqual(['jobCreated', 'leaseGranted'])
     expect((await world.jobs.record(attempt, [])).map(({ type }) => type)).toEqual(['cancelRequested'])
+  })
+})
+
+/** A world with places for jobs that begin with their creation, and what became of each place. */
+function beginnings(places: number, given: Parameters<typeof jobsWorld>[0] = {}) {
+  const world = jobsWorld(given)
+  const begun: Attempt[] = []
+  const fate = { taken: 0, left: 0 }
+  const withdraw = world.jobs.offer({
+    holder: 'keeper-1',
+    take() {
+      if (fate.taken - fate.left >= places) return undefined
+      fate.taken += 1
+      return { begin: (attempt) => void begun.push(attempt), leave: () => void (fate.left += 1) }
+    },
+  })
+  return { ...world, begun, fate, withdraw }
+}
+const ENDING = { outcome: 'completed', reason: 'completed', message: null, result: 'done' } as const
+
+describe('a job that is created where a place is free', () => {
+  it('begins with its creation: one append of two events, and a lease like any other', async () => {
+    const { jobs, log, begun, fate } = beginnings(1)
+    const job = accepted(await jobs.create(anApplication, request()))
+    expect(job).toMatchObject({ status: 'queued', revision: 1 })
+    expect(await jobs.find(anApplication, job.id)).toMatchObject({ status: 'running', revision: 2 })
+    expect(log.calls.get('claimable')).toBeUndefined()
+    expect(log.calls.get('append')).toBeUndefined()
+    const [attempt] = begun
+    if (attempt === undefined) throw new Error('it did not begin')
+    expect(attempt).toMatchObject({ jobId: job.id, fence: 1, applicationId: anApplication })
+    expect(attempt.history).toEqual(await jobs.events(anApplication, job.id, 0, 10))
+    expect(attempt.history.map(({ type }) => type)).toEqual(['jobCreated', 'leaseGranted'])
+    expect(attempt.lock).toEqual(await jobs.lock(anApplication, job.id))
+    expect(await jobs.claim('keeper-2', 1)).toEqual([])
+    expect(await jobs.renew(attempt)).toBe(true)
+    await jobs.finish(attempt, ENDING)
+    expect((await jobs.find(anApplication, job.id))?.status).toBe('finished')
+    expect(fate).toEqual({ taken: 1, left: 0 })
+  })
+
+  it('is queued where there is no place, where another waits, and where nobody offers any', async () => {
+    const world = beginnings(1)
+    await put(world, anApplication, 2)
+    expect(world.begun).toHaveLength(1)
+    expect(world.fate).toEqual({ taken: 1, left: 0 })
+    const waiting = beginnings(2)
+    waiting.withdraw()
+    await put(waiting, anApplication, 1)
+    const again = waiting.jobs.offer({ holder: 'keeper-1', take: () => ({ begin() {}, leave: () => left.push(1) }) })
+    const left: number[] = []
+    await put(waiting, anApplication, 1)
+    again()
+    expect(left).toEqual([1])
+    expect(await waiting.jobs.claim('keeper-2', 5)).toHaveLength(2)
+  })
+
+  it('never passes by one that waits, nor its quota, and gives back each place that it does not need (L7)', async () => {
+    const acts = fc.array(
+      fc.oneof(
+        fc.record({ act: fc.constant('create' as const), by: fc.constantFrom(anApplication, anotherApplication) }),
+        fc.record({ act: fc.constant('claim' as const), places: fc.integer({ min: 1, max: 3 }) }),
+        fc.record({ act: fc.constant('finish' as const) }),
+        fc.record({ act: fc.constant('wait' as const), ms: fc.constantFrom(1, LIMITS.leaseMs / 2) }),
+      ),
+      { maxLength: 25 },
+    )
+    const quotas = fc.option(fc.integer({ min: 1, max: 3 }))
+    let all = 0
+    await fc.assert(
+      fc.asyncProperty(acts, quotas, fc.integer({ min: 0, max: 3 }), async (steps, quota, places) => {
+        const { jobs, log, clock, begun, fate } = beginnings(places, { limits: { ...LIMITS, quota } })
+        const held: Attempt[] = []
+        for (const step of steps) {
+          await clock.advance(step.act === 'wait' ? step.ms : 1)
+          if (step.act === 'create') {
+            const waiting = await log.claimable(clock.now(), 1, quota)
+            const before = (await log.demand(clock.now(), null)).running
+            const count = begun.length
+            const { id } = accepted(await jobs.create(step.by, request()))
+            if (begun.length === count) continue
+            expect(begun.at(-1)?.jobId).toBe(id)
+            expect(waiting).toEqual([])
+            expect((await log.demand(clock.now(), null)).running).toBe(before + 1)
+            held.push(...begun.slice(count))
+            if (quota !== null) {
+              const own = await Promise.all(held.map(({ jobId }) => jobs.find(step.by, jobId)))
+              expect(own.filter((job) => job?.status === 'running').length).toBeLessThanOrEqual(quota)
+            }
+          } else if (step.act === 'claim') held.push(...(await jobs.claim('keeper-2', step.places)))
+          else if (step.act === 'finish') {
+            const one = held.shift()
+            // Its lease may be lost by now.
+            if (one !== undefined) await jobs.finish(one, ENDING).catch(() => {})
+          }
+        }
+        expect(fate.taken).toBe(begun.length + fate.left)
+        all += begun.length
+      }),
+      { numRuns: 150 },
+    )
+    expect(all).toBeGreaterThan(50)
+  })
+
+  it('begins, and once, though the answer of the store was lost', async () => {
+    const { jobs, log, begun, fate } = beginnings(1)
+    log.after = async (verb) => {
+      if (verb === 'create') throw new PlatformError('database_unavailable', 'lost')
+    }
+    const job = accepted(await jobs.create(anApplication, request()))
+    expect(begun.map(({ jobId }) => jobId)).toEqual([job.id])
+    expect((await jobs.record(begun[0] as Attempt, [])).length).toBe(0)
+    expect(fate).toEqual({ taken: 1, left: 0 })
+  })
+
+  it('is not driven twice where it was queued, the answer was lost, and its own process looks for jobs meanwhile', async () => {
+    const { jobs, log, begun, fate, withdraw } = beginnings(5)
+    withdraw()
+    const first = accepted(await jobs.create(anApplication, request()))
+    const places = { begin: (attempt: Attempt) => void begun.push(attempt), leave: () => void (fate.left += 1) }
+    jobs.offer({ holder: 'keeper-1', take: () => places })
+    log.after = async (verb) => {
+      if (verb === 'create') throw new PlatformError('database_unavailable', 'lost')
+    }
+    const claims: Attempt[] = []
+    log.before = async (verb) => {
+      if (verb !== 'find') return
+      log.before = async () => {}
+      claims.push(...(await jobs.claim('keeper-1', 5)))
+    }
+    const second = accepted(await jobs.create(anApplication, request()))
+    expect(claims.map(({ jobId }) => jobId)).toEqual([first.id])
+    expect({ begun, left: fate.left }).toEqual({ begun: [], left: 1 })
+    expect((await jobs.claim('keeper-1', 5)).map(({ jobId }) => jobId)).toEqual([second.id])
+  })
+
+  it('gives its place back when the store is away, and when the request is refused or known', async () => {
+    const { jobs, log, begun, fate } = beginnings(3)
+    log.before = async (verb) => {
+      if (verb === 'create' || verb === 'find') throw new PlatformError('database_unavailable', 'away')
+    }
+    expect(await thrownBy(jobs.create(anApplication, request()))).toBe('database_unavailable')
+    log.before = async () => {}
+    await jobs.create(anApplication, request({ expertKey: 'nobody' }))
+    const ids = [0, 1].map(async () => accepted(await jobs.create(anApplication, request({ idempotencyKey: 'k' }))).id)
+    expect(new Set(await Promise.all(ids)).size).toBe(1)
+    expect(begun).toHaveLength(1)
+    expect(fate.taken - fate.left).toBe(1)
+  })
+
+  it('wakes who claims when an end makes room under a quota', async () => {
+    const { jobs, begun } = beginnings(2, { limits: { ...LIMITS, quota: 1 } })
+    accepted(await jobs.create(anApplication, request()))
+    accepted(await jobs.create(anApplication, request()))
+    await new Promise((resolve) => setImmediate(resolve))
+    let calls = 0
+    const stop = jobs.onClaimable(() => (calls += 1))
+    await jobs.finish(begun[0] as Attempt, ENDING)
+    expect(calls).toBe(1)
+    stop()
   })
 })

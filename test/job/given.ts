@@ -5,7 +5,7 @@ import { chain, genesisHash, type JobEvent, type NewEvent, type Question } from 
 import { hashOf, sha256 } from '../../schema/hash.ts'
 import { deriveId, makeId, type ApplicationId, type JobId, type RunId } from '../../schema/id.ts'
 import { blankJob, decide, evolve, type Job, type JobCommand } from '../../src/job/job.ts'
-import type { LogHead } from '../../src/job/job-log.ts'
+import type { Beginning, LogHead } from '../../src/job/job-log.ts'
 
 const encoder = new TextEncoder()
 
@@ -67,6 +67,15 @@ export function created(jobId: JobId, given: Given = {}): Told {
     lockHash: aLockHash,
     inputTreeHash: null,
   })
+}
+
+/** How a job goes on that begins with its creation. */
+export function beginningOf(told: Told, quota: number | null = null): Beginning & Told {
+  const now = told.events.at(-1)?.at ?? 0
+  const holder = 'machine-keeper-1'
+  const begun = tell(told, { type: 'grant', now, holder, lease: null, barrenAttemptsMax: 3 })
+  const lease = { holder, fence: begun.job.fence, until: now + 100 }
+  return { ...begun, events: begun.events.slice(told.events.length), lease, quota }
 }
 
 /** A fact of a run in its place. */

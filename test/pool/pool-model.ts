@@ -41,6 +41,8 @@ export interface Play {
   readonly faults: number
   readonly jumps: number
   readonly outages: number
+  /** Jobs that began with their creation. */
+  readonly begun: number
   /** Snapshots of which every one was lost. */
   readonly forgets: boolean
   /** How jobs came by their machines. */
@@ -85,7 +87,7 @@ export async function playPool(seed: number): Promise<Play> {
   const processes: ModelProcess[] = []
   const wishes = new Map<JobId, number>()
   const given: Record<string, number> = {}
-  const counts = { deaths: 0, stalls: 0, faults: 0, jumps: 0, outages: 0 }
+  const counts = { deaths: 0, stalls: 0, faults: 0, jumps: 0, outages: 0, begun: 0 }
   let isCalm = false
   let outageUntil = 0
   let generation = 'g1'
@@ -273,7 +275,24 @@ export async function playPool(seed: number): Promise<Play> {
         rounds: { ...roundsLimits, resyncMs: 10_000 },
       },
     })
-    processes.push({ ...own, pool, jobs })
+    const process = { ...own, pool, jobs }
+    jobs.offer({
+      holder: name,
+      take() {
+        if (process.running >= CONCURRENT || process.isDead || process.isClaiming) return undefined
+        process.running += 1
+        const leave = (): void => void (process.running -= 1)
+        return {
+          leave,
+          begin(held) {
+            leave()
+            counts.begun += 1
+            void attempt(process, held)
+          },
+        }
+      },
+    })
+    processes.push(process)
   }
 
   /** As a keeper: renews while it lives, records what happens, ends the job once, and its machine in any case. */
@@ -372,6 +391,16 @@ export async function playPool(seed: number): Promise<Play> {
     return created.id
   }
 
+  /** At a process that has places, and may die of it: nobody waits for its answer. */
+  function createAt(process: ModelProcess, ms: number): void {
+    const applicationId = APPLICATIONS[happens(0.6) ? 0 : happens(0.5) ? 1 : 2]
+    if (applicationId === undefined) throw new Error('there are three')
+    void process.jobs.create(applicationId, request()).then(
+      (created) => (isRefusal(created) ? undefined : wishes.set(created.id, ms)),
+      () => undefined,
+    )
+  }
+
   async function cancelOne(): Promise<void> {
     const open = [...log.jobs.values()].filter(({ status }) => status !== 'finished')
     const one = open[Math.floor(draw() * open.length)]
@@ -393,8 +422,16 @@ export async function playPool(seed: number): Promise<Play> {
   // The storm.
   for (let i = Math.ceil(draw() * 3); i > 0; i--) start()
   for (let passed = 0; passed < 120_000; passed += 250) {
-    if (happens(0.06) && passed < 100_000)
+    if (happens(0.05) && passed < 100_000)
       for (let burst = happens(0.1) ? 6 : 1; burst > 0; burst--) await createJob(200 + draw() * 8_000)
+    // Where nothing waits a job may begin with its creation.
+    const host = processes[Math.floor(draw() * processes.length)]
+    const isQuiet = [...log.jobs.values()].every(({ status }) => status !== 'queued')
+    if (host !== undefined && !host.isDead && isQuiet && passed < 100_000 && happens(0.07)) {
+      createAt(host, 200 + draw() * 8_000)
+      // It comes for a place before the next look asks for all.
+      await new Promise((resolve) => setImmediate(resolve))
+    }
     if (happens(0.01)) await cancelOne()
     if (faultShare > 0 && happens(0.004)) {
       counts.outages += 1

@@ -107,14 +107,15 @@ export function watchedLog(log: JobLog, options: WatchedLogOptions): WatchedLog 
   return {
     ...log,
     jobs,
-    async create(job, events, lockHash, idempotency) {
-      const created = await log.create(job, events, lockHash, idempotency)
+    async create(job, events, lockHash, idempotency, beginning = null) {
+      const created = await log.create(job, events, lockHash, idempotency, beginning)
       if (!created.isNew) return created
       const { id, applicationId } = job
       const blank = { fence: 0, holder: null, until: 0, status: 'queued' as const, outcome: null, canceledAt: null }
       const watched = { id, applicationId, ...blank, hashes: [] }
       jobs.set(id, watched)
       for (const event of events) take(watched, event, null)
+      if (created.job.lease !== null) for (const event of beginning?.events ?? []) take(watched, event, null)
       return created
     },
     async append(expected, job, events, fence, change) {
