@@ -13,7 +13,18 @@ export default defineConfig({
     // Half of what the tests of whole platforms do is waiting for their processes.
     maxWorkers: 2,
     projects: [
-      { ssr, test: { name: 'core', setupFiles, include: ['test/**/*.test.ts'], exclude: whole, testTimeout: 30_000 } },
+      {
+        ssr,
+        test: {
+          name: 'core',
+          setupFiles,
+          include: ['test/**/*.test.ts'],
+          exclude: whole,
+          testTimeout: 60_000,
+          // What they import is most of what they cost, and none of it keeps anything.
+          isolate: false,
+        },
+      },
       { ssr, test: { name: 'whole', setupFiles, include: whole, testTimeout: 60_000, hookTimeout: 120_000 } },
     ],
   },
