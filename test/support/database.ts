@@ -97,6 +97,10 @@ function named(config: ClientConfig, database: string): ClientConfig {
   return { connectionString: url.href }
 }
 
+function nameOf(config: ClientConfig): string {
+  return config.database ?? new URL(config.connectionString ?? '').pathname.slice(1)
+}
+
 /** One administrative statement after another, on a connection of its own. */
 async function administer<Result>(config: ClientConfig, work: (client: Client) => Promise<Result>): Promise<Result> {
   const client = new Client(named(config, 'postgres'))
@@ -126,8 +130,8 @@ async function ensureTemplate(server: ClientConfig): Promise<void> {
 let server: Promise<ClientConfig> | undefined
 let count = 0
 
-/** An empty, migrated database of one's own, dropped by `close`. */
-export async function openTestDatabase(): Promise<TestDatabase> {
+/** An empty, migrated database of one's own, to which nobody is connected; it goes with the server. */
+export async function makeTestDatabase(): Promise<ClientConfig> {
   server ??= serverOfRun().then(async (config) => {
     await ensureTemplate(config)
     return config
@@ -135,20 +139,25 @@ export async function openTestDatabase(): Promise<TestDatabase> {
   const config = await server
   const name = `test_${process.pid}_${count++}`
   await administer(config, (client) => client.query(`create database ${name} template ${TEMPLATE}`))
-  const own = named(config, name)
+  return named(config, name)
+}
+
+/** The same with a connection, dropped by `close`. */
+export async function openTestDatabase(): Promise<TestDatabase> {
+  const own = await makeTestDatabase()
   const database = await connect('server', own, { log: quietLog, clock: realClock, connectionsMax: 6 })
   return {
     ...database,
     config: own,
     async close() {
       await database.close()
-      await administer(config, (client) => client.query(`drop database ${name} with (force)`))
+      await administer(own, (client) => client.query(`drop database ${nameOf(own)} with (force)`))
     },
   }
 }
 
 /** Where this database is, as DATABASE_URL says it. */
-export function databaseUrl({ config }: TestDatabase): string {
+export function databaseUrl({ config }: Pick<TestDatabase, 'config'>): string {
   if (config.connectionString !== undefined) return config.connectionString
   const { user, password, host = '', port, database } = config
   const url = new URL(`postgres://localhost/${database}`)

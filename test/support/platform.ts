@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { databaseUrl, makeTestDatabase } from './database.ts'
 import { runProgram, type Finished } from './program.ts'
 import { scratchDirectory } from './scratch.ts'
 
@@ -26,16 +27,30 @@ export interface Platform {
   stop(): Promise<number | null>
 }
 
-/** Starts on a free port; `directory` is a data directory of an earlier start, else a fresh one. */
-export async function startPlatform(
-  options: {
-    readonly directory?: string
-    readonly env?: Record<string, string>
-    readonly args?: readonly string[]
-    /** Hears of the process before it is known whether it comes up. */
-    readonly onSpawn?: (child: ChildProcess) => void
-  } = {},
-): Promise<Platform> {
+export interface PlatformOptions {
+  /** A data directory of an earlier start; a fresh one by default. */
+  readonly directory?: string
+  readonly env?: Readonly<Record<string, string>>
+  readonly args?: readonly string[]
+  /** Hears of the process before it is known whether it comes up. */
+  readonly onSpawn?: (child: ChildProcess) => void
+}
+
+const databases = new Map<string, Promise<string>>()
+
+/**
+ * Starts with a database of the tests' server, which is there already, the same one for every start with a directory: for
+ * tests that are not about the platform's own, which takes seconds to make.
+ */
+export async function startLightly(options: PlatformOptions = {}): Promise<Platform> {
+  const directory = options.directory ?? scratchDirectory('data')
+  const url = databases.get(directory) ?? makeTestDatabase().then((config) => databaseUrl({ config }))
+  databases.set(directory, url)
+  return startPlatform({ ...options, directory, env: { DATABASE_URL: await url, ...options.env } })
+}
+
+/** Starts on a free port, as it comes. */
+export async function startPlatform(options: PlatformOptions = {}): Promise<Platform> {
   const dataDirectory = options.directory ?? scratchDirectory('data')
   const child = spawn(process.execPath, [join(root, 'src/main.ts'), 'start', ...(options.args ?? [])], {
     cwd: root,

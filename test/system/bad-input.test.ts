@@ -12,7 +12,7 @@ import {
   npm,
   npmPublish,
   skillPackage,
-  startPlatform,
+  startLightly,
   until,
   type Platform,
 } from '../support/platform.ts'
@@ -74,7 +74,7 @@ describe.skipIf(missing !== undefined)('the platform', () => {
   beforeAll(async () => {
     model = await openModelServer()
     model.play(status(404, { error: { message: 'The model `gone` does not exist', code: 'model_not_found' } }))
-    platform = await startPlatform({ env: { OPENAI_BASE_URL: `${model.url}/v1`, OPENAI_API_KEY: 'sk-of-a-test' } })
+    platform = await startLightly({ env: { OPENAI_BASE_URL: `${model.url}/v1`, OPENAI_API_KEY: 'sk-of-a-test' } })
     pid = platform.child.pid
     for (const name of ['probe', 'hostile']) await npmPublish(platform, await skillPackage(name, name))
     await npmPublish(platform, await expertPackage('victim', toml, rehearsals))

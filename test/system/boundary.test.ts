@@ -5,7 +5,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { expertPackage, npmPublish, skillPackage, startPlatform, until, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, skillPackage, startLightly, until, type Platform } from '../support/platform.ts'
 import { act, findJob, finishJob, probe, runJob, turns, type SeenJob } from '../support/platform-job.ts'
 import { runProgram } from '../support/program.ts'
 import { fixtureSkill, sandboxMissing } from '../support/sandbox.ts'
@@ -110,7 +110,7 @@ describe.skipIf(missing !== undefined)('a published skill in a running job', () 
   const datagrams: string[] = []
 
   beforeAll(async () => {
-    platform = await startPlatform()
+    platform = await startLightly()
     const { dataDirectory } = platform
     udp.on('message', (bytes) => datagrams.push(String(bytes))).bind(0, '127.0.0.1')
     await once(udp, 'listening')

@@ -2,7 +2,7 @@
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { expertPackage, npmPublish, startPlatform, until, writePackage, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, startLightly, until, writePackage, type Platform } from '../support/platform.ts'
 import { readEvents } from '../support/platform-job.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
@@ -69,7 +69,7 @@ describe.skipIf(missing !== undefined)('a job with a budget', () => {
   beforeAll(async () => {
     const directory = await writePackage({ 'prices.toml': prices })
     env = { SENMON_PRICES: join(directory, 'prices.toml') }
-    platform = await startPlatform({ env })
+    platform = await startLightly({ env })
     const rehearsal = { 'rehearsals/turns.json': JSON.stringify({ turns }) }
     await npmPublish(platform, await expertPackage('spender', toml, rehearsal))
   }, 120_000)
@@ -103,7 +103,7 @@ describe.skipIf(missing !== undefined)('a job with a budget', () => {
     })
 
     await platform.stop()
-    platform = await startPlatform({ directory: platform.dataDirectory, env })
+    platform = await startLightly({ directory: platform.dataDirectory, env })
     expect((await show(id))?.status).toBe('waiting')
     expect(await platform.graphql(CONTINUE, { input: { jobId: id, budget: { steps: 1 } } })).toMatchObject({
       continueJob: { code: 'answer_invalid' },
@@ -149,8 +149,8 @@ describe.skipIf(missing !== undefined)('a job with a budget', () => {
       env['SENMON_PRICES'] ?? '',
       prices.replace('rehearsal/turns', 'rehearsal/others').replace('input = 1.0', 'input = 1.0\nextra = 1'),
     )
-    await expect(startPlatform({ directory: platform.dataDirectory, env })).rejects.toThrow(/extra in .* is not a key/)
-    platform = await startPlatform({
+    await expect(startLightly({ directory: platform.dataDirectory, env })).rejects.toThrow(/extra in .* is not a key/)
+    platform = await startLightly({
       directory: platform.dataDirectory,
       env: { OLLAMA_BASE_URL: 'http://127.0.0.1:9' },
     })

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { expertPackage, npmPublish, skillPackage, startPlatform, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, skillPackage, startLightly, type Platform } from '../support/platform.ts'
 import { finishJob, probe, readEvents, resultsOf, runJob, type SeenEvent } from '../support/platform-job.ts'
 import { runProgram } from '../support/program.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
@@ -81,8 +81,8 @@ describe.skipIf(missing !== undefined)('a job with files', { timeout: 180_000 },
 
   beforeAll(async () => {
     directory = scratchDirectory('bundle')
-    here = await startPlatform()
-    there = await startPlatform()
+    here = await startLightly()
+    there = await startLightly()
     await publishTeam(here)
     const files = [{ path: 'given.txt', text: 'given' }]
     const ran = await runJob(here, { expertKey: 'lead', query: 'Dig.', files })

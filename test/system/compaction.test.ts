@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { finishJob, runJob } from '../support/platform-job.ts'
-import { expertPackage, npmPublish, startPlatform, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, startLightly, type Platform } from '../support/platform.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
 const missing = await sandboxMissing()
@@ -44,7 +44,7 @@ interface SeenCheckpoint {
 describe.skipIf(missing !== undefined)('a conversation that fills its window', () => {
   let platform: Platform
   beforeAll(async () => {
-    platform = await startPlatform()
+    platform = await startLightly()
     await npmPublish(
       platform,
       await expertPackage('packrat', toml, { 'rehearsals/tight.json': JSON.stringify(rehearsal) }),

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRegistry, type TestRegistry } from '../support/npm-registry.ts'
 import { publishInstalled } from '../support/installed-packages.ts'
 import { readEvents } from '../support/platform-job.ts'
-import { expertPackage, npmPublish, startPlatform, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, startLightly, type Platform } from '../support/platform.ts'
 import { runProgram, type Finished } from '../support/program.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
@@ -36,7 +36,7 @@ describe.skipIf(missing !== undefined)('a server from npm', () => {
   beforeAll(async () => {
     upstream = await startRegistry()
     await publishInstalled(upstream, 'acme-key', ['@modelcontextprotocol/server-memory'])
-    platform = await startPlatform()
+    platform = await startLightly()
   })
   afterAll(async () => {
     await platform.stop()

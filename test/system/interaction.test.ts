@@ -1,7 +1,7 @@
 /** What passes between a job and the people and programs around it, on a real server, with real machines. */
 import { rm } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { expertPackage, npmPublish, skillPackage, startPlatform, until, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, skillPackage, startLightly, until, type Platform } from '../support/platform.ts'
 import { act, findJob, finishJob, mutate, runJob, type SeenJob } from '../support/platform-job.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
@@ -12,7 +12,7 @@ const schema = '{"type":"object","required":["found"],"properties":{"found":{"ty
 describe.skipIf(missing !== undefined)('an expert that owes JSON', () => {
   let platform: Platform
   beforeAll(async () => {
-    platform = await startPlatform()
+    platform = await startLightly()
     const toml = `model = "rehearsal/count"
 [experts."counter"]
 instruction = "Have it counted."
@@ -144,7 +144,7 @@ const levelTurns = [
 describe.skipIf(missing !== undefined)('a question from three levels down', () => {
   let platform: Platform
   beforeAll(async () => {
-    platform = await startPlatform()
+    platform = await startLightly()
     const rehearsal = { 'rehearsals/levels.json': JSON.stringify({ turns: levelTurns }) }
     await npmPublish(platform, await expertPackage('top', levels, rehearsal))
   }, 120_000)
@@ -166,7 +166,7 @@ describe.skipIf(missing !== undefined)('a question from three levels down', () =
     const { dataDirectory: directory } = platform
     await platform.stop()
     const later = new URL(`../fixture/later.mjs?ms=${ms}`, import.meta.url).href
-    platform = await startPlatform({ directory, env: { NODE_OPTIONS: `--import=${later}` } })
+    platform = await startLightly({ directory, env: { NODE_OPTIONS: `--import=${later}` } })
   }
 
   const answer = (job: SeenJob, value: unknown, i = 0) => {
@@ -237,7 +237,7 @@ const officeTurns = [
 describe.skipIf(missing !== undefined)('a skill that asks in the middle of a call', () => {
   let platform: Platform
   beforeAll(async () => {
-    platform = await startPlatform()
+    platform = await startLightly()
     await npmPublish(platform, await skillPackage('@acme/pen', 'asking'))
     const rehearsal = { 'rehearsals/office.json': JSON.stringify({ turns: officeTurns }) }
     await npmPublish(platform, await expertPackage('office', office, rehearsal))
@@ -269,7 +269,7 @@ describe.skipIf(missing !== undefined)('a skill that asks in the middle of a cal
     expect(question?.args).toMatchObject({ message: 'In whose name shall deed.txt be signed?' })
     const { dataDirectory: directory } = platform
     await platform.stop()
-    platform = await startPlatform({ directory })
+    platform = await startLightly({ directory })
     const answer = (value: unknown) => ({
       jobId,
       answer: { questionId: question?.id, argsHash: question?.argsHash, value },

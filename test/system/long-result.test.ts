@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sha256 } from '../../schema/hash.ts'
 import { finishJob, runJob } from '../support/platform-job.ts'
-import { expertPackage, npmPublish, skillPackage, startPlatform, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, skillPackage, startLightly, type Platform } from '../support/platform.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
 const missing = await sandboxMissing()
@@ -52,7 +52,7 @@ const rehearsal = {
 describe.skipIf(missing !== undefined)('a result that is too long to be read whole', () => {
   let platform: Platform
   beforeAll(async () => {
-    platform = await startPlatform()
+    platform = await startLightly()
     await npmPublish(platform, await skillPackage('long-probe', 'probe'))
     await npmPublish(
       platform,

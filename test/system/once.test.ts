@@ -1,7 +1,7 @@
 /** A call that is made once, on real parts: the server dies while it runs, and the next one asks instead of calling. */
 import { rm } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { expertPackage, npmPublish, skillPackage, startPlatform, until, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, skillPackage, startLightly, until, type Platform } from '../support/platform.ts'
 import { act, findJob, finishJob, probe, turns, untilRecorded } from '../support/platform-job.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
@@ -23,7 +23,7 @@ const pay = probe('await new Promise((resume) => setTimeout(resume, 600_000)); r
 describe.skipIf(missing !== undefined)('a call that is made once', () => {
   let platform: Platform
   beforeAll(async () => {
-    platform = await startPlatform()
+    platform = await startLightly()
     await npmPublish(platform, await skillPackage('once-probe', 'probe'))
     const rehearsal = { 'rehearsals/pay.json': turns([[pay]], 'Paid.') }
     await npmPublish(platform, await expertPackage('payer', toml, rehearsal))
@@ -38,7 +38,7 @@ describe.skipIf(missing !== undefined)('a call that is made once', () => {
     await untilRecorded(platform, id, 'callStarted')
     const { dataDirectory: directory } = platform
     await platform.kill()
-    platform = await startPlatform({ directory })
+    platform = await startLightly({ directory })
     const waiting = await until(async () => {
       const job = await findJob(platform, id)
       return job?.status === 'waiting' ? job : undefined

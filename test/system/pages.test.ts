@@ -2,7 +2,7 @@
 import { cp, mkdir, readdir, readFile, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { npmPublish, startPlatform, type Platform } from '../support/platform.ts'
+import { npmPublish, startLightly, type Platform } from '../support/platform.ts'
 import { runProgram } from '../support/program.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 import { lastBlock, readShellPage } from '../support/shell-page.ts'
@@ -37,7 +37,7 @@ describe.skipIf(missing !== undefined)('the commands of', () => {
   const directories: string[] = []
 
   beforeAll(async () => {
-    platform = await startPlatform()
+    platform = await startLightly()
     for (const name of ['risk-scan', 'security-analyst', 'code-reviewer'])
       await npmPublish(platform, join(ROOT, 'examples/code-review-team', name))
     await npmPublish(platform, join(ROOT, 'examples/hello-expert'))
