@@ -1,7 +1,8 @@
 /** What an expert can do that declares nothing: the base tools, on a real server, in a real sandbox. */
 import { rm } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { expertPackage, npmPublish, startPlatform, until, type Platform } from '../support/platform.ts'
+import { HELD_ENV, HOLD, startHeldCalls, type HeldCalls } from '../support/held-calls.ts'
+import { expertPackage, npmPublish, startLightly, until, type Platform } from '../support/platform.ts'
 import { act, findJob, finishJob, readEvents, runJob, turns, type Call } from '../support/platform-job.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
@@ -15,16 +16,19 @@ const complete = (result: string): Call => ({ tool: 'base/attemptCompletion', ar
 
 describe.skipIf(missing !== undefined)('an expert that declares no skill', () => {
   let platform: Platform
+  let held: HeldCalls
   beforeAll(async () => {
-    platform = await startPlatform()
+    held = await startHeldCalls()
+    platform = await startLightly({ env: HELD_ENV })
   })
   afterAll(async () => {
     await platform.stop()
+    await held.close()
     await rm(platform.dataDirectory, { recursive: true, force: true })
   })
 
-  async function publish(name: string, steps: readonly (readonly Call[])[], more = '', pauseMs = 0): Promise<void> {
-    const files = { 'rehearsals/turns.json': turns(steps, 'The rehearsal ran out.', pauseMs) }
+  async function publish(name: string, steps: readonly (readonly Call[])[], more = ''): Promise<void> {
+    const files = { 'rehearsals/turns.json': turns(steps, 'The rehearsal ran out.') }
     await npmPublish(platform, await expertPackage(name, plain(name, more), files))
   }
 
@@ -108,25 +112,28 @@ describe.skipIf(missing !== undefined)('an expert that declares no skill', () =>
   })
 
   it('finds its list as it was when the server was killed in between', async () => {
-    const steps = [[todo({ newTodos: ['look', 'write'] })], [todo({ completedTodos: [1] })], [complete('Too early.')]]
-    await publish('crasher', steps, '', 1500)
+    const steps = [
+      [todo({ newTodos: ['look', 'write'] })],
+      [HOLD],
+      [todo({ completedTodos: [1] })],
+      [complete('Too early.')],
+    ]
+    await publish('crasher', steps, held.skillOf('crasher'))
+    const isHeld = held.hold()
     const { id } = await act(platform, 'createJob', { expertKey: 'crasher', query: 'Go.' })
-    await until(async () => {
-      const query = `query ($id: ID!) { job(id: $id) { checkpoints { nodes { seq } } } }`
-      const { job } = await platform.graphql<{ job: { checkpoints: { nodes: unknown[] } } }>(query, { id })
-      return job.checkpoints.nodes.length > 0 ? true : undefined
-    })
+    await isHeld
     const { dataDirectory } = platform
     await platform.kill()
-    platform = await startPlatform({ directory: dataDirectory })
+    held.release()
+    platform = await startLightly({ directory: dataDirectory, env: HELD_ENV })
     const { results, job } = await finishJob(platform, id)
-    expect(JSON.parse(results[1]?.text ?? '')).toEqual({
+    expect(JSON.parse(results[2]?.text ?? '')).toEqual({
       todos: [
         { id: 0, title: 'look', completed: false },
         { id: 1, title: 'write', completed: true },
       ],
     })
-    expect(JSON.parse(results[2]?.text ?? '')).toEqual({
+    expect(JSON.parse(results[3]?.text ?? '')).toEqual({
       remainingTodos: [{ id: 0, title: 'look', completed: false }],
     })
     expect(job.outcome).toBe('completed')

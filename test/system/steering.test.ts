@@ -3,7 +3,8 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { act, findJob, finishJob, mutate, resultsOf, type SeenEvent } from '../support/platform-job.ts'
-import { expertPackage, npmPublish, skillPackage, startPlatform, until, type Platform } from '../support/platform.ts'
+import { HELD_ENV, HOLD, startHeldCalls, type HeldCalls } from '../support/held-calls.ts'
+import { expertPackage, npmPublish, skillPackage, startLightly, until, type Platform } from '../support/platform.ts'
 import { runProgram } from '../support/program.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 import { ROOT } from '../support/source.ts'
@@ -38,16 +39,7 @@ const rehearsal = {
         { tool: 'probe/run', args: { code: wait('never') } },
       ],
     },
-    {
-      step: 1,
-      text: 'I work.',
-      calls: [
-        {
-          tool: 'probe/run',
-          args: { code: "await new Promise((go) => setTimeout(go, 1500)); return 'worked'" },
-        },
-      ],
-    },
+    { step: 1, text: 'I work.', calls: [HOLD] },
     { text: 'Hello.' },
   ],
 }
@@ -56,16 +48,21 @@ const ofType = (events: readonly SeenEvent[], type: string) => events.filter((ev
 
 describe.skipIf(missing !== undefined)('a job at work', () => {
   let platform: Platform
+  let held: HeldCalls
   beforeAll(async () => {
-    platform = await startPlatform()
+    held = await startHeldCalls()
+    platform = await startLightly({ env: HELD_ENV })
     await npmPublish(platform, await skillPackage('steered-probe', 'probe'))
     await npmPublish(
       platform,
-      await expertPackage('steered', toml, { 'rehearsals/steered.json': JSON.stringify(rehearsal) }),
+      await expertPackage('steered', `${toml}${held.skillOf('steered')}`, {
+        'rehearsals/steered.json': JSON.stringify(rehearsal),
+      }),
     )
   })
   afterAll(async () => {
     await platform.stop()
+    await held.close()
     await rm(platform.dataDirectory, { recursive: true, force: true })
   })
 
@@ -84,10 +81,12 @@ describe.skipIf(missing !== undefined)('a job at work', () => {
     })
 
   it('reads a query before its next generation, when the call under way has returned', async () => {
+    const isHeld = held.hold()
     const id = await working('Say hello.')
-    await runsOf(id, 1)
+    await isHeld
     const put = await act(platform, 'continueJob', { jobId: id, query: 'Say it in French.' })
     expect(put.status).toBe('running')
+    held.release()
     const { job, events, results } = await finishJob(platform, id)
     expect(job).toMatchObject({ outcome: 'completed', result: 'Bonjour.' })
     expect(results.every(({ isError }) => !isError)).toBe(true)
@@ -113,14 +112,16 @@ describe.skipIf(missing !== undefined)('a job at work', () => {
   })
 
   it('goes on after its end with a query that says how an open job would take it', async () => {
-    const id = await working('Say hello.')
+    const { id } = await act(platform, 'createJob', { expertKey: 'steered', query: 'Say hello.' })
     await finishJob(platform, id)
     await act(platform, 'continueJob', { jobId: id, query: 'And in French?', mode: 'interrupt' })
     expect((await finishJob(platform, id)).job.result).toBe('Bonjour.')
   })
 
   it('refuses a mode without a query, and one that there is not', async () => {
+    const isHeld = held.hold()
     const id = await working('Say hello.')
+    await isHeld
     expect(await mutate(platform, 'continueJob', { jobId: id, mode: 'queue', maxSteps: 9 })).toMatchObject({
       code: 'input_invalid',
     })
@@ -130,6 +131,7 @@ describe.skipIf(missing !== undefined)('a job at work', () => {
       body: JSON.stringify({ query: 'x', mode: 'shout' }),
     })
     expect(answer.status).toBe(400)
+    held.release()
     await finishJob(platform, id)
   })
 })
