@@ -51,7 +51,12 @@ function covers(rule: ApprovalRule, toolName: string, args: Json): boolean {
 /** The arguments that an answer lets through: the call's, or others where edits are allowed; undefined for a no. */
 export function approvedArgs(approval: Approval, args: Json, answer: Json): Json | undefined {
   if (answer === true) return args
-  if (!approval.edits || !isJsonObject(answer) || answer['approved'] !== true) return undefined
+  return approval.edits ? editedArgs(answer) : undefined
+}
+
+/** The arguments that an answer puts in place of the call's; undefined for a plain yes or no, and for any other answer. */
+export function editedArgs(answer: Json): JsonObject | undefined {
+  if (!isJsonObject(answer) || answer['approved'] !== true) return undefined
   const edited = answer['args']
   return isJsonObject(edited) ? edited : undefined
 }

@@ -3,6 +3,7 @@
  * a skill lists with it, and the control plane what a machine says that it lists.
  */
 import { canonical } from './hash.ts'
+import type { JsonObject } from './json.ts'
 import type { Lock, LockedExpert, LockedInteractiveSkill, LockedSkill } from './lock.ts'
 import type { ToolDefinition } from './message.ts'
 
@@ -20,6 +21,13 @@ export function servedSkill(lock: Lock | undefined, expertKey: string, skill: st
 export function servedSkillOf(expert: LockedExpert, skill: string): ServedSkill | undefined {
   const locked = Object.hasOwn(expert.skills, skill) ? expert.skills[skill] : undefined
   return locked === undefined || locked.type === 'interactiveSkill' ? undefined : locked
+}
+
+/** What a tool, by the name that a model calls it, takes as the lock pins it; undefined when the lock does not say. */
+export function pinnedInput(lock: Lock, expertKey: string, toolName: string): JsonObject | undefined {
+  const slash = toolName.indexOf('/')
+  const skill = servedSkill(lock, expertKey, toolName.slice(0, Math.max(0, slash)))
+  return skill?.tools?.find(({ name }) => name === toolName.slice(slash + 1))?.inputSchema
 }
 
 /** What of a skill's tools is on offer: `pick` alone, if given, without what `omit` names. */

@@ -1,5 +1,5 @@
 /** What a person reads while a job runs: events in, lines out. Pure; the same for a live job and for its log. */
-import { approvedArgs } from '../../schema/approval.ts'
+import { editedArgs } from '../../schema/approval.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { ShownEvent } from './api.ts'
 import { shown, shownLine } from './terminal.ts'
@@ -144,8 +144,8 @@ function answered(progress: Progress, data: JsonObject): { progress: Progress; l
   const run = progress.runs[runId]
   const call = run?.calls.find(({ id }) => id === callId)
   const margin = '  '.repeat((run?.depth ?? 0) + 1)
-  const args = approvedArgs({ edits: true }, null, data['value'] ?? null) ?? null
-  if (run === undefined || call === undefined || args === null)
+  const args = editedArgs(data['value'] ?? null)
+  if (run === undefined || call === undefined || args === undefined)
     return {
       progress,
       lines: [{ tone: 'event', text: `${margin}! answered: ${shownLine(JSON.stringify(data['value']))}` }],

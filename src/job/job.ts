@@ -5,7 +5,8 @@
  * J2 Fences only rise, by one with every lease.
  * J3 Nothing follows the end except jobContinued; a canceled job stays ended.
  * J4 Only the holder of the current fence records, rests, abandons or finishes.
- * J5 An answer goes to exactly one open question of this job, once, and satisfies its schema.
+ * J5 An answer goes to exactly one open question of this job, once, and satisfies its schema; arguments that it edits
+ *    satisfy their tool's.
  * J6 A cancel ends a job that no machine holds at once, and one that a machine holds when the machine lets go.
  * J7 The end of the coordinator's run is the end of the job, in the same decision.
  * J8 A job that waits has an open question; a rested job whose questions are all answered is queued.
@@ -25,7 +26,7 @@ import { isRefusal, refuse, type Refusal } from '../../schema/error.ts'
 import type { JobFact, NewEvent, Outcome, SteerMode } from '../../schema/event.ts'
 import type { Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId, QuestionId } from '../../schema/id.ts'
-import type { Json } from '../../schema/json.ts'
+import type { Json, JsonObject } from '../../schema/json.ts'
 import { refuseAnswer } from './answer.ts'
 import { noSteering, steer } from '../../schema/steering.ts'
 import { answersWith, openBudgetQuestions, refuseBudget } from './job-budget.ts'
@@ -87,6 +88,8 @@ export type JobCommand = { readonly now: number } & (
       readonly questionId: QuestionId
       readonly value: Json
       readonly argsHash: Sha256 | null
+      /** What the tool takes whose call the question is about, where the job's lock pins it. */
+      readonly input?: JsonObject | undefined
     }
   /** Anyone says that time has passed. */
   | { readonly type: 'expireQuestions' }
@@ -261,7 +264,7 @@ function rest(job: Job, command: CommandOf<'rest'>): readonly JobChange[] {
 // ---- what people say
 
 function answer(job: Job, command: CommandOf<'answer'>): readonly JobChange[] | Refusal {
-  const { now, questionId, value, argsHash } = command
+  const { now, questionId, value, argsHash, input } = command
   const question = job.questions.find((question) => question.id === questionId)
   if (question === undefined) return refuse('question_not_found', `job ${job.id} has no question ${questionId}`)
   if (question.expired === true || isDue(question, now))
@@ -272,7 +275,7 @@ function answer(job: Job, command: CommandOf<'answer'>): readonly JobChange[] | 
   if (job.cancelRequested) return refuse('job_canceled', `job ${job.id} is being canceled`)
   if (argsHash !== null && argsHash !== question.argsHash)
     return refuse('args_hash_mismatch', `question ${questionId} asks about ${question.argsHash}, not ${argsHash}`)
-  return refuseAnswer(question, value) ?? [change(now, { type: 'answered', data: { questionId, value } })]
+  return refuseAnswer(question, value, input) ?? [change(now, { type: 'answered', data: { questionId, value } })]
 }
 
 /** What is due in a job that has ended or is being canceled is over with it. */

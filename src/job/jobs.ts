@@ -1,13 +1,16 @@
 /** The verbs of jobs: read, decide, append; bounded retries on a conflict. */
 import type { Chance, Clock } from '../../schema/clock.ts'
+import { editedArgs } from '../../schema/approval.ts'
 import { replay } from '../../schema/decider.ts'
 import { isRefusal, PlatformError, refusalError, refuse, type Refusal } from '../../schema/error.ts'
 import { chain, genesisHash, type JobEvent, type NewEvent } from '../../schema/event.ts'
 import { canonical, type Sha256 } from '../../schema/hash.ts'
 import type { Cancellation } from '../../schema/cancellation.ts'
 import { makeId, type ApplicationId, type JobId } from '../../schema/id.ts'
+import type { JsonObject } from '../../schema/json.ts'
 import type { Lock } from '../../schema/lock.ts'
 import { NOTHING_STOPPED, OpenWork, type Stopped } from '../../schema/open-work.ts'
+import { pinnedInput } from '../../schema/tool-pin.ts'
 import type { ExpertSource } from '../expert/expert-source.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
 import { HeldAttempt, readAll, type Attempt, type AttemptLimits } from './attempt.ts'
@@ -279,6 +282,14 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     return lock
   }
 
+  /** What the tool takes whose call an answer edits; undefined when it edits none, or the lock does not pin it. */
+  async function inputOf(job: Job, answer: NonNullable<ContinueJob['answer']>): Promise<JsonObject | undefined> {
+    const question = job.questions.find(({ id }) => id === answer.questionId)
+    const run = job.runs.find(({ id }) => id === question?.runId)
+    if (question === undefined || run === undefined || editedArgs(answer.value) === undefined) return undefined
+    return pinnedInput(await getLock(job.lockHash), run.expertKey, question.toolName)
+  }
+
   /** The receipt of a job that nothing holds any more, from its whole log. */
   async function receipt({ job }: Pick<StoredJob, 'job'>, now: number): Promise<Cancellation> {
     const open = new OpenWork()
@@ -393,10 +404,10 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
       if (refused !== undefined) return refused
       const { jobId, query, answer, maxSteps, budget, mode } = input
       const idempotency = keyed(input.idempotencyKey, () => hashContinue(input))
-      const commandAt = (now: number): JobCommand =>
+      const commandAt = async (now: number, { job }: StoredJob): Promise<JobCommand> =>
         answer === null
           ? { type: 'continue', now, query, maxSteps, budget, ...(mode === undefined ? {} : { mode }) }
-          : { type: 'answer', now, ...answer }
+          : { type: 'answer', now, ...answer, input: await inputOf(job, answer) }
       return change(applicationId, jobId, commandAt, idempotency)
     },
     cancel: async (applicationId, jobId) =>

@@ -429,6 +429,23 @@ describe('answer', () => {
   })
 })
 
+describe('answer with arguments that the tool does not take', () => {
+  it('says what is wrong with them, and leaves the question to be answered', async () => {
+    const question = { ...QUESTION, schema: { anyOf: [{ type: 'boolean' }, {}] } }
+    const sentence = 'The answer gives arguments that files/put does not take: /path must be string.'
+    const api = fakeApi({
+      answer: (query) =>
+        query.includes('continueJob')
+          ? { continueJob: { __typename: 'Refusal', code: 'answer_invalid', sentence, hint: 'Send another.' } }
+          : { job: job({ status: 'waiting', outcome: null, questions: [question] }) },
+    })
+    const value = JSON.stringify({ approved: true, args: { path: 7 } })
+    const { code, terminal } = await senmon(['answer', JOB_ID, '--json-value', value], api)
+    expect(code).toBe(2)
+    expect(terminal.noted).toContain(sentence)
+  })
+})
+
 describe('log', () => {
   it('shows what happened on standard output, since that is what was asked for', async () => {
     const created = {

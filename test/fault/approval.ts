@@ -8,6 +8,8 @@ const tests = [
   'test/run',
 ]
 
+const edits = ['test/job/answer.test.ts', 'test/job/continue-job.test.ts']
+
 export const faults: readonly Fault[] = [
   {
     name: 'an argument that is missing is not covered',
@@ -40,9 +42,30 @@ export const faults: readonly Fault[] = [
   {
     name: 'edited arguments pass where no rule allows edits',
     file: 'schema/approval.ts',
-    find: "if (!approval.edits || !isJsonObject(answer) || answer['approved'] !== true) return undefined",
-    replace: "if (!isJsonObject(answer) || answer['approved'] !== true) return undefined",
+    find: 'return approval.edits ? editedArgs(answer) : undefined',
+    replace: 'return editedArgs(answer)',
     tests,
+  },
+  {
+    name: 'edited arguments are not held against what their tool takes (J5)',
+    file: 'src/job/answer.ts',
+    find: 'return unfit === undefined ? undefined : no(',
+    replace: 'return unfit !== null ? undefined : no(',
+    tests: edits,
+  },
+  {
+    name: 'what a tool takes is looked for in the coordinator alone (J5)',
+    file: 'src/job/jobs.ts',
+    find: 'run.expertKey, question.toolName)',
+    replace: 'job.expertKey, question.toolName)',
+    tests: edits,
+  },
+  {
+    name: 'an answer to a form is taken for edited arguments',
+    file: 'src/job/answer.ts',
+    find: "return purpose === undefined && kind === 'confirm' && 'anyOf' in schema",
+    replace: "return purpose !== null && kind !== null && 'anyOf' in schema",
+    tests: edits,
   },
   {
     name: 'a denied call is made',

@@ -1,5 +1,6 @@
 /** Whether a value answers a question. */
 import { describe, expect, it } from 'vitest'
+import { approvalSchema } from '../../schema/approval.ts'
 import type { Question } from '../../schema/event.ts'
 import type { Json, JsonObject } from '../../schema/json.ts'
 import { ANSWER_LENGTH_MAX, refuseAnswer } from '../../src/job/answer.ts'
@@ -61,6 +62,49 @@ const BAD: readonly [string, Question, Json][] = [
   ['anything to a schema that answers later', ask('schema', { $async: true, type: 'string' }), 1],
   ['anything to a kind that nobody knows', ask('guess' as Question['kind'], {}), 1],
 ]
+
+const input: JsonObject = {
+  type: 'object',
+  properties: { path: { type: 'string' }, mode: { enum: ['add', 'replace'] } },
+  required: ['path'],
+  additionalProperties: false,
+}
+const editable = ask('confirm', approvalSchema({ edits: true }))
+const editing = (args: JsonObject): Json => ({ approved: true, args })
+
+describe('an answer that edits the arguments of a call', () => {
+  it('is one when they fit what the tool takes, and so is a plain yes or no (J5)', () => {
+    for (const value of [true, false, editing({ path: 'a' }), editing({ path: 'a', mode: 'add' })])
+      expect([value, refuseAnswer(editable, value, input)]).toEqual([value, undefined])
+  })
+
+  it.each<[JsonObject, string]>([
+    [{ path: 7 }, '/path must be string'],
+    [{}, "the arguments must have required property 'path'"],
+    [{ path: 'a', mode: 'eat' }, '/mode must be equal to one of the allowed values: ["add","replace"]'],
+    [{ path: 'a', force: true }, 'the arguments must NOT have additional properties: force'],
+  ])('is refused for %j in a sentence that names the field (J5)', (args, fault) => {
+    expect(refuseAnswer(editable, editing(args), input)).toEqual({
+      refused: 'answer_invalid',
+      message: `the answer to question ${editable.id} gives arguments that human/approve_fix does not take: ${fault}`,
+    })
+  })
+
+  it('is left to the tool where nobody knows what it takes, or it was published beyond use', () => {
+    expect(refuseAnswer(editable, editing({ path: 7 }))).toBeUndefined()
+    for (const useless of [{ type: 'nonsense' }, { $ref: 'https://example.com/schema.json' }, { $async: true }])
+      expect(refuseAnswer(editable, editing({ path: 7 }), useless)).toBeUndefined()
+  })
+
+  it('is refused where the call may not be edited, whatever the tool takes', () => {
+    expect(refuseAnswer(confirm, editing({ path: 'a' }), input)).toMatchObject({ refused: 'answer_invalid' })
+  })
+
+  it('is told from what fills in a form of a skill, which may look the same', () => {
+    const asked = ask('schema', { anyOf: [{ type: 'object' }, { const: false }] })
+    expect(refuseAnswer({ ...asked, purpose: 'elicitation' }, editing({ path: 7 }), input)).toBeUndefined()
+  })
+})
 
 describe('an answer', () => {
   it.each(GOOD)('may be %s', (_, question, value) => {

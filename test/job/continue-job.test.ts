@@ -1,11 +1,15 @@
 /** What people say to a job that exists: answers, further queries, cancels. */
 import { describe, expect, it } from 'vitest'
+import { approvalSchema } from '../../schema/approval.ts'
 import { isRefusal } from '../../schema/error.ts'
 import { firstBroken, type Question, type SteerMode } from '../../schema/event.ts'
 import type { JobId } from '../../schema/id.ts'
 import { sha256 } from '../../schema/hash.ts'
+import type { JsonObject } from '../../schema/json.ts'
+import type { LockedSkill } from '../../schema/lock.ts'
 import { QUEUED_MAX } from '../../src/job/job.ts'
 import type { Attempt, ContinueJob } from '../../src/job/jobs.ts'
+import { fakeExpertSource, lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import {
   anApplication,
   anotherApplication,
@@ -126,6 +130,45 @@ describe('an answer', () => {
     const foreignCaller = await world.jobs.continue(anotherApplication, saying(id, { answer: yesTo(question) }))
     expect(foreignCaller).toMatchObject({ refused: 'job_not_found' })
     expect((await world.jobs.find(anApplication, id))?.status).toBe('waiting')
+  })
+
+  it('may edit the arguments of a call as the tool takes them, whichever run calls it; else its question stays open (J5)', async () => {
+    const inputSchema = { type: 'object', properties: { path: { type: 'string' } } }
+    const skill: LockedSkill = {
+      type: 'mcpHttpSkill',
+      endpoint: 'https://example.com/mcp',
+      headers: {},
+      pick: null,
+      omit: [],
+      rule: null,
+      requiredEnv: [],
+      lazyInit: true,
+      tools: [{ name: 'put', description: '', inputSchema }],
+    }
+    const writer = lockedExpert('writer', { skills: { files: skill } })
+    const lead = lockedExpert('hello-expert', { delegates: { writer: writer.key } })
+    const world = jobsWorld({ experts: fakeExpertSource(lockOf(lead, writer)) })
+    const { id } = await newJob(world)
+    const attempt = await claimed(world)
+    const [rootId, runId] = [runIdOf(id), runIdOf(id, 'below')]
+    const below = { ...runStarted(runId, { runId: rootId, callId: 'call_1_0' }), expertKey: writer.key }
+    const shape = { toolName: 'files/put', schema: approvalSchema({ edits: true }) }
+    const [question, unpinned] = [
+      aQuestion(id, runId, 'put', shape),
+      aQuestion(id, runId, 'other', { ...shape, toolName: 'files/other' }),
+    ]
+    await world.jobs.record(attempt, [runStarted(rootId), below, ...[question, unpinned].map(questionAsked)])
+    await world.jobs.rest(attempt)
+    const edit = async (asked: Question, args: JsonObject) =>
+      world.jobs.continue(anApplication, saying(id, { answer: { ...yesTo(asked), value: { approved: true, args } } }))
+    expect(await edit(question, { path: 7 })).toMatchObject({
+      refused: 'answer_invalid',
+      message: expect.stringContaining('/path must be string'),
+    })
+    expect((await world.jobs.find(anApplication, id))?.questions[0]).toMatchObject({ answeredAt: null })
+    accepted(await edit(unpinned, { path: 7 }))
+    const job = accepted(await edit(question, { path: 'seven' }))
+    expect(job.questions[0]).toMatchObject({ answer: { approved: true, args: { path: 'seven' } } })
   })
 
   it('that comes while the machine runs is recorded, and seen by its next record (T2)', async () => {

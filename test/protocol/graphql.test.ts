@@ -1,6 +1,8 @@
 /** Queries and mutations over HTTP, as an application sends them. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { runIdOf, aQuestion, questionAsked } from '../job/given.ts'
+import { approvalSchema } from '../../schema/approval.ts'
+import { fakeExpertSource, lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
+import { runIdOf, runStarted, aQuestion, questionAsked } from '../job/given.ts'
 import { openDoor, type Door } from '../support/door.ts'
 
 let door: Door
@@ -162,6 +164,43 @@ describe('a question', () => {
     expect(await answer({ answer: { questionId: question.id, value: true } })).toMatchObject({
       code: 'question_answered',
     })
+    await own.close()
+  })
+})
+
+describe('an approval with other arguments', () => {
+  it('is refused in a sentence that names the field which its tool does not take, and stays open', async () => {
+    const skill = {
+      endpoint: 'https://example.com/mcp',
+      headers: {},
+      pick: null,
+      omit: [],
+      rule: null,
+      requiredEnv: [],
+    }
+    const inputSchema = { type: 'object', properties: { path: { type: 'string' } } }
+    const tools = [{ name: 'put', description: '', inputSchema }]
+    const skills = { files: { type: 'mcpHttpSkill', lazyInit: true, ...skill, tools } } as const
+    const own = await openDoor({ experts: fakeExpertSource(lockOf(lockedExpert('greeter', { skills }))) })
+    const jobId = await own.createJob()
+    const attempt = await own.claim()
+    const runId = runIdOf(jobId, 'below')
+    const shape = { toolName: 'files/put', schema: approvalSchema({ edits: true }) }
+    const question = aQuestion(jobId, runId, 'fix', shape)
+    const started = { ...runStarted(runId, { runId: runIdOf(jobId), callId: 'call_1_0' }), expertKey: 'greeter@1.0.0' }
+    await own.jobs.record(attempt, [started, questionAsked(question)])
+    await own.jobs.rest(attempt)
+    const edit = async (args: object) => {
+      const answer = { questionId: question.id, value: { approved: true, args }, argsHash: question.argsHash }
+      return (await own.ask(CONTINUE, { input: { jobId, answer } })).data
+    }
+    expect(await edit({ path: 7 })).toMatchObject({
+      continueJob: {
+        code: 'answer_invalid',
+        message: expect.stringContaining('files/put does not take: /path must be'),
+      },
+    })
+    expect(await edit({ path: 'seven' })).toMatchObject({ continueJob: { questions: [{ open: false }] } })
     await own.close()
   })
 })
