@@ -112,7 +112,10 @@ export const CATALOGUE = {
   name_taken: { kind: 'permission_denied', hint: 'Another application owns this name; choose another.' },
   delegate_not_found: { kind: 'unprocessable', hint: 'Publish the delegate first, or correct its name or range.' },
   delegate_cycle: { kind: 'unprocessable', hint: 'Break the cycle that the message names.' },
-  skill_not_found: { kind: 'unprocessable', hint: 'Publish the skill package first, or correct its name or range.' },
+  skill_not_found: {
+    kind: 'unprocessable',
+    hint: 'Publish the skill package first (`senmon publish <package>` takes one from npm), or correct its name or range.',
+  },
   tool_not_found: { kind: 'unprocessable', hint: 'Correct pick or omit: name tools that the skill offers.' },
   tool_name_taken: {
     kind: 'failed_precondition',

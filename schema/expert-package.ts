@@ -1,7 +1,7 @@
 /** How the experts of a file and the package that holds them are named, and which of them mean one another. Pure. */
 import { refuse, type Refusal } from './error.ts'
 import { parseExpertKey } from './expert-key.ts'
-import type { Expert, ExpertFile } from './expert.ts'
+import type { Expert, ExpertFile, Skill } from './expert.ts'
 
 /**
  * The whole name of a file's expert: the package's own for the one that is named as the package or as its
@@ -16,6 +16,17 @@ export function wholeName(packageName: string, expertName: string): string | und
 export function foreignDelegates(packageName: string, file: ExpertFile): readonly string[] {
   const keys = Object.values(file.experts).flatMap((expert) => expert.delegates)
   return [...new Set(keys)].filter((key) => localDelegate(packageName, file, key) === undefined)
+}
+
+/** Packages that the file's skills are, as `name@spec`: what must be looked up in the registry. */
+export function skillPackages(file: ExpertFile): readonly string[] {
+  const skills = Object.values(file.experts).flatMap((expert) => Object.values(expert.skills))
+  return [...new Set(skills.flatMap((skill) => skillPackage(skill) ?? []))]
+}
+
+/** The package that a skill is; undefined for one that is none. */
+export function skillPackage(skill: Skill): string | undefined {
+  return 'endpoint' in skill || skill.packageName === null ? undefined : `${skill.packageName}@${skill.spec}`
 }
 
 /** The file's own expert that a delegate key means; undefined when it means another package's. */

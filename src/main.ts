@@ -42,6 +42,7 @@ import { openSandboxProvider } from './local/sandbox-provider.ts'
 import { openUnsafeProcessProvider } from './local/unsafe-process-provider.ts'
 import { openLog } from './log.ts'
 import { openNpmExpertSource } from './npm/npm-expert-source.ts'
+import { openNpmSkillSource } from './npm/npm-skill-source.ts'
 import { publishDirectory, readManifest } from './npm/package-publisher.ts'
 import { attemptLimits, openAttempts } from './attempt/attempts.ts'
 import type { ProbeResult } from './pool/machine-host.ts'
@@ -352,6 +353,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
       applications,
       secrets,
       experts,
+      skills: openNpmSkillSource(packages),
       workspaces: openWorkspaces({ content }),
       pools: openPoolViews(poolReports, clock),
       registryListener,

@@ -4,7 +4,7 @@ import { implicitSkills } from '../../schema/base-skill.ts'
 import { COMPACTION, type CompactionRule } from '../../schema/compaction-rule.ts'
 import { MEASURES, type Budget, type Measure } from '../../schema/budget.ts'
 import { parseExpertKey } from '../../schema/expert-key.ts'
-import { findCycle, localDelegate, wholeName } from '../../schema/expert-package.ts'
+import { findCycle, localDelegate, skillPackage, wholeName } from '../../schema/expert-package.ts'
 import type { Expert, ExpertFile } from '../../schema/expert.ts'
 import { satisfies } from '../../schema/version-spec.ts'
 
@@ -21,8 +21,13 @@ export interface PublishedReach {
   readonly unpinned: readonly string[]
 }
 
-/** By delegate key as written: what the registry has, null for nothing; an absent key has not been looked up. */
-export type Published = ReadonlyMap<string, PublishedReach | null>
+/** What the registry has; an absent key has not been looked up. */
+export interface Published {
+  /** By delegate key as written; null for nothing. */
+  readonly experts: ReadonlyMap<string, PublishedReach | null>
+  /** By `name@spec`: whether there is a skill that it means. */
+  readonly skills: ReadonlyMap<string, boolean>
+}
 
 export interface ExpertReport {
   readonly name: string
@@ -31,7 +36,7 @@ export interface ExpertReport {
   readonly model: string | null
   /** Every expert that a run may lead to, itself excepted: whole names here, exact keys of others, or keys as written. */
   readonly reaches: readonly string[]
-  /** Delegates that nobody has looked up. */
+  /** Delegates, and packages of skills, that nobody has looked up. */
   readonly unchecked: readonly string[]
   readonly requiredEnv: readonly string[]
   readonly allowedDomains: readonly string[]
@@ -63,13 +68,16 @@ export function reportOn(
   if (cycle !== undefined)
     return { faults: [`The delegates form a cycle: ${cycle.join(' -> ')}.`], warnings: [], experts: [] }
   return {
-    faults: experts.flatMap((expert) => deadDelegates(file, own, published, expert)),
+    faults: experts.flatMap((expert) => [
+      ...deadDelegates(file, own, published, expert),
+      ...missingSkills(published, expert),
+    ]),
     warnings: [
       ...unreachable(file, own.name),
       ...experts.flatMap((expert) => waysAround(expert)),
       ...experts.flatMap((expert) => [...vainBudgets(file, own.name, expert), ...vainCompaction(expert)]),
       ...experts.flatMap((expert) => unpinnedSkills(expert)),
-      ...new Set([...published.values()].flatMap((reach) => reach?.unpinned ?? [])),
+      ...new Set([...published.experts.values()].flatMap((reach) => reach?.unpinned ?? [])),
       ...experts.flatMap((expert) => [...uselessSkills(expert), ...(expert.model === null ? [modelless(expert)] : [])]),
     ],
     experts: experts.map((expert) => reportOnExpert(file, own.name, published, expert)),
@@ -86,11 +94,20 @@ function deadDelegates(
     const spec = parseExpertKey(written)?.spec
     const local = localDelegate(own.name, file, written)
     if (local === undefined)
-      return published.get(written) === null
+      return published.experts.get(written) === null
         ? [`"${expert.name}" delegates to ${written}, which is neither in the file nor published.`]
         : []
     if (spec === undefined || satisfies(own.version, spec)) return []
     return [`"${expert.name}" delegates to ${written}, but that expert of the same file has version ${own.version}.`]
+  })
+}
+
+function missingSkills({ skills }: Published, expert: Expert): readonly string[] {
+  return Object.entries(expert.skills).flatMap(([name, skill]) => {
+    const wanted = skillPackage(skill)
+    return wanted === undefined || skills.get(wanted) !== false
+      ? []
+      : [`The skill "${name}" of "${expert.name}" wants ${wanted}, which is not published as a skill.`]
   })
 }
 
@@ -191,7 +208,7 @@ function reportOnExpert(file: ExpertFile, packageName: string, published: Publis
   const foreign = here.flatMap((one) =>
     one.delegates.filter((key) => localDelegate(packageName, file, key) === undefined),
   )
-  const found = foreign.flatMap((key) => published.get(key) ?? [])
+  const found = foreign.flatMap((key) => published.experts.get(key) ?? [])
   const skills = here.flatMap((one) => [...Object.values(one.skills), ...Object.values(implicitSkills(one))])
   const stdio = skills.flatMap((skill) => (skill.type === 'mcpStdioSkill' ? [skill] : []))
   const served = skills.flatMap((skill) => (skill.type === 'interactiveSkill' ? [] : [skill]))
@@ -203,7 +220,12 @@ function reportOnExpert(file: ExpertFile, packageName: string, published: Publis
       ...here.filter((one) => one !== expert).map((one) => wholeName(packageName, one.name) ?? one.name),
       ...found.flatMap(({ keys }) => keys),
     ]),
-    unchecked: sorted(foreign.filter((key) => !published.has(key))),
+    unchecked: sorted([
+      ...foreign.filter((key) => !published.experts.has(key)),
+      ...here
+        .flatMap((one) => Object.values(one.skills).flatMap((skill) => skillPackage(skill) ?? []))
+        .filter((wanted) => !published.skills.has(wanted)),
+    ]),
     requiredEnv: sorted([...served.flatMap((skill) => skill.requiredEnv), ...found.flatMap((one) => one.requiredEnv)]),
     allowedDomains: sorted([
       ...stdio.flatMap((skill) => skill.allowedDomains),

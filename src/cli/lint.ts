@@ -5,13 +5,13 @@ import { parse } from 'smol-toml'
 import { MEASURES } from '../../schema/budget.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { EXPERT_FILE_NAMES, LEFT_ASIDE, parseExpertFile } from '../../schema/expert-file.ts'
-import { checkAgainstPackage, foreignDelegates } from '../../schema/expert-package.ts'
+import { checkAgainstPackage, foreignDelegates, skillPackages } from '../../schema/expert-package.ts'
 import type { ExpertFile } from '../../schema/expert.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { isFaults, type Fault } from '../../schema/toml-file.ts'
 import type { Api } from './api.ts'
 import { exitCodeOf, type Call, type Command } from './command.ts'
-import { LISTED, reportOn, type LintReport, type PublishedReach } from './lint-report.ts'
+import { LISTED, reportOn, type LintReport, type Published, type PublishedReach } from './lint-report.ts'
 import { shown, styled, type Terminal } from './terminal.ts'
 
 export const lint: Command = {
@@ -19,7 +19,8 @@ export const lint: Command = {
   usage: '[directory]',
   summary: 'Finds all faults of an expert package, as the registry would at publish, and says what it comes to.',
   details:
-    'Delegates of other packages are looked up where a server answers; without one they are listed as unchecked.\n' +
+    'Delegates of other packages, and skills, are looked up where a server answers; without one they are listed as\n' +
+    'unchecked.\n' +
     'With --json: one object { file, faults, warnings, experts }.',
   options: { offline: { type: 'boolean', help: 'Ask no server.' } },
   arity: [0, 1],
@@ -55,8 +56,8 @@ async function examine(
   own: { readonly name: string; readonly version: string },
   isWellFormed: boolean,
 ): Promise<LintReport> {
-  const foreign = foreignDelegates(own.name, file)
-  const published = call.flag('offline') || foreign.length === 0 ? new Map() : await lookUp(call, foreign)
+  const wanted = { experts: foreignDelegates(own.name, file), skills: skillPackages(file) }
+  const published = await lookUp(call, call.flag('offline') ? { experts: [], skills: [] } : wanted)
   const report = reportOn(file, own, published)
   // Where versions differ, that has been said already.
   const misfit = isWellFormed ? checkAgainstPackage(file, path, own) : undefined
@@ -66,19 +67,26 @@ async function examine(
 const REACH = `query ($key: String!) { expert(key: $key) { key lock { experts { key skills {
   name unpinned requiredEnv allowedDomains command endpoint } } } } }`
 
-/** What the server's registry has of the delegates; nothing when no server answers or no key is there. */
-async function lookUp(call: Call, keys: readonly string[]): Promise<ReadonlyMap<string, PublishedReach | null>> {
-  const found = new Map<string, PublishedReach | null>()
+const SKILL = 'query ($key: String!) { skill(key: $key) { key } }'
+
+/** What the server's registry has of them; nothing when no server answers or no key is there. */
+async function lookUp(
+  call: Call,
+  wanted: { readonly experts: readonly string[]; readonly skills: readonly string[] },
+): Promise<Published> {
+  const experts = new Map<string, PublishedReach | null>()
+  const skills = new Map<string, boolean>()
   try {
+    if (wanted.experts.length + wanted.skills.length === 0) return { experts, skills }
     const api = await call.api()
-    for (const key of keys) found.set(key, await reachOf(api, key))
-    return found
+    for (const key of wanted.experts) experts.set(key, await reachOf(api, key))
+    for (const key of wanted.skills) skills.set(key, isJsonObject((await api.request(SKILL, { key }))['skill'] ?? null))
   } catch (error) {
     if (!(error instanceof PlatformError)) throw error
     if (error.code !== 'unauthenticated' && error.code !== 'server_unreachable' && error.code !== 'not_ready')
       throw error
-    return found
   }
+  return { experts, skills }
 }
 
 async function reachOf(api: Api, key: string): Promise<PublishedReach | null> {

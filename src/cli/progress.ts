@@ -24,18 +24,19 @@ interface ShownCall {
   readonly isEdited: boolean
 }
 
-/** The call that waits for an approval. */
+/** The call that waits for an answer, and whether it is a question of approval. */
 interface Asked {
   readonly runId: string
   readonly callId: string
+  readonly isApproval: boolean
 }
 
 export interface Progress {
   readonly runs: Readonly<Record<string, RunProgress>>
-  readonly approvals: Readonly<Record<string, Asked>>
+  readonly questions: Readonly<Record<string, Asked>>
 }
 
-export const noProgress: Progress = { runs: {}, approvals: {} }
+export const noProgress: Progress = { runs: {}, questions: {} }
 
 const CALL_WIDTH = 60
 const QUESTION_WIDTH = 200
@@ -73,9 +74,9 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
         : say('event', `${'  '.repeat(run?.depth ?? 0)}← ${expertOf(event)} ${shownLine(text(data['outcome']))}`)
     case 'questionAsked': {
       const question = isJsonObject(data['question']) ? data['question'] : {}
-      const asked = { runId: event.runId ?? '', callId: text(question['callId']) }
-      const approvals = { ...progress.approvals, [text(question['id'])]: asked }
-      const after = question['kind'] === 'confirm' ? { ...progress, approvals } : progress
+      const isApproval = question['kind'] === 'confirm'
+      const asked = { runId: event.runId ?? '', callId: text(question['callId']), isApproval }
+      const after = { ...progress, questions: { ...progress.questions, [text(question['id'])]: asked } }
       const title = shownLine(text(question['title']), QUESTION_WIDTH)
       return say('question', `${margin}? ${expertOf(event)} asks: ${title}`, after)
     }
@@ -140,9 +141,10 @@ function parts(data: JsonObject): readonly JsonObject[] {
 
 /** An answer; a call that was approved with other arguments is shown with those from now on. */
 function answered(progress: Progress, data: JsonObject): { progress: Progress; lines: readonly Line[] } {
-  const { runId, callId } = progress.approvals[text(data['questionId'])] ?? { runId: '', callId: '' }
+  const asked = progress.questions[text(data['questionId'])]
+  const { runId, callId } = asked ?? { runId: '', callId: '' }
   const run = progress.runs[runId]
-  const call = run?.calls.find(({ id }) => id === callId)
+  const call = asked?.isApproval === true ? run?.calls.find(({ id }) => id === callId) : undefined
   const margin = '  '.repeat((run?.depth ?? 0) + 1)
   const args = editedArgs(data['value'] ?? null)
   if (run === undefined || call === undefined || args === undefined)

@@ -8,6 +8,7 @@ import './expert.ts'
 import './job.ts'
 import './machine-pool.ts'
 import './secret.ts'
+import './skill.ts'
 import './workspace.ts'
 
 export const schema: GraphQLSchema = builder.toSchema()

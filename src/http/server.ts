@@ -66,7 +66,7 @@ type AppContext = Context<{ Bindings: Bindings }>
 export async function openServer(dependencies: ServerDependencies): Promise<Server> {
   const { schema, registryListener, machineDoor, ready, log, clock, chance, hostname, port, allowedHosts } =
     dependencies
-  const { jobs, forks, bundles, prompts, applications, secrets, experts, workspaces, pools } = dependencies
+  const { jobs, forks, bundles, prompts, applications, secrets, experts, skills, workspaces, pools } = dependencies
   const closing = new AbortController()
   const failures = openFailures({ log, chance })
   const slots = openStreamSlots()
@@ -86,6 +86,7 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
     applications,
     secrets,
     experts,
+    skills,
     workspaces,
     pools,
     caller,

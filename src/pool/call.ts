@@ -2,6 +2,7 @@
 import type { Clock } from '../../schema/clock.ts'
 import type { Applications, Caller } from '../application/applications.ts'
 import type { ExpertSource } from '../expert/expert-source.ts'
+import type { SkillSource } from '../expert/skill-source.ts'
 import type { Bundles } from '../job/bundles.ts'
 import type { Forks } from '../job/forks.ts'
 import type { Jobs } from '../job/jobs.ts'
@@ -19,6 +20,7 @@ export interface Verbs {
   readonly applications: Applications
   readonly secrets: Secrets
   readonly experts: ExpertSource
+  readonly skills: SkillSource
   readonly workspaces: Workspaces
   readonly pools: PoolViews
 }

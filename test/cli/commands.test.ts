@@ -506,26 +506,34 @@ describe('init and lint', () => {
     )
   })
 
-  it('looks delegates up where a server answers, and says what is unchecked where none does', async () => {
+  it('looks delegates and skills up where a server answers, and says what is unchecked where none does', async () => {
     const directory = await scratch()
     await senmon(['init', '.', '--name', 'my-expert'], noApi, fakeTerminal(), directory)
     const toml = await readFile(join(directory, 'senmon.toml'), 'utf8')
     await writeFile(
       join(directory, 'senmon.toml'),
-      `envPath = [".env"]\nruntime = "local"\n${toml}delegates = ["reader@^1", "gone"]\n`,
+      `envPath = [".env"]\nruntime = "local"\n${toml}delegates = ["reader@^1", "gone"]\n${SKILLS}`,
     )
     const reader = {
       key: 'reader@1.0.0',
       skills: [{ name: 'mcp', unpinned: 'it hung', requiredEnv: ['TOKEN'], allowedDomains: [], command: 'mcp@1.0.0' }],
     }
     const api = fakeApi({
-      answer: (_query, { key }) => ({ expert: key === 'gone' ? null : { lock: { experts: [reader] } } }),
+      answer: (query, { key }) =>
+        query.includes('skill(')
+          ? { skill: key === '@acme/pen@latest' ? { key: '@acme/pen@1.0.0' } : null }
+          : { expert: key === 'gone' ? null : { lock: { experts: [reader] } } },
     })
     const online = await senmon(['lint', '--json'], api, fakeTerminal(), directory)
     expect(online.code).toBe(2)
     expect(JSON.parse(online.terminal.written)).toMatchObject({
       file: 'senmon.toml',
-      faults: [{ message: 'senmon.toml: "my-expert" delegates to gone, which is neither in the file nor published.' }],
+      faults: [
+        { message: 'senmon.toml: "my-expert" delegates to gone, which is neither in the file nor published.' },
+        {
+          message: 'senmon.toml: The skill "ink" of "my-expert" wants @acme/ink@^2, which is not published as a skill.',
+        },
+      ],
       warnings: [
         'senmon.toml: envPath has no effect: variables come from no file; set them with senmon secret set.',
         'senmon.toml: runtime has no effect: experts run in the machines of the server.',
@@ -535,7 +543,7 @@ describe('init and lint', () => {
         {
           reaches: ['reader@1.0.0'],
           requiredEnv: ['TOKEN'],
-          commands: ['@senmon/files@latest', '@senmon/shell@latest', 'mcp@1.0.0'],
+          commands: ['@acme/ink@^2', '@acme/pen@latest', '@senmon/files@latest', '@senmon/shell@latest', 'mcp@1.0.0'],
           unchecked: [],
         },
       ],
@@ -543,9 +551,16 @@ describe('init and lint', () => {
     const down = { ...noApi, fetchFn: () => Promise.reject(new TypeError('refused')) }
     const offline = await senmon(['lint'], down, fakeTerminal(), directory)
     expect(offline.code).toBe(0)
-    expect(offline.terminal.written).toContain('  unchecked    gone, reader@^1\n')
+    expect(offline.terminal.written).toContain('  unchecked    @acme/ink@^2, @acme/pen@latest, gone, reader@^1\n')
   })
 })
+
+const SKILLS = ['pen', 'ink@^2']
+  .map((name) => {
+    const table = `[experts."my-expert".skills."${name.split('@')[0]}"]`
+    return `${table}\ntype = "mcpStdioSkill"\npackageName = "@acme/${name}"\n`
+  })
+  .join('')
 
 async function scratch(): Promise<string> {
   const directory = scratchDirectory('cli')

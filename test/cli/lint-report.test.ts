@@ -7,7 +7,9 @@ import { reportOn, type Published } from '../../src/cli/lint-report.ts'
 
 const OWN = { name: '@acme/team', version: '1.2.0' }
 
-function report(text: string, published: Published = new Map()) {
+const unknown: Published = { experts: new Map(), skills: new Map() }
+
+function report(text: string, published: Published = unknown) {
   const file = parseExpertFile(text, 'senmon.toml')
   if (isFaults(file)) throw new Error(file.map((fault) => fault.message).join('\n'))
   return reportOn(file, OWN, published)
@@ -37,7 +39,7 @@ describe('the report on a file', () => {
       skill('reader', 'requiredEnv = ["B", "A"]\nargs = ["--read-only"]') +
       '[experts."team".skills."far"]\ntype = "mcpHttpSkill"\nendpoint = "https://a.example.com/mcp"\n' +
       'requiredEnv = ["D"]\nheaders = { Authorization = "Bearer ${D}" }\n'
-    const published = new Map([
+    const experts = new Map([
       [
         '@other/x@^2',
         {
@@ -50,7 +52,7 @@ describe('the report on a file', () => {
         },
       ],
     ])
-    expect(report(text, published)).toEqual({
+    expect(report(text, { experts, skills: new Map([['@senmon/files@^1', true]]) })).toEqual({
       faults: [],
       warnings: [],
       experts: [
@@ -110,7 +112,7 @@ describe('the report on a file', () => {
     expect(report(expert('team', ['a']) + expert('a', ['b']) + expert('b', ['a'])).faults).toEqual([
       'The delegates form a cycle: a -> b -> a.',
     ])
-    expect(report(expert('team', ['gone']), new Map([['gone', null]])).faults).toEqual([
+    expect(report(expert('team', ['gone']), { ...unknown, experts: new Map([['gone', null]]) }).faults).toEqual([
       '"team" delegates to gone, which is neither in the file nor published.',
     ])
     expect(report(expert('team', ['a@^2']) + expert('a', [])).faults).toEqual([
@@ -123,6 +125,18 @@ describe('the report on a file', () => {
     expect([faults, experts[0]?.unchecked]).toEqual([[], ['gone']])
   })
 
+  it('names a skill that is not published, and does not call one missing that nobody has looked up', () => {
+    const text = expert('team', ['reader']) + expert('reader', []) + skill('reader', '')
+    expect(report(text, { ...unknown, skills: new Map([['@senmon/files@^1', false]]) }).faults).toEqual([
+      'The skill "s" of "reader" wants @senmon/files@^1, which is not published as a skill.',
+    ])
+    const { faults, experts } = report(text)
+    expect([faults, experts.map(({ unchecked }) => unchecked)]).toEqual([
+      [],
+      [['@senmon/files@^1'], ['@senmon/files@^1']],
+    ])
+  })
+
   it('warns of skills that are unpinned, here and in what it delegates to', () => {
     const far = {
       keys: [],
@@ -133,7 +147,7 @@ describe('the report on a file', () => {
       unpinned: ['far is unpinned'],
     }
     const text = expert('team', ['far']) + skill('team', 'pin = false')
-    expect(report(text, new Map([['far', far]])).warnings).toEqual([
+    expect(report(text, { ...unknown, experts: new Map([['far', far]]) }).warnings).toEqual([
       'The skill "s" of "team" is unpinned, because its pin is false: its tools are listed at a job\'s start.',
       'far is unpinned',
     ])

@@ -89,6 +89,21 @@ describe('the progress of a job', () => {
     expect(said(edited, 'schema').at(-1)).toBe(asWritten)
   })
 
+  it('shows an answer where its question is, however deep', () => {
+    const events = [
+      event('runStarted', { depth: 2, query: 'choose' }),
+      event('questionAsked', { question: { id: 'que_1', kind: 'choose', title: 'Which?' } }),
+      event('answered', { questionId: 'que_1', value: 'blue' }, null),
+    ]
+    let progress = noProgress
+    const lines = events.flatMap((one) => {
+      const next = advance(progress, one)
+      progress = next.progress
+      return next.lines.map(({ text }) => text)
+    })
+    expect(lines.slice(1)).toEqual(['      ? lead@1.0.0 asks: Which?', '      ! answered: "blue"'])
+  })
+
   it('counts no time for which a job had no machine as a step’s', () => {
     const at = (ms: number, one: ShownEvent): ShownEvent => ({ ...one, at: new Date(ms).toISOString() })
     const events = [

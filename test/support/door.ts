@@ -9,6 +9,7 @@ import { schema } from '../../src/graphql/schema.ts'
 import { openPoolViews } from '../../src/pool/pool-reports.ts'
 import { openServer, type Server } from '../../src/http/server.ts'
 import { openBundles } from '../../src/job/bundles.ts'
+import { openNpmSkillSource } from '../../src/npm/npm-skill-source.ts'
 import { openForks } from '../../src/job/forks.ts'
 import { openPrompts } from '../../src/job/prompts.ts'
 import { openJobs, type Attempt, type Jobs } from '../../src/job/jobs.ts'
@@ -19,6 +20,7 @@ import { fakeChance, fakeClock, type FakeClock } from '../fake/fake-clock.ts'
 import { fakeExpertSource, lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { memoryApplicationStore } from '../fake/memory-application-store.ts'
 import { memoryContentStore, type MemoryContentStore } from '../fake/memory-content-store.ts'
+import { MemoryPackageStore } from '../fake/memory-package-store.ts'
 import { memoryJobLog, type MemoryJobLog } from '../fake/memory-job-log.ts'
 import { memoryPoolReportStore, type MemoryPoolReportStore } from '../fake/memory-pool-report-store.ts'
 import { memorySecretStore } from '../fake/memory-secret-store.ts'
@@ -99,6 +101,7 @@ export async function openDoor(
     applications,
     secrets,
     experts,
+    skills: openNpmSkillSource(new MemoryPackageStore()),
     workspaces: openWorkspaces({ content }),
     machineDoor: null,
     pools: openPoolViews(poolReports, clock),

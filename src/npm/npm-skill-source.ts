@@ -1,0 +1,40 @@
+/** Published skills, read from the records that the registry keeps. */
+import { parseExpertKey } from '../../schema/expert-key.ts'
+import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
+import type { PackageStore } from '../../schema/package-store.ts'
+import { newestFirst, pickVersion } from '../../schema/version-spec.ts'
+import type { SkillSource } from '../expert/skill-source.ts'
+
+const KEYWORD = 'senmon-skill'
+
+export function openNpmSkillSource(packages: Pick<PackageStore, 'find'>): SkillSource {
+  return {
+    async find(key) {
+      // A skill is a whole package, so its key is one of an expert that is no member of another's file.
+      const parsed = parseExpertKey(key)
+      if (parsed === undefined || parsed.member !== undefined) return undefined
+      const record = await packages.find(parsed.packageName)
+      if (record === undefined) return undefined
+      const version = pickVersion(record, parsed.spec)
+      const published = record.versions.find((known) => known.version === version)
+      if (published === undefined || !isSkill(published.manifest)) return undefined
+      const { description } = published.manifest
+      return {
+        key: `${record.name}@${published.version}`,
+        name: record.name,
+        version: published.version,
+        description: typeof description === 'string' ? description : '',
+        integrity: published.integrity,
+        owner: record.owner,
+        versions: newestFirst(record.versions.map((known) => known.version)),
+        deprecated: published.deprecated,
+        publishedAt: published.publishedAt,
+      }
+    },
+  }
+}
+
+function isSkill({ bin, keywords }: JsonObject): boolean {
+  const isNamed = Array.isArray(keywords) && keywords.some((word: Json) => word === KEYWORD)
+  return isNamed || typeof bin === 'string' || (bin !== undefined && isJsonObject(bin) && Object.keys(bin).length > 0)
+}
