@@ -120,7 +120,6 @@ interface Created {
   readonly now: number
   readonly job: Job
   readonly events: readonly JobEvent[]
-  readonly lock: Lock
   readonly lockHash: Sha256
   readonly idempotency: Idempotency | null
 }
@@ -166,7 +165,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     if (isRefusal(changes)) return changes
     const events = chain(blank.id, 0, genesisHash(blank.id), now, changes)
     const job = replay({ initial: blank, evolve }, events)
-    const created: Created = { now, job, events, lock, lockHash, idempotency }
+    const created: Created = { now, job, events, lockHash, idempotency }
     const places = offered
     const place = places?.take()
     const stored = await (places === undefined || place === undefined
@@ -194,10 +193,12 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     holder: string,
     created: Created,
   ): Promise<Pick<StoredJob, 'job' | 'head'> | Refusal> {
-    const { job, events, lock, now } = created
+    const { job, events, lockHash, now } = created
     let hasBegun = false
     beginning.add(job.id)
     try {
+      // As it is kept: a machine after this one reads the same, member by member, and makes the same prompts of it.
+      const lock = await getLock(lockHash)
       const begun = beginningOf(job, events, now, holder, limits)
       const stored = await write(created, begun)
       if (isRefusal(stored) || stored.job.id !== job.id) return stored
