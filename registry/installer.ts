@@ -6,13 +6,15 @@
  * I3 Nothing is written outside the installation; files are read-only, readable by all, and none is a link.
  * I4 One that nobody has asked for in UNUSED_MS goes, and what a crash left half-done after a day; none goes while it is
  *    asked for, and whoever asks later gets it anew.
+ * I5 One that a machine was given stays as long as the machine, whichever server looks: a skill may be started for the first
+ *    time weeks after.
  */
 import { createHash } from 'node:crypto'
 import { chmod, mkdir, mkdtemp, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Clock } from '../schema/clock.ts'
 import { PlatformError } from '../schema/error.ts'
-import type { InstalledPackage, LockedStdioSkill } from '../schema/lock.ts'
+import type { InstalledPackage, Lock, LockedStdioSkill } from '../schema/lock.ts'
 import type { PackageStore } from '../schema/package-store.ts'
 import { hashInstallation } from './closure.ts'
 import type { Content } from './ports.ts'
@@ -23,12 +25,12 @@ export interface InstallerOptions {
   readonly directory: string
   readonly content: Pick<Content, 'get'>
   readonly packages: Pick<PackageStore, 'findTarball'>
-  readonly clock: Pick<Clock, 'now'>
+  readonly clock: Clock
 }
 
-/** Longer than any machine lives that was given one. */
+/** Many times SWEEP_MS: what is kept is asked for again by then. */
 export const UNUSED_MS = 14 * 24 * 60 * 60 * 1000
-/** How often this process looks for what is to go, and how old what it takes for left half-done is. */
+/** How often this process says what it keeps and looks for what is to go, and how old what it takes for left half-done is. */
 export const SWEEP_MS = 24 * 60 * 60 * 1000
 
 export interface Installer {
@@ -37,33 +39,65 @@ export interface Installer {
    * package is missing or is not what the lock says.
    */
   install(skill: LockedStdioSkill): Promise<string>
-  /** Removes what nobody has asked for in a long time (I4); `install` does it once a day. */
+  /** Keeps what the skills of a lock were installed as until its machine has ended (I5). */
+  keep(lock: Lock, ended: Promise<unknown>): void
+  /** Says what is kept, and removes what nobody has asked for in a long time (I4, I5). Never rejects. */
   sweep(): Promise<void>
+  /** Sweeps at once and every SWEEP_MS, until it is closed. */
+  startSweeping(): { close(): Promise<void> }
 }
 
 const PART = '(?:@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9._-]+'
 const PLACE = new RegExp(`^node_modules/${PART}(?:/node_modules/${PART})*$`)
 
 export function openInstaller(options: InstallerOptions): Installer {
+  const { directory, clock } = options
   const running = new Map<string, Promise<string>>()
-  let sweptAt = -Infinity
-  const sweepOnce = async (): Promise<void> => {
-    sweptAt = options.clock.now()
-    await sweep(options.directory, sweptAt)
+  /** What each machine that lives was given. */
+  const kept = new Set<ReadonlySet<string>>()
+
+  async function sweepOnce(): Promise<void> {
+    const now = clock.now()
+    for (const given of kept) for (const name of given) await touch(join(directory, name), now).catch(() => {})
+    await sweep(directory, now)
   }
+
   return {
     sweep: sweepOnce,
     install(skill) {
       const before = running.get(skill.installHash)
       if (before !== undefined) return before
-      const installing = install(options, skill).finally(() => {
-        running.delete(skill.installHash)
-        if (options.clock.now() - sweptAt >= SWEEP_MS) void sweepOnce()
-      })
+      const installing = install(options, skill).finally(() => running.delete(skill.installHash))
       running.set(skill.installHash, installing)
       return installing
     },
+    keep(lock, ended) {
+      const given = installationsOf(lock)
+      kept.add(given)
+      const forget = (): boolean => kept.delete(given)
+      ended.then(forget, forget)
+    },
+    startSweeping() {
+      const closing = new AbortController()
+      const sweeping = (async () => {
+        while (!closing.signal.aborted) {
+          await sweepOnce()
+          await clock.sleep(SWEEP_MS, closing.signal).catch(() => {})
+        }
+      })()
+      return {
+        async close() {
+          closing.abort(new Error('the installer is closing'))
+          await sweeping
+        },
+      }
+    },
   }
+}
+
+function installationsOf({ experts }: Lock): ReadonlySet<string> {
+  const skills = Object.values(experts).flatMap((expert) => Object.values(expert.skills))
+  return new Set(skills.flatMap((skill) => (skill.type === 'mcpStdioSkill' ? [skill.installHash] : [])))
 }
 
 async function install(options: InstallerOptions, skill: LockedStdioSkill): Promise<string> {

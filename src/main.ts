@@ -335,7 +335,7 @@ async function serve(config: Config, opened: Opened): Promise<void> {
 
   const runtimeDirectory = runtimeDirectoryOf(dataDirectory)
   const installer = openInstaller({ directory: join(runtimeDirectory, 'skills'), content, packages, clock })
-  void installer.sweep()
+  opened.keep(installer.startSweeping())
   const install = (skill: LockedStdioSkill) => installer.install(skill)
   const poolStore = postgresPoolStore(database, clock)
   const fly =
@@ -425,7 +425,14 @@ async function serve(config: Config, opened: Opened): Promise<void> {
       opened.keep(
         openAttempts({
           jobs,
-          host,
+          host: {
+            ...host,
+            async open(owner, lock, signal) {
+              const machine = await host.open(owner, lock, signal)
+              installer.keep(lock, machine.ended)
+              return machine
+            },
+          },
           gateway,
           secrets,
           networks,

@@ -3,6 +3,7 @@
  * protocol, dependencies by the dozen, and no idea of where they are.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { fakeClock } from '../fake/fake-clock.ts'
 import { openInstaller } from '../../registry/installer.ts'
 import { elicitationQuestionOf } from '../../schema/elicitation.ts'
 import type { Lock } from '../../schema/lock.ts'
@@ -59,7 +60,7 @@ describe.skipIf(missing !== undefined)(
         directory: `${opened.options.runtimeDirectory}/skills`,
         content,
         packages,
-        clock: { now: () => 0 },
+        clock: fakeClock(0),
       })
       await opened.close()
       opened = await openHost(openSandboxes, { install: (skill) => installer.install(skill) })

@@ -1,4 +1,4 @@
-/** I1 to I4: what a lock names is put on disk, whole, by integrity, and nothing else ever is; and it goes again. */
+/** I1 to I5: what a lock names is put on disk, whole, by integrity, and nothing else ever is; and it goes again. */
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -8,15 +8,18 @@ import { openInstaller, SWEEP_MS, UNUSED_MS } from '../../registry/installer.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import type { InstalledPackage, Integrity, LockedStdioSkill } from '../../schema/lock.ts'
 import { handTgz, packageEntries, type HandEntry } from '../support/hand-tar.ts'
+import { fakeClock, type FakeClock } from '../fake/fake-clock.ts'
+import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { memoryContentStore } from '../fake/memory-content-store.ts'
 import { until } from '../support/patience.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
 let directory: string
-let now = Date.UTC(2026, 0)
 const content = memoryContentStore()
 const tarballs = new Map<Integrity, Sha256>()
+let clock: FakeClock
 beforeEach(async () => {
+  clock = fakeClock(Date.UTC(2026, 0))
   directory = scratchDirectory('installer')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))
@@ -25,7 +28,7 @@ const installer = (root = join(directory, 'skills')) =>
   openInstaller({
     directory: root,
     content,
-    clock: { now: () => now },
+    clock,
     packages: {
       async findTarball(integrity) {
         const contentHash = tarballs.get(integrity)
@@ -186,11 +189,11 @@ describe('an installer', () => {
     const [one, root] = [installer(), join(directory, 'skills')]
     await one.install(old)
     await one.install(used)
-    now += UNUSED_MS - 1
+    await clock.advance(UNUSED_MS - 1)
     await one.sweep()
     expect(await readdir(root)).toHaveLength(2)
     await installer().install(used)
-    now += 1
+    await clock.advance(1)
     await one.sweep()
     expect(await readdir(root)).toEqual([used.installHash])
     expect(await files(await one.install(old))).toContain('node_modules/tool/lib/deep/x.js')
@@ -202,14 +205,41 @@ describe('an installer', () => {
     await installer().sweep()
     for (const path of half) {
       await mkdir(join(path, 'node_modules'), { recursive: true })
-      await utimes(path, new Date(now), new Date(now))
+      await utimes(path, new Date(clock.now()), new Date(clock.now()))
     }
-    await installer().sweep()
+    const sweeping = installer().startSweeping()
+    await until(async () => clock.sleepers() === 1)
     expect(await readdir(root)).toHaveLength(2)
-    now += SWEEP_MS
-    // Once a day whoever installs looks.
-    await installer().install(skillOf([await tool()]))
-    await until(async () => !(await readdir(root)).some((name) => name.startsWith('.')))
+    await clock.advance(SWEEP_MS)
+    await until(async () => (await readdir(root)).length === 0)
+    await sweeping.close()
+  })
+
+  it('keeps what a machine was given as long as it lives, for every server of the directory (I5)', async () => {
+    const skill = skillOf([await tool()])
+    const [mine, other, root] = [installer(), installer(), join(directory, 'skills')]
+    await mine.install(skill)
+    const lock = lockOf(lockedExpert('long', { skills: { lazy: skill } }))
+    const ended = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    for (const { promise } of ended) mine.keep(lock, promise)
+    const days = async (count: number): Promise<void> => {
+      for (let day = 0; day < count; day++) {
+        await clock.advance(SWEEP_MS)
+        await mine.sweep()
+        await other.sweep()
+      }
+    }
+    await days(20)
+    expect(await readdir(root)).toEqual([skill.installHash])
+    ended[0]?.resolve()
+    await days(20)
+    expect(await readdir(root)).toEqual([skill.installHash])
+    // However it ended.
+    ended[1]?.reject(new Error('it died'))
+    await days(13)
+    expect(await readdir(root)).toEqual([skill.installHash])
+    await days(1)
+    expect(await readdir(root)).toEqual([])
   })
 
   it('leaves what a crash left half-done alone, and makes the whole anew', async () => {

@@ -26,4 +26,22 @@ export const faults: readonly Fault[] = [
     replace: "name.startsWith('.') ? 0",
     ...installer,
   },
+  {
+    name: 'what a machine was given goes while it lives (I5)',
+    find: 'kept.add(given)',
+    replace: 'void given',
+    ...installer,
+  },
+  {
+    name: 'one machine that ends takes away what another was given (I5)',
+    find: 'kept.delete(given)',
+    replace: 'kept.size > 0 && (kept.clear(), true)',
+    ...installer,
+  },
+  {
+    name: 'what a machine was given stays for ever (I5)',
+    find: 'ended.then(forget, forget)',
+    replace: 'ended.then(() => {}, () => {}).finally(() => forget.length)',
+    ...installer,
+  },
 ]
