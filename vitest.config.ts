@@ -25,7 +25,17 @@ export default defineConfig({
           isolate: false,
         },
       },
-      { ssr, test: { name: 'whole', setupFiles, include: whole, testTimeout: 60_000, hookTimeout: 120_000 } },
+      {
+        ssr,
+        test: {
+          name: 'whole',
+          setupFiles,
+          globalSetup: ['test/support/probe-once.ts'],
+          include: whole,
+          testTimeout: 120_000,
+          hookTimeout: 240_000,
+        },
+      },
     ],
   },
 })

@@ -168,7 +168,7 @@ class Campaign {
     }
     this.#jobs += jobs.length
     const isOver = () => jobs.every(({ isFinished }) => isFinished)
-    for (let kills = 0; kills < KILLS_A_WAVE && !isOver();) {
+    for (let kills = 0; kills < KILLS_A_WAVE && this.points < this.#options.points && !isOver();) {
       await this.#mind(jobs, 10 + this.#draw(250))
       if (await this.#kill(jobs)) kills += 1
     }

@@ -10,8 +10,9 @@ import { IMAGE as PLACES, imagePaths } from '../../schema/machine-image.ts'
 import { openFlySim, type FlySim, type FlySimOptions } from '../fake/fly-sim/fly-sim.ts'
 import { processDriver } from '../fake/fly-sim/process-driver.ts'
 import { databaseUrl, openTestDatabase, realClock, type TestDatabase } from './database.ts'
+import { freePort } from './free-port.ts'
 import { makeImageFiles } from './machine-image.ts'
-import { startPlatform, type Platform } from './platform.ts'
+import { startLightly, type Platform } from './platform.ts'
 import { runProgram } from './program.ts'
 import { ROOT } from './source.ts'
 import { scratchDirectory } from './scratch.ts'
@@ -76,7 +77,7 @@ export async function openFlyPlatform(options: Omit<FlySimOptions, 'clock' | 'dr
     servers,
     async start(env = {}) {
       const port = await freePort()
-      const platform = await startPlatform({
+      const platform = await startLightly({
         directory: join(directory, 'data'),
         env: { ...settings(port, balancer.url), ...env },
       })
@@ -134,12 +135,4 @@ async function openBalancer(ports: () => readonly number[]): Promise<{ url: stri
       await new Promise((resolve) => balancer.close(resolve))
     },
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }

@@ -13,6 +13,7 @@ import { CallToolRequestSchema, ListToolsRequestSchema } from '@modelcontextprot
 import { createMcpHandler, inputRequired, McpServer, type CreateMcpHandlerOptions } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 import type { JsonObject } from '../../schema/json.ts'
+import { freePort } from './free-port.ts'
 
 export interface AskedRequest {
   readonly method: string
@@ -188,10 +189,9 @@ export async function startEverything(
   mode: 'streamableHttp' | 'sse',
 ): Promise<{ url: string; close(): Promise<void> }> {
   const manifest = createRequire(import.meta.url).resolve('@modelcontextprotocol/server-everything/package.json')
-  const probe = await startHttp(() => {})
-  await probe.close()
+  const port = await freePort()
   const child = spawn(process.execPath, [join(manifest, '../dist/index.js'), mode], {
-    env: { PATH: process.env['PATH'], PORT: String(probe.port) },
+    env: { PATH: process.env['PATH'], PORT: String(port) },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   await new Promise<void>((ready, fail) => {
@@ -199,7 +199,7 @@ export async function startEverything(
     child.once('exit', (code) => fail(new Error(`server-everything ended with ${code}`)))
   })
   return {
-    url: `http://127.0.0.1:${probe.port}${mode === 'sse' ? '/sse' : '/mcp'}`,
+    url: `http://127.0.0.1:${port}${mode === 'sse' ? '/sse' : '/mcp'}`,
     async close() {
       child.kill('SIGKILL')
       await once(child, 'exit')

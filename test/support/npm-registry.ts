@@ -10,6 +10,7 @@ import type { Publisher } from '../../registry/ports.ts'
 import { makeId, type ApplicationId } from '../../schema/id.ts'
 import { memoryContentStore, type MemoryContentStore } from '../fake/memory-content-store.ts'
 import { MemoryPackageStore } from '../fake/memory-package-store.ts'
+import { COMPILED } from './program.ts'
 import { scratchDirectory } from './scratch.ts'
 
 export const acme: ApplicationId = makeId('app', 1, new Uint8Array(16).fill(1))
@@ -163,6 +164,7 @@ async function runNpm(
   const env = {
     PATH: process.env['PATH'] ?? '',
     HOME: home,
+    ...COMPILED,
     npm_config_userconfig: userconfig,
     npm_config_globalconfig: join(home, 'npmrc-global'),
     npm_config_cache: join(home, 'npm-cache'),

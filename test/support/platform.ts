@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { databaseUrl, makeTestDatabase } from './database.ts'
-import { runProgram, type Finished } from './program.ts'
+import { COMPILED, runProgram, type Finished } from './program.ts'
 import { scratchDirectory } from './scratch.ts'
 
 const root = resolve(import.meta.dirname, '../..')
@@ -39,14 +39,19 @@ export interface PlatformOptions {
 const databases = new Map<string, Promise<string>>()
 
 /**
- * Starts with a database of the tests' server, which is there already, the same one for every start with a directory: for
- * tests that are not about the platform's own, which takes seconds to make.
+ * Starts compiled already, with a database of the tests' server, the same one for every start with a directory, unless
+ * another is named: for tests that are not about what a first start makes, which takes seconds.
  */
 export async function startLightly(options: PlatformOptions = {}): Promise<Platform> {
   const directory = options.directory ?? scratchDirectory('data')
+  const url = options.env?.['DATABASE_URL'] ?? (await databaseOf(directory))
+  return startPlatform({ ...options, directory, env: { ...COMPILED, ...options.env, DATABASE_URL: url } })
+}
+
+function databaseOf(directory: string): Promise<string> {
   const url = databases.get(directory) ?? makeTestDatabase().then((config) => databaseUrl({ config }))
   databases.set(directory, url)
-  return startPlatform({ ...options, directory, env: { DATABASE_URL: await url, ...options.env } })
+  return url
 }
 
 /** Starts on a free port, as it comes. */

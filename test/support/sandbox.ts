@@ -111,8 +111,18 @@ export async function openHost(
   }
 }
 
+/** Where a process of tests finds what `probeSandbox` said in the main one. */
+export const PROBED = 'SENMON_TEST_SANDBOX_PROBED'
+
 /** Why sandboxes do not work here; undefined when they do. With REQUIRE_SANDBOX=bwrap that is a failure instead. */
 export async function sandboxMissing(): Promise<string | undefined> {
+  const probed = process.env[PROBED]
+  // What this process was told by the one that started it.
+  return probed === undefined ? await probeSandbox() : ((JSON.parse(probed) as string | null) ?? undefined)
+}
+
+/** The same, looked at now. */
+export async function probeSandbox(): Promise<string | undefined> {
   const { host, close } = await openHost(openSandboxes)
   try {
     const result = await host.probe()

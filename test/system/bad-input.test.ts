@@ -16,7 +16,17 @@ import {
   until,
   type Platform,
 } from '../support/platform.ts'
-import { act, countAll, findJob, mutate, probe, runJob, turns, type SeenJob } from '../support/platform-job.ts'
+import {
+  act,
+  countAll,
+  findJob,
+  finishJob,
+  mutate,
+  probe,
+  runJob,
+  turns,
+  type SeenJob,
+} from '../support/platform-job.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
 const missing = await sandboxMissing()
@@ -33,8 +43,8 @@ const HOSTILE: Readonly<Record<string, string>> = {
   endless: 'skill_garbage',
   forge: 'skill_garbage',
   flood: 'limit_exceeded',
-  // Both say nothing more: the time that a start may take is waited out. The longer one of a call that hangs is
-  // proved where a test drives the clock: test/run/skills.test.ts.
+  // Both say nothing more: the time that a start may take is waited out, beside the other tests. The longer one of a
+  // call that hangs is proved where a test drives the clock: test/run/skills.test.ts.
   deaf: 'skill_hung',
   loud: 'skill_hung',
 }
@@ -70,6 +80,8 @@ describe.skipIf(missing !== undefined)('the platform', () => {
   let platform: Platform
   let model: ModelServer
   let pid: number | undefined
+  /** Jobs by the deed of their skill. */
+  const created: Record<string, string> = {}
 
   beforeAll(async () => {
     model = await openModelServer()
@@ -78,6 +90,8 @@ describe.skipIf(missing !== undefined)('the platform', () => {
     pid = platform.child.pid
     for (const name of ['probe', 'hostile']) await npmPublish(platform, await skillPackage(name, name))
     await npmPublish(platform, await expertPackage('victim', toml, rehearsals))
+    for (const deed of ['deaf', 'loud'])
+      created[deed] = (await act(platform, 'createJob', { expertKey: `victim/${deed}`, query: 'Go.' })).id
   })
   afterAll(async () => {
     await platform?.stop()
@@ -307,12 +321,12 @@ describe.skipIf(missing !== undefined)('the platform', () => {
   })
 
   it('ends a run whose skill does not start, or breaks the rules as it starts, by the code of the fault', async () => {
-    const outcomes = await Promise.all(
-      Object.keys(HOSTILE).map(async (deed) => {
-        const { job } = await runJob(platform, { expertKey: `victim/${deed}`, query: 'Go.' })
-        return [deed, job] as const
-      }),
-    )
+    const outcomes: (readonly [string, SeenJob])[] = []
+    // One after the other: so many at once take each other the time in which a skill has to start.
+    for (const deed of Object.keys(HOSTILE)) {
+      created[deed] ??= (await act(platform, 'createJob', { expertKey: `victim/${deed}`, query: 'Go.' })).id
+      outcomes.push([deed, (await finishJob(platform, created[deed])).job])
+    }
     expect(Object.fromEntries(outcomes.map(([deed, { reason }]) => [deed, reason]))).toEqual(HOSTILE)
     for (const [, { outcome, explanation, reason }] of outcomes) {
       expect(outcome).toBe('failed')

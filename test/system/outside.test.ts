@@ -13,7 +13,7 @@ import {
   expertPackage,
   npm,
   npmPublish,
-  startPlatform,
+  startLightly,
   until,
   type Platform,
 } from '../support/platform.ts'
@@ -61,7 +61,7 @@ describe.skipIf(missing !== undefined)('a stranger', () => {
   let walked: Awaited<ReturnType<typeof runJob>>
   const start = (directory?: string) =>
     // No machine waits, so that every one that is seen is a job's.
-    startPlatform({
+    startLightly({
       env: { DATABASE_URL: databaseUrl(database), SENMON_READY: '0' },
       ...(directory === undefined ? {} : { directory }),
     })

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { databaseUrl, openTestDatabase, type TestDatabase } from '../support/database.ts'
 import { startStreamable, type Tool } from '../support/mcp-servers.ts'
-import { expertPackage, npm, npmPublish, startPlatform, until, type Platform } from '../support/platform.ts'
+import { expertPackage, npm, npmPublish, startLightly, until, type Platform } from '../support/platform.ts'
 import { act, findJob, finishJob, runJob, turns } from '../support/platform-job.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 import { merge, searchDatabase, searchDirectory, searchText } from '../support/secret-search.ts'
@@ -26,7 +26,7 @@ describe.skipIf(missing !== undefined)('a skill on the network', () => {
   beforeAll(async () => {
     database = await openTestDatabase()
     server = await startStreamable(tools)
-    platform = await startPlatform({
+    platform = await startLightly({
       env: { DATABASE_URL: databaseUrl(database), SENMON_SKILL_NETWORKS: '127.0.0.1' },
     })
     const input = { name: 'FAR_TOKEN', value: CANARY }

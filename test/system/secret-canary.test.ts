@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sha256 } from '../../schema/hash.ts'
 import { databaseUrl, openTestDatabase, type TestDatabase } from '../support/database.ts'
 import { openModelServer, status, type ModelServer } from '../support/model-server.ts'
-import { expertPackage, npmPublish, skillPackage, startPlatform, until, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, skillPackage, startLightly, until, type Platform } from '../support/platform.ts'
 import { act, findJob, finishJob, probe, runJob, turns } from '../support/platform-job.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 import { merge, searchDatabase, searchDirectory, searchText } from '../support/secret-search.ts'
@@ -69,7 +69,7 @@ describe.skipIf(missing !== undefined)('the value of a secret', () => {
   beforeAll(async () => {
     database = await openTestDatabase()
     model = await openModelServer()
-    platform = await startPlatform({ env: { DATABASE_URL: databaseUrl(database), OPENAI_BASE_URL: `${model.url}/v1` } })
+    platform = await startLightly({ env: { DATABASE_URL: databaseUrl(database), OPENAI_BASE_URL: `${model.url}/v1` } })
     await npmPublish(platform, await skillPackage('probe', 'probe'))
     await npmPublish(platform, await expertPackage('keeper', toml, rehearsals))
   })

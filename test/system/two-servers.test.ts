@@ -5,7 +5,7 @@
 import { rm } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { databaseUrl, openTestDatabase, type TestDatabase } from '../support/database.ts'
-import { expertPackage, npmPublish, startPlatform, until, type Platform } from '../support/platform.ts'
+import { expertPackage, npmPublish, startLightly, until, type Platform } from '../support/platform.ts'
 import { act, findJob, readEvents, turns, untilRecorded, type SeenEvent } from '../support/platform-job.ts'
 import { sandboxMissing } from '../support/sandbox.ts'
 
@@ -37,8 +37,8 @@ describe.skipIf(missing !== undefined)('two servers of one database', () => {
   beforeAll(async () => {
     database = await openTestDatabase()
     const env = { DATABASE_URL: databaseUrl(database), SENMON_READY: '0' }
-    door = await startPlatform({ env: { ...env, SENMON_CONCURRENCY: '0' } })
-    driver = await startPlatform({ env: { ...env, SENMON_CONCURRENCY: '2' }, directory: door.dataDirectory })
+    door = await startLightly({ env: { ...env, SENMON_CONCURRENCY: '0' } })
+    driver = await startLightly({ env: { ...env, SENMON_CONCURRENCY: '2' }, directory: door.dataDirectory })
     await npmPublish(door, await expertPackage('traveller', toml, rehearsals))
   })
   afterAll(async () => {
