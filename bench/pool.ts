@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Pool } from 'pg'
-import { descendants, listProcesses } from '../src/local/processes.ts'
+import { descendants, listProcesses, type Process } from '../src/local/processes.ts'
 import { startPlatform, type Platform } from '../test/support/platform.ts'
 import { benchClaims } from './claims.ts'
 import { openBenchDatabase } from './database.ts'
@@ -123,8 +123,11 @@ export async function* benchPool(options: {
         for (let i = 0; i < WARM_UP; i++) await run(platform)
         await ready(second.pool, AT_ONCE)
         await sleep(1000) // what a start leaves to do is done
-        const own = descendants(platform.child.pid ?? 0, listProcesses()).map(({ pid }) => pid)
-        const slotMib = privateMib(own.filter((pid) => pid !== platform.child.pid)) / (await countReady(second.pool))
+        const server = platform.child.pid ?? 0
+        // What the server forks with is its own, and one for all machines.
+        const isOfMachine = ({ pid, parent }: Process): boolean => pid !== server && parent !== server
+        const own = descendants(server, listProcesses()).filter(isOfMachine)
+        const slotMib = privateMib(own.map(({ pid }) => pid)) / (await countReady(second.pool))
         const warm: Start[] = []
         for (let i = 0; i < jobs; i++) {
           await ready(second.pool, AT_ONCE - 1)

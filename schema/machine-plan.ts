@@ -24,6 +24,21 @@ export interface Launch {
   readonly ownGroup: boolean
 }
 
+/** The bytes of a feed, for a compartment with this environment. */
+export function bytesOf(feed: Feed, environment: Readonly<Record<string, string>>): Buffer {
+  if (feed.type === 'bytes') return Buffer.from(feed.base64, 'base64')
+  const set = Object.entries(environment).flatMap(([name, value]) => ['--setenv', name, value])
+  return Buffer.from([...feed.options, ...set].map((option) => `${option}\0`).join(''))
+}
+
+/** What a process starts with as its environment: nothing, where it is fed by a descriptor. */
+export function environmentOf(
+  launch: Launch,
+  environment: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> {
+  return launch.feeds.some(({ type }) => type === 'options') ? {} : environment
+}
+
 export interface SkillLaunch {
   readonly expertKey: string
   readonly skill: string
@@ -60,12 +75,22 @@ export interface SkillsLine {
   readonly skills: readonly SkillLaunch[]
 }
 
+/**
+ * Where a supervisor finds a runner that has been begun beside it: its stdin, stdout and stderr, and its keeper, which
+ * ends it when this descriptor is closed, and writes how it ended as half a sentence.
+ */
+export const RUNNER_FDS = { input: 3, output: 4, errors: 5, keeper: 6 } as const
+
 export interface MachinePlan {
   /** Directories of this machine alone, as the supervisor sees them. */
   readonly workspace: string
   readonly input: string
   readonly runner: Launch
   readonly skillLimits: SkillLimits
+  /**
+   * The host has started the runner beside the supervisor, which has it at `RUNNER_FDS`; left out, the supervisor starts it.
+   */
+  readonly isRunnerBegun?: boolean
   /** False for a machine whose job waits already: left out, it makes itself ready for any (P3.8). */
   readonly primes?: boolean
 }

@@ -1,10 +1,11 @@
 /** One running compartment: its streams, the end of its stderr, and its end. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import type { Clock } from '../../schema/clock.ts'
 import { isLineFault, linesOf } from '../../schema/lines.ts'
-import type { Launch } from '../../schema/machine-plan.ts'
+import { bytesOf, environmentOf, RUNNER_FDS, type Launch } from '../../schema/machine-plan.ts'
 
 const STDERR_TAIL_CHARS = 2048
 const STDERR_LINE_BYTES_MAX = 8192
@@ -44,25 +45,87 @@ export function startCompartment(
   report: (line: string) => void,
   clock: Clock,
 ): Compartment {
-  const byOptions = launch.feeds.some((feed) => feed.type === 'options')
   const environment = { ...launch.environment, ...secrets }
   const fdMax = Math.max(2, ...launch.feeds.map((feed) => feed.fd))
   const child = spawn(launch.file, launch.args, {
     cwd: launch.cwd,
-    env: byOptions ? {} : environment,
+    env: environmentOf(launch, environment),
     stdio: Array.from({ length: fdMax + 1 }, () => 'pipe' as const),
     detached: launch.ownGroup,
   })
   for (const stream of child.stdio) stream?.on('error', () => {})
-  for (const feed of launch.feeds) {
-    const bytes = feed.type === 'bytes' ? Buffer.from(feed.base64, 'base64') : options(feed.options, environment)
-    writable(child, feed.fd).end(bytes)
-  }
-  const input = writable(child, 0)
-  const killed = Promise.withResolvers<void>()
-  const output = child.stdout as Readable
-  return {
+  for (const feed of launch.feeds) writable(child, feed.fd).end(bytesOf(feed, environment))
+  const exited = Promise.withResolvers<string>()
+  const closed = Promise.withResolvers<void>()
+  child.once('error', (error) => exited.resolve(`it did not start: ${error.message}`))
+  child.once('exit', (code, signal) => exited.resolve(signal === null ? `exit code ${code}` : `signal ${signal}`))
+  child.once('close', closed.resolve)
+  return compartmentOf({
     pid: child.pid,
+    input: writable(child, 0),
+    output: child.stdout as Readable,
+    errors: child.stderr as Readable,
+    streams: child.stdio.filter((stream) => stream !== null && stream !== undefined),
+    // Whatever it left behind goes with it.
+    exited: exited.promise.finally(() => {
+      if (launch.ownGroup && child.pid !== undefined) signal(-child.pid)
+    }),
+    closed: closed.promise,
+    kill: () => void kill(child, launch.ownGroup, clock),
+    report,
+    clock,
+  })
+}
+
+/** The runner that the host has begun beside us (`RUNNER_FDS`): the keeper ends it, also when we are gone. */
+export function adoptRunner(report: (line: string) => void, clock: Clock): Compartment {
+  const reading = { readable: true, writable: false }
+  const input = new Socket({ fd: RUNNER_FDS.input, readable: false, writable: true })
+  const output = new Socket({ fd: RUNNER_FDS.output, ...reading })
+  const errors = new Socket({ fd: RUNNER_FDS.errors, ...reading })
+  const keeper = new Socket({ fd: RUNNER_FDS.keeper, readable: true, writable: true })
+  for (const stream of [input, output, errors, keeper]) stream.on('error', () => {})
+  let said = ''
+  keeper.setEncoding('utf8').on('data', (text: string) => (said += text))
+  const closing = [output, errors].map((stream) => new Promise((resolve) => stream.once('close', resolve)))
+  return compartmentOf({
+    pid: undefined,
+    input,
+    output,
+    errors,
+    streams: [input, output, errors, keeper],
+    exited: new Promise((resolve) => {
+      keeper.once('close', () => resolve(said.trim() === '' ? 'its keeper is gone' : said.trim()))
+    }),
+    closed: Promise.all(closing),
+    kill: () => keeper.end(),
+    report,
+    clock,
+  })
+}
+
+/** A process, however it was started. */
+interface Running {
+  readonly pid: number | undefined
+  readonly input: Writable
+  readonly output: Readable
+  readonly errors: Readable
+  /** These, and what else goes with it. */
+  readonly streams: readonly (Readable | Writable)[]
+  /** How it ended, as half a sentence. */
+  readonly exited: Promise<string>
+  /** Resolves when its streams have closed by themselves. */
+  readonly closed: Promise<unknown>
+  readonly kill: () => void
+  readonly report: (line: string) => void
+  readonly clock: Clock
+}
+
+function compartmentOf(running: Running): Compartment {
+  const { pid, input, output } = running
+  const killed = Promise.withResolvers<void>()
+  return {
+    pid,
     output,
     get unreadBytes() {
       return input.writableLength
@@ -75,9 +138,9 @@ export function startCompartment(
     drained: () => drained(input),
     kill: () => {
       killed.resolve()
-      void kill(child, launch.ownGroup, clock)
+      running.kill()
     },
-    ended: ended(child, launch, report, clock, killed.promise),
+    ended: ended(running, killed.promise),
   }
 }
 
@@ -102,11 +165,6 @@ async function drain(stream: Writable): Promise<void> {
 
 function writable(child: ChildProcess, fd: number): Writable {
   return child.stdio[fd] as Writable // every descriptor was asked for as a pipe
-}
-
-function options(given: readonly string[], environment: Readonly<Record<string, string>>): Buffer {
-  const set = Object.entries(environment).flatMap(([name, value]) => ['--setenv', name, value])
-  return Buffer.from([...given, ...set].map((option) => `${option}\0`).join(''))
 }
 
 /**
@@ -139,34 +197,22 @@ function signal(pid: number): void {
   }
 }
 
-async function ended(
-  child: ChildProcess,
-  launch: Launch,
-  report: (line: string) => void,
-  clock: Clock,
-  killed: Promise<void>,
-): Promise<CompartmentEnd> {
+async function ended(running: Running, killed: Promise<void>): Promise<CompartmentEnd> {
+  const { errors, streams, exited, closed, report, clock } = running
   let tail = ''
-  const exited = Promise.withResolvers<string>()
-  const closed = Promise.withResolvers<void>()
-  child.once('error', (error) => exited.resolve(`it did not start: ${error.message}`))
-  child.once('exit', (code, signal) => exited.resolve(signal === null ? `exit code ${code}` : `signal ${signal}`))
-  child.once('close', closed.resolve)
   const read = (async () => {
-    for await (const line of linesOf(child.stderr as Readable, STDERR_LINE_BYTES_MAX)) {
+    for await (const line of linesOf(errors, STDERR_LINE_BYTES_MAX)) {
       const text = isLineFault(line) ? `(${line.message})` : line
       tail = `${tail}${text}\n`.slice(-STDERR_TAIL_CHARS)
       report(text)
     }
   })().catch(() => {})
-  const reason = await exited.promise
-  // Whatever it left behind goes with it.
-  if (launch.ownGroup && child.pid !== undefined) signal(-child.pid)
+  const reason = await exited
   // What a killed one still had to say is of no interest.
   const linger = new AbortController()
-  await Promise.race([killed, closed.promise, clock.sleep(LINGER_MS, linger.signal).catch(() => {})])
+  await Promise.race([killed, closed, clock.sleep(LINGER_MS, linger.signal).catch(() => {})])
   linger.abort()
-  for (const stream of child.stdio) stream?.destroy()
+  for (const stream of streams) stream.destroy()
   await read
   return { reason, stderrTail: tail.trim() }
 }

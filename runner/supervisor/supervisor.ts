@@ -24,7 +24,7 @@ import type { Json } from '../../schema/json.ts'
 import { eachLine, isLineFault, type LineFault } from '../../schema/lines.ts'
 import type { MachinePlan, SkillsLine } from '../../schema/machine-plan.ts'
 import { collectGarbage, forgetBeginning } from '../garbage.ts'
-import { drained, startCompartment, together, type Compartment } from './compartment.ts'
+import { adoptRunner, drained, startCompartment, together, type Compartment } from './compartment.ts'
 import { MachineWorkspace } from './machine-workspace.ts'
 import { prime } from './prime.ts'
 import { Packages } from './packages.ts'
@@ -97,7 +97,9 @@ class Supervisor {
       pass: (line) => this.#say(line),
       report: (source, text) => this.#log(source, text),
     })
-    this.#runner = startCompartment(plan.runner, {}, (line) => this.#log('runner', line), clock)
+    const report = (line: string): void => this.#log('runner', line)
+    this.#runner =
+      plan.isRunnerBegun === true ? adoptRunner(report, clock) : startCompartment(plan.runner, {}, report, clock)
   }
 
   async run(): Promise<ExitCode> {

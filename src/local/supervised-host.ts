@@ -19,6 +19,7 @@ import {
 } from './cgroups.ts'
 import { openRuntime, type Bundles, type Runtime } from './runtime.ts'
 import { openSlots, type Slot } from './slots.ts'
+import { openOwnSpawner, openSpawner, type Spawner } from './spawner.ts'
 import { startSupervisedMachine, type ParkedMachine } from './supervised-machine.ts'
 import { join } from 'node:path'
 
@@ -88,16 +89,27 @@ export class SupervisedHost {
   readonly #launches: Launches
   readonly #slots: ReturnType<typeof openSlots>
   readonly #cgroups: Cgroups
+  readonly #spawner: Spawner
   /** Whether the kernel keeps each compartment to its memory. */
   readonly #hasParts: boolean
   readonly #machines = new Set<ParkedMachine>()
+  /** Under way. */
+  readonly #starts = new Set<Promise<ParkedMachine>>()
   readonly #expected = new WeakMap<Lock, Promise<readonly PlacedSkill[]>>()
   readonly #closing = new AbortController()
   readonly #heaps: Promise<void>
   #closed = false
 
-  constructor(options: LocalHostOptions, runtime: Runtime, launches: Launches, cgroups: Cgroups, hasParts: boolean) {
+  constructor(
+    options: LocalHostOptions,
+    runtime: Runtime,
+    launches: Launches,
+    cgroups: Cgroups,
+    spawner: Spawner,
+    hasParts: boolean,
+  ) {
     this.#options = options
+    this.#spawner = spawner
     this.runtime = runtime
     this.#launches = launches
     this.#cgroups = cgroups
@@ -129,7 +141,7 @@ export class SupervisedHost {
     }
     const cgroup = this.#limit(slot)
     if (!isAwaited) cgroup.yield(true)
-    const machine = startSupervisedMachine({
+    const starting = startSupervisedMachine({
       slot,
       plan,
       node: this.runtime.node,
@@ -137,10 +149,22 @@ export class SupervisedHost {
       heap: isAwaited ? this.runtime.heapOf(this.runtime.bundles.supervisor) : undefined,
       cgroup,
       ...launcherOf(slot, cgroup),
+      spawner: this.#spawner,
       clock: this.#options.clock,
     })
-    this.#machines.add(machine)
-    void machine.ended.then(() => this.#machines.delete(machine))
+    const started = starting.then((machine) => {
+      this.#machines.add(machine)
+      void machine.ended.then(() => this.#machines.delete(machine))
+      return machine
+    })
+    this.#starts.add(started)
+    const machine = await started
+      .catch((error: unknown) => {
+        cgroup.remove()
+        slot.release()
+        throw error
+      })
+      .finally(() => this.#starts.delete(started))
     if (!isAwaited) void this.#yieldUntilPrimed(machine, cgroup)
     return { slot, machine, cgroup }
   }
@@ -206,7 +230,9 @@ export class SupervisedHost {
     this.#closed = true
     this.#closing.abort(new Error('the host is closing'))
     await this.#heaps
+    await Promise.allSettled(this.#starts)
     await Promise.all([...this.#machines].map((machine) => machine.destroy()))
+    await this.#spawner.close()
     await this.#cgroups.close()
   }
 
@@ -273,7 +299,11 @@ export async function openSupervisedHost(options: LocalHostOptions, launches: La
     freeze,
     skill: hasParts ? memory : null,
   })
-  return new SupervisedHost(options, runtime, launches, cgroups, hasParts)
+  const spawner =
+    process.platform === 'linux'
+      ? openSpawner({ directory: runtime.directory, node: execPath, mortal: mortal() })
+      : openOwnSpawner()
+  return new SupervisedHost(options, runtime, launches, cgroups, spawner, hasParts)
 }
 
 /** What operators are told: a limit that nothing keeps is said to be none. */
@@ -287,6 +317,12 @@ export function limitsOf({ memoryBytes, tasks, cpus }: MachineLimits, kept: Kept
 }
 
 const UNLIMITED: Kept = { memory: null, pids: null, cpu: null, freeze: null }
+
+/** Has what follows die with whoever starts it, even while it is stopped in its tracks. */
+function mortal(): readonly string[] {
+  const setpriv = find(SETPRIV_PATHS)
+  return setpriv === undefined ? [] : [setpriv, '--pdeathsig', 'KILL', '--']
+}
 
 function find(paths: readonly string[]): string | undefined {
   return paths.find((path) => existsSync(path))

@@ -1,8 +1,7 @@
 /** A machine that is a supervisor process on this computer, with its compartments. */
-import { spawn, type ChildProcess } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Readable, Writable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import type { Clock } from '../../schema/clock.ts'
 import { EXIT_REASONS, LINE_BYTES_MAX, type HostLine, type MachineLine } from '../../schema/control.ts'
 import { parseMachineLine, printLine } from '../../schema/control-line.ts'
@@ -16,6 +15,8 @@ import { cacheEnvironment, cacheOf, shareCompiled } from './compiled.ts'
 import { begunWith } from './heap.ts'
 import { descendants, findProcess, listProcesses, uidOf, type Process } from './processes.ts'
 import type { Slot } from './slots.ts'
+import { besideOf } from './spawn.ts'
+import type { Exit, Spawned, Spawner } from './spawner.ts'
 
 const STDERR_TAIL_CHARS = 4096
 const POLL_MS = 5
@@ -43,12 +44,14 @@ export interface SupervisedMachineOptions {
   readonly spawnUid: number | undefined
   /** The launcher makes it die with this process even while it is stopped: only then it may be. */
   readonly isMortal: boolean
+  readonly spawner: Spawner
   readonly clock: Clock
 }
 
 /** One that was started before its job is known. */
 export interface ParkedMachine extends Omit<Machine, 'obtained'> {
-  readonly pid: number | undefined
+  /** Of its supervisor. */
+  readonly pid: number
   /** Resolves with the boot id when it is primed, and undefined when it ended before. */
   readonly primed: Promise<string | undefined>
   /** Its processes are stopped in their tracks; false where that is not to be had. */
@@ -58,38 +61,42 @@ export interface ParkedMachine extends Omit<Machine, 'obtained'> {
   provide(skills: readonly SkillLaunch[]): void
 }
 
-/** Starts the supervisor; never throws: one that cannot start is a machine that has ended. */
-export function startSupervisedMachine(options: SupervisedMachineOptions): ParkedMachine {
-  const { slot, plan, node, supervisor, heap, cgroup, launcher, spawnUid, clock } = options
+/** Starts the supervisor, and the runner beside it where that is to be had. Throws `machine_failed`. */
+export async function startSupervisedMachine(options: SupervisedMachineOptions): Promise<ParkedMachine> {
+  const { slot, plan, node, supervisor, heap, cgroup, launcher, spawnUid, spawner, clock } = options
   const planFile = join(slot.directory, 'plan.json')
-  writeFileSync(planFile, JSON.stringify(plan), { mode: 0o644 })
-  const program = heap === undefined ? [supervisor] : begunWith(heap)
-  const [file, ...args] = [...launcher, node, ...SUPERVISOR_OPTIONS, ...program, planFile]
+  writeFileSync(planFile, JSON.stringify({ ...plan, isRunnerBegun: spawner.begins }), { mode: 0o644 })
+  const begins = heap === undefined ? [supervisor] : begunWith(heap)
+  const [file, ...args] = [...launcher, node, ...SUPERVISOR_OPTIONS, ...begins, planFile]
   const cache = heap === undefined ? cacheOf(supervisor) : undefined
   if (cache !== undefined && slot.uid !== undefined) shareCompiled(cache, slot.uid, false)
-  const child = spawn(file, args, {
+  const program = {
+    file,
+    args,
     cwd: slot.directory,
-    env: cache === undefined ? {} : cacheEnvironment(cache),
-    stdio: 'pipe',
-    // A session of its own: a terminal's interrupt is the server's to handle, and we find its processes by it.
-    detached: true,
-    ...(spawnUid === undefined ? {} : { uid: spawnUid, gid: spawnUid }),
-  })
-  for (const stream of child.stdio) stream?.on('error', () => {})
-  const input = child.stdin as Writable
-  let destroyed = false
-  /** What descended from the supervisor when it was last alive to be asked. */
+    environment: cache === undefined ? {} : cacheEnvironment(cache),
+    ...(spawnUid === undefined ? {} : { uid: spawnUid }),
+  }
+  const spawned = await spawner.spawn(program, spawner.begins ? besideOf(plan.runner, launcher, spawnUid) : null)
+  const { stdin: input, pids } = spawned
+  const [pid = 0] = pids
+  let [destroyed, hasExited] = [false, false]
+  /** What descended from the supervisor, and from what began beside it, when they were last alive to be asked. */
   let tree: readonly Process[] = []
+  const descending = (): readonly Process[] => {
+    const processes = listProcesses()
+    return pids.flatMap((root) => descendants(root, processes))
+  }
   const look = () => {
-    if (child.pid !== undefined) tree = [...tree, ...descendants(child.pid, listProcesses())]
+    // A pid of what is gone may be another's.
+    if (!hasExited) tree = [...tree, ...descending()]
   }
   const ended = (async () => {
-    const { reason: exit, stderrTail } = await exitOf(child)
+    const { reason: exit, stderrTail } = await exitOf(spawned, () => (hasExited = true))
     const reason = struck(exit, cgroup)
-    const session = child.pid
-    const left = () => remaining(tree, session, slot.uid)
+    const left = () => remaining(tree, pids, slot.uid)
     for (let waited = 0; waited < LINGER_MS && left().length > 0; waited += POLL_MS) {
-      for (const { pid } of left()) signal(pid)
+      for (const one of left()) signal(one.pid)
       cgroup.kill()
       await clock.sleep(POLL_MS)
     }
@@ -97,21 +104,21 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Parke
     slot.release()
     return { reason: destroyed && ENDED_BY_US.has(reason) ? 'destroyed' : reason, stderrTail }
   })()
-  const opening = openingOf(linesFrom(child.stdout as Readable))
+  const opening = openingOf(linesFrom(spawned.stdout))
   let stopped: readonly number[] = []
   const resume = (): void => {
     cgroup.thaw()
-    // The supervisor last: it finds whatever it started running.
+    // The supervisor last: it finds whatever is its own running.
     for (const pid of stopped.toReversed()) signal(pid, 'SIGCONT')
     stopped = []
   }
   return {
-    pid: child.pid,
+    pid,
     primed: opening.primed,
     suspend: () => {
-      if (child.pid === undefined || !options.isMortal) return false
+      if (hasExited || !options.isMortal) return false
       if (cgroup.freeze()) return true
-      stopped = treeOf(child.pid)
+      stopped = pids.flatMap(treeOf)
       for (const pid of stopped) signal(pid, 'SIGSTOP')
       return true
     },
@@ -119,8 +126,7 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Parke
     provide: (skills) => {
       if (input.writable) input.write(printLine({ type: 'skills', skills }))
     },
-    processes: () =>
-      child.pid === undefined ? 0 : descendants(child.pid, listProcesses()).filter(({ zombie }) => !zombie).length,
+    processes: () => (hasExited ? 0 : descending().filter(({ zombie }) => !zombie).length),
     send: (line: HostLine) => {
       if (input.writable) input.write(printLine(line))
     },
@@ -130,8 +136,7 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Parke
     lines: opening.lines,
     ended,
     destroy: async () => {
-      const isAlive = () => child.exitCode === null && child.signalCode === null
-      destroyed ||= isAlive()
+      destroyed ||= !hasExited
       resume()
       look()
       // Asked first, so that it ends and reaps its compartments; it may be stuck, or stopped by somebody.
@@ -139,7 +144,7 @@ export function startSupervisedMachine(options: SupervisedMachineOptions): Parke
       const given = new AbortController()
       await Promise.race([ended, clock.sleep(GRACE_MS, given.signal).catch(() => {})])
       given.abort()
-      if (isAlive()) {
+      if (!hasExited) {
         look()
         for (const { pid } of tree) signal(pid)
       }
@@ -225,34 +230,36 @@ function struck(exit: string, cgroup: Cgroup): string {
   return memory > 0 ? 'oom' : tasks > 0 ? 'limit' : exit
 }
 
-async function exitOf(child: ChildProcess): Promise<{ reason: string; stderrTail: string }> {
+async function exitOf({ stderr, exited }: Spawned, heard: () => void): Promise<{ reason: string; stderrTail: string }> {
   let stderrTail = ''
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+  stderr.setEncoding('utf8').on('data', (text: string) => {
     stderrTail = `${stderrTail}${text}`.slice(-STDERR_TAIL_CHARS)
   })
-  const { promise, resolve } = Promise.withResolvers<string>()
-  child.once('error', (error) => resolve(`it did not start: ${error.message}`))
-  child.once('exit', (code, killedBy) =>
-    resolve(killedBy === null ? (EXIT_REASONS[code ?? 1] ?? `exit code ${code}`) : `signal ${killedBy}`),
-  )
-  const reason = await promise
+  const reason = reasonOf(await exited)
+  heard()
   // Give what it wrote last the time to arrive.
   await new Promise((seen) => setImmediate(seen))
   return { reason, stderrTail: stderrTail.trim() }
 }
 
+/** A process whose end nobody was there to see ended with the one that forked it. */
+function reasonOf({ code, signal: killedBy }: Exit): string {
+  if (killedBy !== null) return `signal ${killedBy}`
+  return code === null ? 'signal SIGKILL' : (EXIT_REASONS[code] ?? `exit code ${code}`)
+}
+
 /**
- * What of the machine still lives: by ancestry, by its supervisor's session, and by its uid where that is its own.
+ * What of the machine still lives: by ancestry, by the sessions it began with, and by its uid where that is its own.
  * Never by uid 0, whatever a slot says: that would be the whole computer.
  */
-function remaining(tree: readonly Process[], session: number | undefined, uid: number | undefined): readonly Process[] {
+function remaining(tree: readonly Process[], sessions: readonly number[], uid: number | undefined): readonly Process[] {
   const listed = listProcesses().filter((one) => !one.zombie)
   const known = tree.filter(({ pid, startedAt }) => {
     const now = findProcess(pid)
     return now !== undefined && now.startedAt === startedAt && !now.zombie
   })
   const others = listed.filter(
-    (one) => one.session === session || (uid !== undefined && uid > 0 && uidOf(one.pid) === uid),
+    (one) => sessions.includes(one.session) || (uid !== undefined && uid > 0 && uidOf(one.pid) === uid),
   )
   return [...known, ...others]
 }

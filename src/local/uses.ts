@@ -15,7 +15,7 @@ const UNUSED_MS = 24 * 60 * 60 * 1000
 /** What is made anew when it is needed: copies of Node, of bundles and of skills. */
 const SWEPT = /^(node|runner|supervisor|heap|skill|making|canary|probe|dead)-/
 /** What is of one server alone, by its pid. */
-const OWN = /^(?:making|canary|probe|dead)-(\d+)(?:-|$)/
+const OWN = /^(?:making|canary|probe|dead|spawner)-(\d+)(?:-|$)/
 
 export interface Uses {
   /** To be said before it is looked whether the file is there. */

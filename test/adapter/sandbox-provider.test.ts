@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { machineHostContract } from '../contract/machine-host.ts'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { descendants, findProcess, listProcesses } from '../../src/local/processes.ts'
 import { openSandboxProvider } from '../../src/local/sandbox-provider.ts'
 import type { LocalHostOptions } from '../../src/local/supervised-host.ts'
@@ -46,6 +46,48 @@ describe.skipIf(missing !== undefined)('a sandbox that waits for a job', () => {
     await until(() => left().length === 1) // this one
   })
 })
+
+describe.skipIf(missing !== undefined)('a sandbox that is made for its job', () => {
+  it('shares no descriptor: not its runner, its skill, its supervisor nor the server have one of another (SP3)', async () => {
+    const before = new Set(socketsOf(process.pid))
+    const { host, close } = await openHost((options) => openSandboxes(options, 0))
+    const lock = lockOf({ probe: { package: 'probe' } })
+    const drive = new MachineDrive(await host.open({ jobId: JOB_ID, fence: 1 }, lock))
+    drive.start(lock)
+    await drive.open('probe')
+    const below = descendants(process.pid, listProcesses())
+    const supervisor = below.find(({ pid }) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('plan.json'))
+    const above = [process.pid, supervisor?.parent ?? 0, supervisor?.pid ?? 0]
+    const compartments = below.filter(({ pid, parent }) => above.slice(1).includes(parent) && !above.includes(pid))
+    expect(compartments).toHaveLength(2)
+    const parts = [...above.map((pid) => [pid]), ...compartments.map(({ pid }) => treeOf(pid))]
+    const held = parts.flatMap((pids) => [...new Set(pids.flatMap(socketsOf))].filter((one) => !before.has(one)))
+    // Three streams of each compartment and of the supervisor have two ends.
+    expect(held.length).toBeGreaterThanOrEqual(18)
+    expect(held.filter((one, at) => held.indexOf(one) !== at)).toEqual([])
+    await drive.destroy()
+    await close()
+  })
+})
+
+function treeOf(pid: number): readonly number[] {
+  return descendants(pid, listProcesses()).map((one) => one.pid)
+}
+
+/** By the numbers that the kernel gives to the ends of each. */
+function socketsOf(pid: number): readonly string[] {
+  return readdirSync(`/proc/${pid}/fd`)
+    .map((fd) => nameOf(`/proc/${pid}/fd/${fd}`))
+    .filter((name) => name.startsWith('socket:'))
+}
+
+function nameOf(path: string): string {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return '' // closed meanwhile
+  }
+}
 
 describe.skipIf(missing !== undefined)('a sandbox with limits of its own', () => {
   it('says what it is limited by, once, and that the kernel ended it for its memory (G3)', async () => {

@@ -3,9 +3,9 @@
  * in the very call that makes a point of a machine's life, the so-manieth time that it comes there. Nothing else about
  * the server is different.
  */
-import childProcess, { type ChildProcess } from 'node:child_process'
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
+import { Socket } from 'node:net'
 import { Client } from 'pg'
 
 /** In the order of a machine's life; `sweeping` is of a start that finds what an earlier death left. */
@@ -42,6 +42,7 @@ function arm(wanted: string, after: number): void {
   }
   patchFiles(at)
   patchProcesses(at, kill)
+  patchStreams(at)
   patchClaims(at)
   syncBuiltinESMExports()
 }
@@ -93,7 +94,6 @@ function patchFiles(at: At): void {
 }
 
 function patchProcesses(at: At, kill: typeof process.kill): void {
-  const { spawn } = childProcess
   const stopped = new Set<number>()
   Object.assign(process, {
     // Where no cgroup freezes.
@@ -108,29 +108,33 @@ function patchProcesses(at: At, kill: typeof process.kill): void {
       return result
     },
   })
-  Object.assign(childProcess, {
-    spawn(file: string, args: readonly string[], options: childProcess.SpawnOptions): ChildProcess {
-      const child = spawn(file, args, options)
-      if (!args.some((arg) => arg.endsWith('/plan.json'))) return child
+}
+
+/** The streams of machines are sockets, however their processes came about. */
+function patchStreams(at: At): void {
+  type Call = (this: Socket, ...given: unknown[]) => unknown
+  const { push, write, end } = Socket.prototype as unknown as Record<'push' | 'write' | 'end', Call>
+  const inputs = new WeakMap<Socket, { hasGone: boolean }>()
+  Object.assign(Socket.prototype, {
+    push(this: Socket, ...given: unknown[]) {
+      const result = push.apply(this, given)
       // It says that it is ready before it primes itself.
-      child.stdout?.once('data', () => at('priming'))
-      const { stdin } = child
-      if (stdin === null) return child
-      const [write, end] = [stdin.write.bind(stdin), stdin.end.bind(stdin)]
-      let hasGone = false
-      Object.assign(stdin, {
-        write(text: string) {
-          const result = write(text)
-          if (hasGone) at('busy')
-          hasGone ||= text.includes('{"type":"go"}')
-          return result
-        },
-        end() {
-          end()
-          at('letting go')
-        },
-      })
-      return child
+      if (Buffer.isBuffer(given[0]) && given[0].includes('{"type":"ready"')) at('priming')
+      return result
+    },
+    write(this: Socket, ...given: unknown[]) {
+      const result = write.apply(this, given)
+      const text = typeof given[0] === 'string' ? given[0] : ''
+      const input = inputs.get(this)
+      if (input?.hasGone === true) at('busy')
+      if (input !== undefined && text.includes('{"type":"go"}')) input.hasGone = true
+      if (text.startsWith('{"type":"skills"')) inputs.set(this, { hasGone: false })
+      return result
+    },
+    end(this: Socket, ...given: unknown[]) {
+      const result = end.apply(this, given)
+      if (inputs.has(this)) at('letting go')
+      return result
     },
   })
 }

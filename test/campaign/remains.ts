@@ -38,7 +38,7 @@ export function remainsOf(servers: ReadonlySet<number>, runtimeDirectory: string
   })
   const places = placesOf(read('/proc/self/mountinfo'), read('/proc/self/cgroup'))
   const isOwn = (name: string) =>
-    servers.has(Number(/^(?:(?:making|canary|probe|dead)-|uses\/)(\d+)(?:-|$)/.exec(name)?.[1] ?? 0))
+    servers.has(Number(/^(?:(?:making|canary|probe|dead|spawner)-|uses\/)(\d+)(?:-|$)/.exec(name)?.[1] ?? 0))
   return {
     processes,
     cgroups: places.flatMap(({ directory }) =>

@@ -7,7 +7,74 @@ const escapes = { tests: ['test/adapter/sandbox-escapes.test.ts'], suite: 'whole
 const compiled = { tests: ['test/adapter/local-compiled.test.ts'], suite: 'whole' } as const
 const deaths = { tests: ['test/adapter/local-server-death.test.ts'], suite: 'whole' } as const
 
+const spawner = { tests: ['test/adapter/spawner.test.ts'], suite: 'whole' } as const
+
 export const faults: readonly Fault[] = [
+  {
+    name: 'a spawn waits for ever when what forks has died',
+    file: 'src/local/spawner.ts',
+    find: "pending.whole.reject(new PlatformError('machine_failed', `The process that starts machines",
+    replace: "void (new PlatformError('machine_failed', `The process that starts machines",
+    ...spawner,
+  },
+  {
+    name: 'a process that was over at once is never heard of',
+    file: 'src/local/spawner.ts',
+    find: 'if (pending.hasExited) asked.delete(id)',
+    replace: 'if (pending.hasExited) return',
+    ...spawner,
+  },
+  {
+    name: 'what forks is not replaced when it has died',
+    file: 'src/local/spawner.ts',
+    find: 'if (forker === undefined || forker.isOver())',
+    replace: 'if (forker === undefined)',
+    ...spawner,
+  },
+  {
+    name: 'what begins beside a process outlives it',
+    file: 'src/local/spawner/main.ts',
+    find: "keeper.once('end', release).once('close', release).resume()",
+    replace: 'keeper.resume()',
+    ...spawner,
+  },
+  {
+    name: 'what is let go says that it has ended before it has',
+    file: 'src/local/spawner/main.ts',
+    find: 'keeper.allowHalfOpen = true',
+    replace: '',
+    ...spawner,
+  },
+  {
+    name: 'what began beside a process that cannot start goes on',
+    file: 'src/local/spawner/main.ts',
+    find: 'if (beside !== null && other !== undefined) end(other, beside)',
+    replace: '',
+    ...spawner,
+  },
+  {
+    name: 'what was led by what began beside a process outlives it',
+    file: 'src/local/spawner/main.ts',
+    find: 'if (ownGroup) return kill(-pid)',
+    replace: 'if (ownGroup) return kill(pid)',
+    ...spawner,
+  },
+  {
+    name: 'the other ends of a runner stay with what forks',
+    file: 'src/local/spawner/main.ts',
+    find: 'for (const one of [...streams, ...handed]) one.destroy()',
+    replace: 'for (const one of streams) one.destroy()',
+    tests: ['test/adapter/sandbox-provider.test.ts'],
+    suite: 'whole',
+  },
+  {
+    name: 'a machine is told of no runner that began beside it',
+    file: 'src/local/supervised-machine.ts',
+    find: 'isRunnerBegun: spawner.begins',
+    replace: 'isRunnerBegun: false',
+    tests: ['test/adapter/sandbox-provider.test.ts'],
+    suite: 'whole',
+  },
   {
     name: 'a skill starts while its workspace is still restored',
     file: 'runner/supervisor/supervisor.ts',
