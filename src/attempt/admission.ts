@@ -17,12 +17,12 @@
  *    human says.
  * A11 A query is read as the log queued it, in order, by the coordinator's run, and never during a generation of it.
  */
-import { approvalFor, approvedArgs, type Approval } from '../../schema/approval.ts'
-import { baseResult, baseTurn, isBaseCall, type BaseTurn, type Todo } from '../../schema/base-tool.ts'
+import { approvedArgs } from '../../schema/approval.ts'
+import { baseResult, baseTurn, type BaseTurn, type Todo } from '../../schema/base-tool.ts'
 import type { PlacedFact } from '../../schema/conversation.ts'
 import type { CompartmentName, GenerateParams, PermitParams, ReserveParams } from '../../schema/control.ts'
-import { callKeyOf, effectOf } from '../../schema/effect.ts'
-import type { HostFact, Place, Question, Resumption, RunFact } from '../../schema/event.ts'
+import { callKeyOf } from '../../schema/effect.ts'
+import type { HostFact, Place, Question, RunFact } from '../../schema/event.ts'
 import type { ExpertKey } from '../../schema/expert-key.ts'
 import { canonical, hashOf, type Sha256 } from '../../schema/hash.ts'
 import type { JobId, QuestionId, RunId } from '../../schema/id.ts'
@@ -33,43 +33,14 @@ import { readOutput, rejectionOwed } from '../../schema/output.ts'
 import { textOf, type ToolCallPart, type ToolDefinition, type ToolResultPart } from '../../schema/message.ts'
 import { outcomeQuestionOf, outcomeResult } from '../../schema/outcome.ts'
 import { interrupts, isNext, nextQuery, noSteering, steer, type Steering } from '../../schema/steering.ts'
-import {
-  ELICITATIONS_MAX,
-  elicitationQuestionOf,
-  elicitationReply,
-  handedBackOf,
-  inputResponsesOf,
-  readElicitation,
-  sameWords,
-  wholeRounds,
-  type Elicitation,
-  type ElicitationReply,
-} from '../../schema/elicitation.ts'
+import type { Elicitation } from '../../schema/elicitation.ts'
 import { approvalQuestionOf, askedAgain, delegateRunId, questionOf, rootRunId } from '../../schema/question.ts'
 import { driftOf, servedSkillOf, toolsBeforeStart } from '../../schema/tool-pin.ts'
+import { AnswerBook } from './answer-book.ts'
+import { faultInElicitation, handsBack, isReply, waitsFor, type Put } from './elicited.ts'
+import { aliasOf, approvalOf, interactiveTool, isOnce, LAST, NO_CALL, type OpenCall } from './open-call.ts'
 
 const DEPTH_MAX = 8
-
-interface OpenCall {
-  readonly part: ToolCallPart
-  readonly questionId: QuestionId | undefined
-  /** Of a call that may be made once: whether it has been, and by a machine that is gone. */
-  readonly isStarted?: boolean
-  readonly isLost?: boolean
-  /** What its human was asked about its outcome, and how often they had it made again. */
-  readonly outcomeId?: QuestionId
-  readonly retries?: number
-  /** Questions that its skill put, in order. */
-  readonly elicited?: readonly Put[]
-  /** The fork of the log in which its approval must be given anew. */
-  readonly fork?: number
-}
-
-/** A question that a skill put in a call. */
-interface Put {
-  readonly question: Question
-  readonly resumption: Resumption | null
-}
 
 export type CallStarted = Extract<HostFact, { type: 'callStarted' }> & Place
 
@@ -101,8 +72,7 @@ export class Admission {
   readonly #lock: Lock
   readonly #runs = new Map<RunId, RunPlace>()
   readonly #roots: RunId[] = []
-  readonly #answers = new Map<QuestionId, Json>()
-  readonly #expired = new Set<QuestionId>()
+  readonly #book = new AnswerBook()
   /** The tools that a skill said it has, by expert and skill. */
   readonly #listed = new Map<string, readonly ToolDefinition[]>()
   /** Calls that this machine was permitted to make. */
@@ -183,8 +153,8 @@ export class Admission {
         const args = this.#approvedArgs(expert, call)
         if (args === undefined || hashOf(args) !== argsHash) continue
         if (callKey !== undefined && callKey !== callKeyOf(this.#ownJobId, runId, call.part.callId)) continue
-        if (handedBack !== undefined && handedBack !== this.#handsBack(call)) continue
-        if (this.#waitsFor(call) !== undefined) continue
+        if (handedBack !== undefined && handedBack !== handsBack(call.elicited ?? [], this.#book)) continue
+        if (waitsFor(call.elicited ?? [], this.#book) !== undefined) continue
         if (isOnce(expert, call.part)) {
           if (callKey === undefined || call.isStarted === true) continue
           const place = { runId, expertKey: run.expertKey, stepNumber: run.stepNumber }
@@ -212,16 +182,10 @@ export class Admission {
       if (run.expertKey !== expertKey || run.turn !== 'calls' || run.finished !== null) continue
       for (const { part, elicited = [] } of run.calls.values()) {
         if (!part.name.startsWith(`${skill}/`)) continue
-        const closed = sameWords(elicited, asked).filter(({ question }) => this.#isClosed(question.id))
-        if (closed.some(({ question }) => hashOf(this.#replyTo(question.id)) === replyHash)) return undefined
+        if (isReply(elicited, asked, replyHash, this.#book)) return undefined
       }
     }
     return `no human gave this answer to a call of ${skill}`
-  }
-
-  #replyTo(questionId: QuestionId): ElicitationReply {
-    const answer = this.#answers.get(questionId)
-    return answer === undefined ? { action: 'cancel' } : elicitationReply(answer)
   }
 
   /** Where an open call stands, and what it calls; undefined when there is none. */
@@ -239,32 +203,14 @@ export class Admission {
   #approvedArgs(expert: LockedExpert, { part, questionId }: OpenCall): Json | undefined {
     const approval = approvalOf(expert, part)
     if (approval === undefined) return part.args
-    const answer = questionId === undefined ? undefined : this.#answers.get(questionId)
+    const answer = this.#book.answerTo(questionId)
     return answer === undefined ? undefined : approvedArgs(approval, part.args, answer)
-  }
-
-  /** The open question that keeps a call from being made and from returning. */
-  #waitsFor({ elicited = [] }: OpenCall): Question | undefined {
-    return wholeRounds(elicited).find(({ question }) => !this.#isClosed(question.id))?.question
-  }
-
-  /** What the call may hand back to its server: what its humans said, and nothing else (A3). */
-  #handsBack({ elicited = [] }: OpenCall): Sha256 | undefined {
-    const replied = wholeRounds(elicited).map(({ question: { id }, resumption }) => {
-      return { resumption, reply: this.#replyTo(id) }
-    })
-    const owed = inputResponsesOf(replied)
-    return owed === undefined ? undefined : handedBackOf(owed)
   }
 
   /** A call that was given up for a question is made again once that is closed. */
   #permitAgain(questionId: QuestionId): void {
     const call = this.#elicited.get(questionId)
-    if (call !== undefined && !this.#isClosed(questionId)) this.#permitted.delete(call)
-  }
-
-  #isClosed(questionId: QuestionId): boolean {
-    return this.#answers.has(questionId) || this.#expired.has(questionId)
+    if (call !== undefined && !this.#book.isClosed(questionId)) this.#permitted.delete(call)
   }
 
   /** Takes a recorded fact, whoever wrote it. Facts that fit nothing change nothing. */
@@ -278,12 +224,12 @@ export class Admission {
         return this.#continue(fact.data)
       case 'answered':
         this.#permitAgain(fact.data.questionId)
-        this.#answers.set(fact.data.questionId, fact.data.value)
+        this.#book.answer(fact.data.questionId, fact.data.value)
         if (fact.data.value === 'retry') this.#retry(fact.data.questionId)
         return
       case 'questionExpired':
         this.#permitAgain(fact.data.questionId)
-        this.#expired.add(fact.data.questionId)
+        this.#book.expire(fact.data.questionId)
         return
       case 'leaseGranted':
         return this.#changeCalls((call) => (call.isStarted === true ? { ...call, isLost: true } : call))
@@ -593,32 +539,13 @@ export class Admission {
     return `question ${question.id} is not what call ${question.callId} asks`
   }
 
-  /** What is asked is the server's word; who asks, for which call and how often is checked. */
-  #faultInElicitation(
-    { question, resumption }: Put,
-    runId: RunId,
-    run: RunPlace,
-    expert: LockedExpert,
-    call: OpenCall,
-  ): string | undefined {
+  #faultInElicitation(put: Put, runId: RunId, run: RunPlace, expert: LockedExpert, call: OpenCall): string | undefined {
     const { elicited = [], part } = call
     const isMade = this.#aims(run, expert, part) && aliasOf(part) === undefined && !isOnce(expert, part)
     if (!isMade || this.#approvedArgs(expert, call) === undefined) return `no skill of call ${part.callId} may ask`
-    if (elicited.length >= ELICITATIONS_MAX) return `call ${part.callId} has asked ${ELICITATIONS_MAX} times`
-    if (this.#waitsFor(call) !== undefined) return `call ${part.callId} waits for an answer already`
-    const from = wholeRounds(elicited).length
-    const together = elicited.slice(from)
-    if (resumption === null ? together.length > 0 : !isNextOf(resumption, from, together))
-      return `call ${part.callId} has asked ${from} questions before these, and ${together.length} of these`
-    const asked = readElicitation(question.args)
-    if (typeof asked === 'string') return `call ${part.callId} asks what nobody can be asked: ${asked}`
-    const nth = sameWords(elicited, asked).length
     const owner = part.name.slice(0, part.name.indexOf('/'))
-    const timeout = servedSkillOf(expert, owner)?.questionTimeoutSeconds
-    const owed = elicitationQuestionOf(this.#jobId, runId, part, asked, nth, timeout)
-    return hashOf(owed) === hashOf(question)
-      ? undefined
-      : `question ${question.id} is not what call ${part.callId} asks`
+    const timeoutSeconds = servedSkillOf(expert, owner)?.questionTimeoutSeconds
+    return faultInElicitation(put, { jobId: this.#jobId, runId, part, elicited, timeoutSeconds }, this.#book)
   }
 
   #faultInResult(
@@ -636,17 +563,17 @@ export class Admission {
       return isIt ? undefined : `the result of ${result.callId} is not what ${result.name} answers`
     }
     const asked = call.outcomeId ?? call.questionId
-    const hasAnswer = asked !== undefined && this.#answers.has(asked)
+    const hasAnswer = this.#book.answerTo(asked) !== undefined
     if (result.isError && !hasAnswer && this.interrupts && run === this.#lastRoot()) return undefined
     if (interactiveTool(expert, call.part) !== undefined) {
       if (call.questionId === undefined) return result.isError ? undefined : `call ${result.callId} has not been asked`
-      const answer = this.#answers.get(call.questionId)
-      if (answer === undefined && this.#expired.has(call.questionId) && result.isError) return undefined
+      const answer = this.#book.answerTo(call.questionId)
+      if (answer === undefined && this.#book.isExpired(call.questionId) && result.isError) return undefined
       if (answer === undefined) return `question ${call.questionId} has no answer`
       const isIt = canonical(answer) === canonical(result.structured ?? null) && !result.isError
       return isIt ? undefined : `the result of ${result.callId} is not the answer to ${call.questionId}`
     }
-    const open = this.#waitsFor(call)
+    const open = waitsFor(call.elicited ?? [], this.#book)
     if (open !== undefined && !(this.interrupts && run === this.#lastRoot()))
       return `call ${result.callId} waits for the answer to ${open.id}`
     const unsaid = isOnce(expert, call.part) ? this.#faultInOnce(result, call) : undefined
@@ -665,7 +592,7 @@ export class Admission {
     if (call.isStarted !== true) return result.isError ? undefined : `call ${result.callId} was not started`
     if (call.outcomeId === undefined)
       return call.isLost === true ? `what came of call ${result.callId} is unknown` : undefined
-    const answer = this.#answers.get(call.outcomeId)
+    const answer = this.#book.answerTo(call.outcomeId)
     const said = answer === undefined ? undefined : outcomeResult(call.part, answer)
     if (said !== undefined && canonical(said) === canonical(result)) return undefined
     return `the result of ${result.callId} is not the answer to ${call.outcomeId}`
@@ -675,7 +602,7 @@ export class Admission {
   #mayFail(run: RunPlace, expert: LockedExpert, call: OpenCall): boolean {
     if (approvalOf(expert, call.part) === undefined) return true
     const { questionId } = call
-    if (questionId !== undefined) return this.#answers.has(questionId) || this.#expired.has(questionId)
+    if (questionId !== undefined) return this.#book.isClosed(questionId)
     return !this.#aims(run, expert, call.part)
   }
 
@@ -700,10 +627,6 @@ export class Admission {
 
 type RunOpening = Extract<RunFact, { type: 'runStarted' }>['data']
 
-/** Stands in a run's open calls for the step that called nothing. */
-const LAST = ''
-const NO_CALL: ToolCallPart = { type: 'toolCall', callId: LAST, name: '', args: null }
-
 function faultInEnd(
   proposal: Extract<Proposal, { type: 'runFinished' }>,
   run: RunPlace,
@@ -719,39 +642,7 @@ function faultInEnd(
   return isSame(output.value, structured) ? undefined : 'a run completes with what its text says, as data'
 }
 
-/** Whether a question is one of those that come together, `together` of which have been asked. */
-function isNextOf({ from, of, key }: Resumption, before: number, together: readonly Put[]): boolean {
-  const isNew = together.every(({ resumption }) => resumption?.of === of && resumption.key !== key)
-  return from === before && of > together.length && isNew
-}
-
 function isSame(one: Json | undefined, other: Json | undefined): boolean {
   if (one === undefined || other === undefined) return one === other
   return canonical(one) === canonical(other)
-}
-
-/** What the rules of its expert ask of a call; those that ask a human themselves need no approval. */
-function approvalOf(expert: LockedExpert, call: ToolCallPart): Approval | undefined {
-  if (interactiveTool(expert, call) !== undefined || isBaseCall(expert, call)) return undefined
-  const approval = approvalFor(expert.approvals, call.name, call.args)
-  return approval === undefined || aliasOf(call) === undefined ? approval : { ...approval, edits: false }
-}
-
-function isOnce(expert: LockedExpert, { name }: ToolCallPart): boolean {
-  const slash = name.indexOf('/')
-  const owner = name.slice(0, Math.max(0, slash))
-  return effectOf(servedSkillOf(expert, owner)?.effects, name.slice(slash + 1)) === 'once'
-}
-
-function aliasOf(call: ToolCallPart): string | undefined {
-  return call.name.startsWith('delegate/') ? call.name.slice('delegate/'.length) : undefined
-}
-
-function interactiveTool(expert: LockedExpert, call: ToolCallPart) {
-  const slash = call.name.indexOf('/')
-  const skillName = call.name.slice(0, Math.max(0, slash))
-  const toolName = call.name.slice(slash + 1)
-  const skill = Object.hasOwn(expert.skills, skillName) ? expert.skills[skillName] : undefined
-  if (skill?.type !== 'interactiveSkill' || !Object.hasOwn(skill.tools, toolName)) return undefined
-  return skill.tools[toolName]
 }

@@ -82,7 +82,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'a machine may say that a question has expired',
     file: 'src/attempt/admission.ts',
-    find: 'answer === undefined && this.#expired.has(call.questionId) && result.isError',
+    find: 'answer === undefined && this.#book.isExpired(call.questionId) && result.isError',
     replace: 'answer === undefined && result.isError',
     tests: expiry,
   },
@@ -145,16 +145,16 @@ export const faults: readonly Fault[] = [
   {
     name: 'one answer permits a covered call as often as it comes',
     file: 'src/attempt/admission.ts',
-    find: 'if (call !== undefined && !this.#isClosed(questionId)) this.#permitted.delete(call)',
+    find: 'if (call !== undefined && !this.#book.isClosed(questionId)) this.#permitted.delete(call)',
     replace: 'if (call !== undefined) this.#permitted.delete(call)',
     tests: elicitation,
   },
   {
     name: 'a machine words the question of a skill',
-    file: 'src/attempt/admission.ts',
-    find: 'const owed = elicitationQuestionOf(this.#jobId, runId, part, asked, nth, timeout)',
+    file: 'src/attempt/elicited.ts',
+    find: 'const owed = elicitationQuestionOf(jobId, runId, part, asked, nth, timeoutSeconds)',
     replace:
-      'const owed = { ...question, id: elicitationQuestionOf(this.#jobId, runId, part, asked, nth, timeout).id }',
+      'const owed = { ...question, id: elicitationQuestionOf(jobId, runId, part, asked, nth, timeoutSeconds).id }',
     tests: elicitation,
   },
   {
@@ -167,14 +167,14 @@ export const faults: readonly Fault[] = [
   {
     name: 'a machine hands an answer to a server that nobody gave',
     file: 'src/attempt/admission.ts',
-    find: 'if (handedBack !== undefined && handedBack !== this.#handsBack(call)) continue',
+    find: 'if (handedBack !== undefined && handedBack !== handsBack(call.elicited ?? [], this.#book)) continue',
     replace: '',
     tests: elicitation,
   },
   {
     name: 'a call is made while one of several questions is open',
     file: 'src/attempt/admission.ts',
-    find: 'if (this.#waitsFor(call) !== undefined) continue',
+    find: 'if (waitsFor(call.elicited ?? [], this.#book) !== undefined) continue',
     replace: '',
     tests: elicitation,
   },

@@ -9,9 +9,9 @@ const network = { tests: ['test/adapter/remote-skills.test.ts'], suite: 'whole' 
 export const faults: readonly Fault[] = [
   {
     name: 'a server hears what a machine says that its human said',
-    file: 'src/attempt/admission.ts',
-    find: 'if (closed.some(({ question }) => hashOf(this.#replyTo(question.id)) === replyHash)) return undefined',
-    replace: 'if (closed.length > 0) return undefined',
+    file: 'src/attempt/elicited.ts',
+    find: 'return closed.some(({ question }) => hashOf(replyTo(question.id, book)) === replyHash)',
+    replace: 'return closed.length > 0',
     tests: ['test/attempt/elicitation.test.ts'],
   },
   {
