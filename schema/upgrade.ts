@@ -24,7 +24,7 @@ export function upgradeEvent(event: StoredEvent, upgrades: readonly Upgrade[] = 
   if (!Number.isInteger(v) || v < 1 || v > current)
     throw new PlatformError(
       'log_too_new',
-      `event ${event.seq} of job ${event.jobId} is of version ${v}; this Senmon reads versions 1 to ${current}`,
+      `Event ${event.seq} of job ${event.jobId} is of version ${v}; this Senmon reads versions 1 to ${current}.`,
     )
   // What the current version writes: whoever wrote it was of these types.
   if (v === current) return event as JobEvent

@@ -509,7 +509,7 @@ async function probeOnFly(config: Config, fly: FlyConfig): Promise<ProbeResult |
   })
   await client.close()
   if (!asked.ok) return asked
-  const install = () => Promise.reject(new PlatformError('machine_failed', 'a probe installs nothing'))
+  const install = () => Promise.reject(new PlatformError('machine_failed', 'A probe installs nothing.'))
   const masterKey = new Secret(randomBytes(32).toString('hex'))
   const { links, provider } = openFly(config, fly, { store: row, turns, masterKey, install })
   const door = openMachineDoor({ links, clock, log })
@@ -542,7 +542,7 @@ async function probe(config: Config): Promise<number> {
     process.stdout.write(`${JSON.stringify({ name: 'fly', ...result })}\n`)
     return result.ok ? 0 : 1
   }
-  const install = () => Promise.reject(new PlatformError('machine_failed', 'a probe installs nothing'))
+  const install = () => Promise.reject(new PlatformError('machine_failed', 'A probe installs nothing.'))
   const runtimeDirectory = runtimeDirectoryOf(config.dataDirectory)
   const { provider, probe: result } = await chooseProvider(config, runtimeDirectory, install, await nameHolder())
   await provider.close()

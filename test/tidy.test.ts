@@ -121,6 +121,16 @@ keeps(
   { 'src/a.ts': 'export const a = 1', 'src/b.ts': '/** What it is. */\nexport const a = 1' },
   1,
 )
+keeps(
+  'an error that is no sentence',
+  house.errorSentences,
+  {
+    'src/a.ts': "refuse('x', 'there is no job')\nrefuse('x', 'There is no job.')\nrefuse('x', `maxSteps ${a} is it.`)",
+    'runner/a.ts': "throw new PlatformError('x', `The line ${b} came`)\nthrow new PlatformError('x', `Said ${c}`)",
+    'src/b.ts': 'refuse(code, message)',
+  },
+  2,
+)
 
 describe('a banned word', () => {
   it('is caught in file names, declarations, members and parameters', () => {

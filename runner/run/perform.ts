@@ -70,7 +70,7 @@ export interface PerformPorts {
 /** What an expert is told and offered. Throws when the lock does not have it, or its tools collide. */
 export function makePrompt(lock: Lock, expertKey: ExpertKey, { listed }: Pick<JobRuns, 'listed'>): Prompt {
   const expert = lock.experts[expertKey]
-  if (expert === undefined) throw new PlatformError('expert_not_found', `expert ${expertKey} is not in the lock`)
+  if (expert === undefined) throw new PlatformError('expert_not_found', `Expert ${expertKey} is not in the lock.`)
   const tools = catalogOf(lock, expert, listed[expertKey] ?? {})
   if (isRefusal(tools)) throw refusalError(tools)
   return { instruction: instructionOf(lock, expert), tools }

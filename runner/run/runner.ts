@@ -37,17 +37,17 @@ export async function runJob(lines: AsyncIterator<SupervisorLine>, ports: Runner
   // It is up, and has all that it needs before there is a job (P3.8).
   ports.send({ type: 'alive' })
   const start = await next(lines)
-  if (start.type !== 'start') throw new PlatformError('protocol_breach', `the first line is ${start.type}, not start`)
+  if (start.type !== 'start') throw new PlatformError('protocol_breach', `The first line is ${start.type}, not start.`)
   const history: PlacedFact[] = []
   for (;;) {
     const line = await next(lines)
     if (line.type === 'recorded') history.push(line.event)
     else if (line.type === 'go') break
     else if (line.type === 'cancel') return ports.send({ type: 'done', reason: 'canceled' })
-    else throw new PlatformError('protocol_breach', `a line ${line.type} came before go`)
+    else throw new PlatformError('protocol_breach', `A line ${line.type} came before go.`)
   }
   if (history.length !== start.historyCount)
-    throw new PlatformError('protocol_breach', `${history.length} events came, ${start.historyCount} were announced`)
+    throw new PlatformError('protocol_breach', `${history.length} events came, ${start.historyCount} were announced.`)
 
   const originJobId = originOf(start.jobId, history)
   const core = jobRuns(originJobId, start.lock)
@@ -108,14 +108,14 @@ async function feed(
         break
       case 'start':
       case 'go':
-        throw new PlatformError('protocol_breach', `a second ${line.type} came`)
+        throw new PlatformError('protocol_breach', `A second ${line.type} came.`)
     }
   }
 }
 
 async function next(lines: AsyncIterator<SupervisorLine>): Promise<SupervisorLine> {
   const { value, done } = await lines.next()
-  if (done === true) throw new PlatformError('protocol_breach', 'the lines ended before the job was at rest')
+  if (done === true) throw new PlatformError('protocol_breach', 'The lines ended before the job was at rest.')
   return value
 }
 
@@ -148,7 +148,7 @@ function openRequests(send: (line: RunnerLine) => void) {
       const value = await reply.promise
       const type = isJsonObject(value) ? value['type'] : undefined
       const isEvent = typeof type === 'string' && types.has(type)
-      if (!isEvent) throw new PlatformError('protocol_breach', `the reply to ${request.method} ${id} is no such event`)
+      if (!isEvent) throw new PlatformError('protocol_breach', `The reply to ${request.method} ${id} is no such event.`)
       return value as unknown as PlacedFact // the control plane sends what it recorded
     },
     /** A reply to an id that is not open is dropped. */

@@ -71,14 +71,14 @@ export function openGenerations(
     const { promptHash, prompt } = params
     if (prompt !== undefined && !prompts.has(promptHash)) {
       if (hashOf(prompt) !== promptHash)
-        throw new PlatformError('protocol_breach', `the prompt is not what ${promptHash} names`)
+        throw new PlatformError('protocol_breach', `The prompt is not what ${promptHash} names.`)
       const stored = content.put(new TextEncoder().encode(canonical(prompt))).then(() => prompt)
       // Whoever waits for it hears of a failure; when nobody does, nobody needs to.
       stored.catch(() => {})
       prompts.set(promptHash, stored)
     }
     const known = prompts.get(promptHash)
-    if (known === undefined) throw new PlatformError('protocol_breach', `no prompt ${promptHash} was sent`)
+    if (known === undefined) throw new PlatformError('protocol_breach', `No prompt ${promptHash} was sent.`)
     return known
   }
 
@@ -92,12 +92,12 @@ export function openGenerations(
     if (messages.length !== params.messageCount)
       throw new PlatformError(
         'protocol_breach',
-        `run ${runId} has ${messages.length} messages in the log and ${params.messageCount} in the machine`,
+        `Run ${runId} has ${messages.length} messages in the log and ${params.messageCount} in the machine.`,
       )
     const expert = lock.experts[expertKey as ExpertKey] // the admission found the run's expert in the lock
-    if (expert === undefined) throw new PlatformError('protocol_breach', `expert ${expertKey} is not in the lock`)
+    if (expert === undefined) throw new PlatformError('protocol_breach', `Expert ${expertKey} is not in the lock.`)
     if (purpose === 'compaction' && !wantsCompaction(context, settled(conversation), expert.compaction))
-      throw new PlatformError('protocol_breach', `run ${runId} owes no compaction`)
+      throw new PlatformError('protocol_breach', `Run ${runId} owes no compaction.`)
     const model = attempt.model ?? expert.model
     if (model === null) {
       const message = `Expert ${expertKey} names no model, and neither does the job.`
@@ -162,7 +162,7 @@ export function openGenerations(
     promptBytes: async (params) => bytesOf(await promptOf(params)),
     async generate(params, bounds = {}) {
       if (inFlight.has(params.runId))
-        throw new PlatformError('protocol_breach', `run ${params.runId} generates already`)
+        throw new PlatformError('protocol_breach', `Run ${params.runId} generates already.`)
       inFlight.add(params.runId)
       try {
         return await generate(params, bounds)

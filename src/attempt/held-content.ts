@@ -28,15 +28,15 @@ export class HeldContent {
     const bytes = Buffer.from(line.base64, 'base64')
     const incoming = line.offset === 0 ? { hash: line.hash, chunks: [], sizeBytes: 0 } : this.#incoming
     if (incoming === undefined || incoming.hash !== line.hash || incoming.sizeBytes !== line.offset)
-      throw new PlatformError('protocol_breach', `a chunk of ${line.hash} at ${line.offset} does not follow the last`)
+      throw new PlatformError('protocol_breach', `A chunk of ${line.hash} at ${line.offset} does not follow the last.`)
     incoming.chunks.push(bytes)
     incoming.sizeBytes += bytes.length
     this.#incoming = line.last ? undefined : incoming
     if (incoming.sizeBytes > CONTENT_BYTES_MAX)
-      throw new PlatformError('protocol_breach', `content ${line.hash} is above ${CONTENT_BYTES_MAX} bytes`)
+      throw new PlatformError('protocol_breach', `Content ${line.hash} is above ${CONTENT_BYTES_MAX} bytes.`)
     if (!line.last) return
     const whole = incoming.chunks.length === 1 ? bytes : Buffer.concat(incoming.chunks)
-    if (sha256(whole) !== line.hash) throw new PlatformError('protocol_breach', `content is not ${line.hash}`)
+    if (sha256(whole) !== line.hash) throw new PlatformError('protocol_breach', `Content is not ${line.hash}.`)
     await this.#content.put(whole)
     this.#known.add(line.hash)
   }
@@ -45,14 +45,15 @@ export class HeldContent {
   async admit(treeHash: Sha256): Promise<void> {
     await this.#learnRoots()
     await this.#walk(treeHash, (hash) => {
-      if (!this.#known.has(hash)) throw new PlatformError('protocol_breach', `tree ${treeHash} names ${hash}, not sent`)
+      if (!this.#known.has(hash))
+        throw new PlatformError('protocol_breach', `Tree ${treeHash} names ${hash}, not sent.`)
     })
   }
 
   /** One chunk, as the reply to a `blob` request. Throws `content_missing` for what the job does not hold. */
   async chunk(hash: string, offset: number): Promise<BlobValue> {
     await this.#learnRoots()
-    if (!this.#known.has(hash)) throw new PlatformError('content_missing', `this job holds no content ${hash}`)
+    if (!this.#known.has(hash)) throw new PlatformError('content_missing', `This job holds no content ${hash}.`)
     const bytes = this.#last?.hash === hash ? this.#last.bytes : await this.#content.get(hash as Sha256) // is known
     const end = offset + BLOB_CHUNK_BYTES
     const last = end >= bytes.length
@@ -85,7 +86,7 @@ export class HeldContent {
 
 function parseTree(tree: Sha256, bytes: Uint8Array): readonly { type: 'file' | 'directory'; hash: Sha256 }[] {
   const fault = (): never => {
-    throw new PlatformError('protocol_breach', `content ${tree} is no tree`)
+    throw new PlatformError('protocol_breach', `Content ${tree} is no tree.`)
   }
   let parsed: unknown
   try {

@@ -190,7 +190,7 @@ async function forkJob(c: RestContext): Promise<Response> {
 async function showCheckpoint(c: RestContext): Promise<Response> {
   const id = c.req.param('checkpointId') ?? ''
   const found = (await readCheckpoints(c.env.call, await getJob(c))).find((checkpoint) => checkpoint.id === id)
-  if (found === undefined) throw new PlatformError('item_not_found', `there is no checkpoint ${id.slice(0, 100)}`)
+  if (found === undefined) throw new PlatformError('item_not_found', `There is no checkpoint ${id.slice(0, 100)}.`)
   return c.json({ data: { checkpoint: printCheckpoint(found) } })
 }
 
@@ -199,7 +199,7 @@ export function openRest(dependencies: RestDependencies): Hono<{ Bindings: RestB
   const app = new Hono<{ Bindings: RestBindings }>()
   app.onError((error) => restFailure(error, dependencies.failures))
   app.notFound((c) => {
-    throw new PlatformError('item_not_found', `there is no ${c.req.method} ${c.req.path.slice(0, 200)}`)
+    throw new PlatformError('item_not_found', `There is no ${c.req.method} ${c.req.path.slice(0, 200)}.`)
   })
   app.post('/', route(createJob))
   app.get('/', route(listJobs))

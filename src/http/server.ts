@@ -169,7 +169,7 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
   app.notFound(
     withFailures(async (c) => {
       await identify(c)
-      throw new PlatformError('item_not_found', `there is nothing at ${c.req.path.slice(0, 200)}`)
+      throw new PlatformError('item_not_found', `There is nothing at ${c.req.path.slice(0, 200)}.`)
     }, restFailure),
   )
 

@@ -17,7 +17,7 @@ export const ANSWER_DEPTH_MAX = 32
 export function refuseAnswer(question: Question, value: Json, input?: JsonObject): Refusal | undefined {
   const refused = refuseSize(question.id, value)
   if (refused !== undefined) return refused
-  const no = (why: string): Refusal => refuse('answer_invalid', `the answer to question ${question.id} ${why}`)
+  const no = (why: string): Refusal => refuse('answer_invalid', `The answer to question ${question.id} ${why}.`)
   switch (question.kind) {
     case 'confirm':
       // An approval may allow edits; its schema says so.
@@ -49,7 +49,7 @@ export function isEditable({ purpose, kind, schema }: Pick<Question, 'purpose' |
 
 /** Why a value is too long or too deep for any question. */
 export function refuseSize(questionId: string, value: Json): Refusal | undefined {
-  const no = (why: string): Refusal => refuse('answer_invalid', `the answer to question ${questionId} ${why}`)
+  const no = (why: string): Refusal => refuse('answer_invalid', `The answer to question ${questionId} ${why}.`)
   if (isDeeper(value, ANSWER_DEPTH_MAX)) return no(`is nested deeper than ${ANSWER_DEPTH_MAX}`)
   if (JSON.stringify(value).length > ANSWER_LENGTH_MAX) return no(`is longer than ${ANSWER_LENGTH_MAX} characters`)
   return undefined

@@ -127,7 +127,7 @@ export function openBundles({ log, content, clock, limits = IMPORT_LIMITS }: Bun
     async export(applicationId, jobId, { files }) {
       const stored = await log.find(jobId)
       if (stored?.job.applicationId !== applicationId)
-        throw new PlatformError('job_not_found', `there is no job ${jobId}`)
+        throw new PlatformError('job_not_found', `There is no job ${jobId}.`)
       return linesOf(stored, files)
     },
     import: take,
@@ -145,7 +145,7 @@ function faultInFiles({ files, jobId }: BundleHead, events: readonly JobEvent[])
 }
 
 function exists(jobId: JobId): Refusal {
-  return refuse('job_exists', `there is a job ${jobId} here already`)
+  return refuse('job_exists', `There is a job ${jobId} here already.`)
 }
 
 /** What no decider would have written, though every hash is right; what goes on from this log counts on it. */

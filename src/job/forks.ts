@@ -74,7 +74,7 @@ export function forkLog(
 function seqOfCheckpoint(jobId: JobId, events: readonly JobEvent[], seq: number | null): number | Refusal {
   const found = events.findLast((event) => event.type === 'stepFinished' && (seq === null || event.seq === seq))
   const place = seq === null ? '' : ` at seq ${seq}`
-  return found?.seq ?? refuse('checkpoint_not_found', `job ${jobId} has no checkpoint${place}`)
+  return found?.seq ?? refuse('checkpoint_not_found', `Job ${jobId} has no checkpoint${place}.`)
 }
 
 export function openForks(dependencies: ForksDependencies): Forks {
@@ -97,13 +97,13 @@ export function openForks(dependencies: ForksDependencies): Forks {
     const refused = refuseFork(input, limits)
     if (refused !== undefined) return refused
     const stored = await log.find(input.jobId)
-    if (stored?.job.applicationId !== applicationId) return refuse('job_not_found', `there is no job ${input.jobId}`)
+    if (stored?.job.applicationId !== applicationId) return refuse('job_not_found', `There is no job ${input.jobId}.`)
     const history = await readAll(log, input.jobId, 0)
     const seq = seqOfCheckpoint(input.jobId, history, input.seq)
     if (isRefusal(seq)) return seq
     const parent = replay({ initial: blankJob(input.jobId, applicationId), evolve }, history.slice(0, seq))
     if (input.maxSteps !== null && input.maxSteps <= parent.steps)
-      return refuse('input_invalid', `maxSteps ${input.maxSteps} is not above the ${parent.steps} steps of the fork`)
+      return refuse('input_invalid', `maxSteps ${input.maxSteps} is not above the ${parent.steps} steps of the fork.`)
     const answers = answersOf(parent, input)
     if (isRefusal(answers)) return answers
     const parentLock = await readLock(parent.lockHash)
@@ -112,7 +112,7 @@ export function openForks(dependencies: ForksDependencies): Forks {
       if (unknown !== undefined) return unknown
       const approved = input.query === null && openApproval(parent, history.slice(0, seq))
       if (approved !== false)
-        return refuse('job_imported', `at that checkpoint ${approved} was approved elsewhere and is still to be made`)
+        return refuse('job_imported', `At that checkpoint ${approved} was approved elsewhere and is still to be made.`)
     }
     const lock = instruct(parentLock, input)
     if (isRefusal(lock)) return lock
@@ -179,7 +179,7 @@ function instruct(
   const key = (expertKey ?? lock.coordinator) as ExpertKey // looked up by what it says, and found or not
   const expert = Object.hasOwn(lock.experts, key) ? lock.experts[key] : undefined
   if (expert === undefined)
-    return refuse('expert_not_found', `the job's lock has no expert ${key.slice(0, 200)}; name one by its exact key`)
+    return refuse('expert_not_found', `The job's lock has no expert ${key.slice(0, 200)}; name one by its exact key.`)
   const experts = { ...lock.experts, [key]: { ...expert, instruction } }
   return { lock: { ...lock, experts }, instructed: key }
 }

@@ -33,7 +33,7 @@ const encoder = new TextEncoder()
 /** The tree of some files. Refuses bad, repeated and colliding paths (`input_invalid`) and too much (`input_too_large`). */
 export function buildInputTree(files: readonly InputFile[], limits: InputLimits): InputTree | Refusal {
   if (files.length > limits.filesMax)
-    return refuse('input_too_large', `${files.length} files are more than the ${limits.filesMax} that a job takes`)
+    return refuse('input_too_large', `${files.length} files are more than the ${limits.filesMax} that a job takes.`)
   const root: Directory = { files: new Map(), directories: new Map() }
   const objects: Uint8Array[] = []
   // Names that differ in case or composition alone would fall together on other file systems.
@@ -41,22 +41,22 @@ export function buildInputTree(files: readonly InputFile[], limits: InputLimits)
   let totalBytes = 0
   for (const [i, { path, bytes }] of files.entries()) {
     const parts = parsePath(path)
-    if (parts === undefined) return refuse('input_invalid', `files[${i}].path is not a relative path within the input`)
+    if (parts === undefined) return refuse('input_invalid', `files[${i}].path is not a relative path within the input.`)
     const shown = parts.join('/')
     if (bytes.length > limits.fileBytesMax)
-      return refuse('input_too_large', `file ${shown} has ${bytes.length} bytes; the limit is ${limits.fileBytesMax}`)
+      return refuse('input_too_large', `File ${shown} has ${bytes.length} bytes; the limit is ${limits.fileBytesMax}.`)
     totalBytes += bytes.length
     if (totalBytes > limits.filesBytesMax)
-      return refuse('input_too_large', `the files have more than ${limits.filesBytesMax} bytes together`)
+      return refuse('input_too_large', `The files have more than ${limits.filesBytesMax} bytes together.`)
     const name = fold(shown)
-    if (folded.has(name)) return refuse('input_invalid', `file ${shown} is given more than once`)
+    if (folded.has(name)) return refuse('input_invalid', `File ${shown} is given more than once.`)
     folded.add(name)
     place(root, parts, { hash: sha256(bytes), sizeBytes: bytes.length })
     objects.push(bytes)
   }
   for (const name of folded) {
     const inFile = name.split('/').findIndex((_, n, parts) => n > 0 && folded.has(parts.slice(0, n).join('/')))
-    if (inFile > 0) return refuse('input_invalid', `file ${name} lies within another file`)
+    if (inFile > 0) return refuse('input_invalid', `File ${name} lies within another file.`)
   }
   return { treeHash: files.length === 0 ? null : print(root, objects), objects }
 }

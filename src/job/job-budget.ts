@@ -110,15 +110,15 @@ function refuseRaise({ id, args }: QuestionSummary, budget: Budget): Refusal | u
     const [limit, spent, raised] = [at(limits, measure), at(used, measure), budget[measure]]
     if (limit === undefined) continue
     if (raised === undefined && Array.isArray(lacking) && lacking.includes(measure))
-      return refuse('answer_invalid', `question ${id} lacks ${measure}, of which the budget says nothing`)
+      return refuse('answer_invalid', `Question ${id} lacks ${measure}, of which the budget says nothing.`)
     if (raised === undefined) continue
     if (raised < limit)
       return refuse(
         'answer_invalid',
-        `budget.${measure} ${raised} is below the limit of ${limit}, which can only be raised`,
+        `budget.${measure} ${raised} is below the limit of ${limit}, which can only be raised.`,
       )
     if (spent !== undefined && raised <= spent)
-      return refuse('answer_invalid', `budget.${measure} ${raised} is not above the ${spent} that were used`)
+      return refuse('answer_invalid', `budget.${measure} ${raised} is not above the ${spent} that were used.`)
   }
   return undefined
 }
@@ -138,7 +138,10 @@ export function refuseBudget(
     const limit = budget[measure]
     const spent = used?.[measure] ?? null
     if (limit !== undefined && spent !== null && limit <= spent)
-      return refuse('input_invalid', `budget.${measure} ${limit} is not above the ${spent} that job ${job.id} has used`)
+      return refuse(
+        'input_invalid',
+        `budget.${measure} ${limit} is not above the ${spent} that job ${job.id} has used.`,
+      )
   }
   return undefined
 }

@@ -61,7 +61,7 @@ export interface QueryLimits extends InputLimits {
 
 /** What is wrong with a request, files aside; undefined when nothing is. */
 export function refuseCreate(input: CreateJob, limits: QueryLimits): Refusal | undefined {
-  if (input.query === null) return refuse('query_missing', 'a job needs a query')
+  if (input.query === null) return refuse('query_missing', 'A job needs a query.')
   return (
     refuseQuery(input.query, limits) ??
     refuseSteps(input.maxSteps) ??
@@ -74,9 +74,9 @@ export function refuseCreate(input: CreateJob, limits: QueryLimits): Refusal | u
 /** The same for a continuation, which says one thing: an answer, or a query and a limit. */
 export function refuseContinue(input: ContinueJob, limits: QueryLimits): Refusal | undefined {
   if (input.answer !== null && (input.query !== null || input.maxSteps !== null || input.budget !== undefined))
-    return refuse('input_invalid', 'an answer comes alone, without query, maxSteps and budget')
+    return refuse('input_invalid', 'An answer comes alone, without query, maxSteps and budget.')
   if (input.mode !== undefined && input.query === null)
-    return refuse('input_invalid', 'mode says how an open job takes a query: it comes with one')
+    return refuse('input_invalid', 'mode says how an open job takes a query: it comes with one.')
   return (
     (input.answer === null ? undefined : refuseSize(input.answer.questionId, input.answer.value)) ??
     (input.query === null ? undefined : refuseQuery(input.query, limits)) ??
@@ -89,11 +89,11 @@ export function refuseContinue(input: ContinueJob, limits: QueryLimits): Refusal
 /** The same for a fork. */
 export function refuseFork(input: ForkJob, limits: QueryLimits): Refusal | undefined {
   if (input.expertKey !== null && input.instruction === null)
-    return refuse('input_invalid', 'expertKey says whose instruction is replaced: it comes with an instruction')
+    return refuse('input_invalid', 'ExpertKey says whose instruction is replaced: it comes with an instruction.')
   if (input.instruction !== null && input.instruction.trim() === '')
-    return refuse('input_invalid', 'the instruction is empty')
+    return refuse('input_invalid', 'The instruction is empty.')
   if (input.instruction !== null && new TextEncoder().encode(input.instruction).length > INSTRUCTION_BYTES_MAX)
-    return refuse('input_too_large', `an instruction may have at most ${INSTRUCTION_BYTES_MAX} bytes`)
+    return refuse('input_too_large', `An instruction may have at most ${INSTRUCTION_BYTES_MAX} bytes.`)
   return (
     (input.query === null ? undefined : refuseQuery(input.query, limits)) ??
     refuseSteps(input.maxSteps) ??
@@ -105,11 +105,11 @@ export function refuseFork(input: ForkJob, limits: QueryLimits): Refusal | undef
 /** Why the experts of a lock cannot run: one without a model, or with one that nobody knows. */
 export function refuseModels(lock: Lock, model: string | null, knows: (model: string) => boolean): Refusal | undefined {
   if (model !== null)
-    return knows(model) ? undefined : refuse('model_not_found', `no provider here knows the model ${shorten(model)}`)
+    return knows(model) ? undefined : refuse('model_not_found', `No provider here knows the model ${shorten(model)}.`)
   for (const expert of Object.values(lock.experts)) {
-    if (expert.model === null) return refuse('model_missing', `expert ${expert.key} names no model, nor does the job`)
+    if (expert.model === null) return refuse('model_missing', `Expert ${expert.key} names no model, nor does the job.`)
     if (!knows(expert.model))
-      return refuse('model_not_found', `no provider here knows ${shorten(expert.model)}, the model of ${expert.key}`)
+      return refuse('model_not_found', `No provider here knows ${shorten(expert.model)}, the model of ${expert.key}.`)
   }
   return undefined
 }
@@ -129,26 +129,26 @@ export function hashFork(input: ForkJob): Sha256 {
 }
 
 function refuseQuery(query: string, { queryBytesMax }: QueryLimits): Refusal | undefined {
-  if (query.trim() === '') return refuse('query_missing', 'the query is empty')
+  if (query.trim() === '') return refuse('query_missing', 'The query is empty.')
   // A UTF-16 unit is at least one byte: what is too long that way need not be encoded to be known.
   const bytes = query.length > queryBytesMax ? query.length : new TextEncoder().encode(query).length
   if (bytes <= queryBytesMax) return undefined
-  return refuse('input_too_large', `the query has ${bytes} bytes or more; the limit is ${queryBytesMax}`)
+  return refuse('input_too_large', `The query has ${bytes} bytes or more; the limit is ${queryBytesMax}.`)
 }
 
 function refuseSteps(maxSteps: number | null): Refusal | undefined {
   if (maxSteps === null || (Number.isInteger(maxSteps) && maxSteps >= 1 && maxSteps <= STEPS_MAX)) return undefined
-  return refuse('input_invalid', `maxSteps is ${maxSteps}; it must be a whole number from 1 to ${STEPS_MAX}`)
+  return refuse('input_invalid', `maxSteps is ${maxSteps}; it must be a whole number from 1 to ${STEPS_MAX}.`)
 }
 
 /** A budget that bounds nothing is a mistake: whoever sent it believes that it does. */
 function refuseLimits(budget: Budget | undefined): Refusal | undefined {
   if (budget === undefined) return undefined
-  if (isUnlimited(budget)) return refuse('input_invalid', `the budget is empty; give one of ${MEASURES.join(', ')}`)
+  if (isUnlimited(budget)) return refuse('input_invalid', `The budget is empty; give one of ${MEASURES.join(', ')}.`)
   for (const measure of MEASURES) {
     const limit = budget[measure]
     const fault = limit === undefined ? undefined : limitFault(measure, limit)
-    if (fault !== undefined) return refuse('input_invalid', `budget.${measure} is ${limit}; it ${fault}`)
+    if (fault !== undefined) return refuse('input_invalid', `budget.${measure} is ${limit}; it ${fault}.`)
   }
   return undefined
 }
@@ -158,7 +158,7 @@ function refuseName(field: string, name: string | null): Refusal | undefined {
   if (name !== '' && name.length <= NAME_BYTES_MAX && !CONTROL.test(name) && name.isWellFormed()) return undefined
   return refuse(
     'input_invalid',
-    `${field} must have 1 to ${NAME_BYTES_MAX} characters, none of them a control character`,
+    `${field} must have 1 to ${NAME_BYTES_MAX} characters, none of them a control character.`,
   )
 }
 

@@ -62,17 +62,17 @@ export interface ForkJobInput {
 export function parseForkJob(input: ForkJobInput): ForkJob | Refusal {
   const { checkpointId = null, seq = null } = input
   if (checkpointId !== null && seq !== null)
-    return refuse('input_invalid', 'a checkpoint is named by checkpointId or by jobId and seq, not by both')
+    return refuse('input_invalid', 'A checkpoint is named by checkpointId or by jobId and seq, not by both.')
   const checkpoint = checkpointId === null ? undefined : parseCheckpointId(checkpointId)
   if (checkpointId !== null && checkpoint === undefined)
-    return refuse('checkpoint_not_found', `there is no checkpoint ${checkpointId.slice(0, 64)}`)
+    return refuse('checkpoint_not_found', `There is no checkpoint ${checkpointId.slice(0, 64)}.`)
   const named = input.jobId ?? null
   if (named === null && checkpoint === undefined)
-    return refuse('input_invalid', 'a fork needs a jobId or a checkpointId')
+    return refuse('input_invalid', 'A fork needs a jobId or a checkpointId.')
   const jobId = named === null ? checkpoint?.jobId : parseId('job', named)
   if (jobId === undefined) return refuseJob(named ?? '')
   if (checkpoint !== undefined && checkpoint.jobId !== jobId)
-    return refuse('input_invalid', `checkpoint ${checkpointId} is not of job ${jobId}`)
+    return refuse('input_invalid', `Checkpoint ${checkpointId} is not of job ${jobId}.`)
   return {
     jobId,
     seq: checkpoint?.seq ?? seq,
@@ -112,7 +112,7 @@ export function parseContinueJob(input: ContinueJobInput): ContinueJob | Refusal
   if (jobId === undefined) return refuseJob(input.jobId)
   const questionId = parseId('que', input.answer?.questionId)
   if (input.answer && questionId === undefined)
-    return refuse('question_not_found', `job ${jobId} has no question ${input.answer.questionId.slice(0, 64)}`)
+    return refuse('question_not_found', `Job ${jobId} has no question ${input.answer.questionId.slice(0, 64)}.`)
   return {
     jobId,
     query: input.query ?? null,
@@ -140,7 +140,7 @@ function parseBudget(input: Maybe<BudgetInput>): { readonly budget?: Budget } {
 
 /** The refusal for a job that this caller cannot see. */
 export function refuseJob(jobId: string): Refusal {
-  return refuse('job_not_found', `there is no job ${jobId.slice(0, 64)}`)
+  return refuse('job_not_found', `There is no job ${jobId.slice(0, 64)}.`)
 }
 
 const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/
@@ -148,9 +148,9 @@ const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/
 function parseFile({ path, text, base64 }: FileInput): InputFile | Refusal {
   const has = (value: Maybe<string>): value is string => value !== null && value !== undefined
   if (has(text) === has(base64))
-    return refuse('input_invalid', `the file "${path.slice(0, 200)}" must have either text or base64`)
+    return refuse('input_invalid', `The file "${path.slice(0, 200)}" must have either text or base64.`)
   if (has(text)) return { path, bytes: new TextEncoder().encode(text) }
   if (!has(base64) || base64.length % 4 !== 0 || !BASE64.test(base64))
-    return refuse('input_invalid', `the base64 of the file "${path.slice(0, 200)}" is not base64`)
+    return refuse('input_invalid', `The base64 of the file "${path.slice(0, 200)}" is not base64.`)
   return { path, bytes: new Uint8Array(Buffer.from(base64, 'base64')) }
 }

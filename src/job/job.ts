@@ -114,14 +114,14 @@ export function jobDecider(id: JobId, applicationId: ApplicationId): Decider<Job
 /** The facts that a command leads to, or why not. Facts of the job stand in no run. */
 export function decide(job: Job, command: JobCommand): readonly JobChange[] | Refusal {
   const { now } = command
-  if (job.imported === true) return refuse('job_imported', `job ${job.id} was imported: it can be read and forked`)
+  if (job.imported === true) return refuse('job_imported', `Job ${job.id} was imported: it can be read and forked.`)
   switch (command.type) {
     case 'create':
       return create(job, command)
     case 'grant':
       return grant(job, command)
     case 'expire':
-      if (job.status !== 'running') return refuse('fence_stale', `job ${job.id} is ${job.status}: it has no lease`)
+      if (job.status !== 'running') return refuse('fence_stale', `Job ${job.id} is ${job.status}: it has no lease.`)
       if (isLive(command.lease, now)) return leaseIsLive(job, command.lease)
       return endAttempt(job, command)
     case 'abandon':
@@ -151,7 +151,7 @@ export function decide(job: Job, command: JobCommand): readonly JobChange[] | Re
 // ---- creation and leases
 
 function create(job: Job, command: CommandOf<'create'>): readonly JobChange[] | Refusal {
-  if (job.expertKey !== '') return refuse('revision_conflict', `job ${job.id} exists`)
+  if (job.expertKey !== '') return refuse('revision_conflict', `Job ${job.id} exists.`)
   const { expertKey, query, userId, model, maxSteps, lockHash, inputTreeHash, budget } = command
   const bounded = budget === undefined ? {} : { budget }
   const data = { expertKey, query, userId, model, maxSteps, lockHash, inputTreeHash, ...bounded }
@@ -170,9 +170,9 @@ function grant(job: Job, command: CommandOf<'grant'>): readonly JobChange[] | Re
       return ended.some((event) => event.type === 'jobFinished') ? ended : [...ended, granted]
     }
     case 'waiting':
-      return refuse('job_waiting', `job ${job.id} waits for an answer`)
+      return refuse('job_waiting', `Job ${job.id} waits for an answer.`)
     case 'finished':
-      return refuse('job_finished', `job ${job.id} has finished`)
+      return refuse('job_finished', `Job ${job.id} has finished.`)
     default:
       return unreachable(job.status)
   }
@@ -204,12 +204,12 @@ function endOfUnheld(
 }
 
 function leaseIsLive(job: Job, lease: Lease): Refusal {
-  return refuse('job_running', `job ${job.id} is held by ${lease.holder} under fence ${lease.fence}`)
+  return refuse('job_running', `Job ${job.id} is held by ${lease.holder} under fence ${lease.fence}.`)
 }
 
 function refuseFence(job: Job, fence: number): Refusal | undefined {
   if (job.status === 'running' && job.fence === fence) return undefined
-  return refuse('fence_stale', `fence ${fence} no longer holds job ${job.id}, which is ${job.status} at ${job.fence}`)
+  return refuse('fence_stale', `Fence ${fence} no longer holds job ${job.id}, which is ${job.status} at ${job.fence}.`)
 }
 
 // ---- what a machine's keeper says
@@ -234,13 +234,16 @@ function record(job: Job, command: CommandOf<'record'>): readonly JobChange[] | 
   let { steering = noSteering } = job
   let end: JobChange | undefined
   for (const event of command.events) {
-    if (KEEPER_ONLY.has(event.type)) return refuse('protocol_breach', `a machine proposed ${event.type} of ${job.id}`)
+    if (KEEPER_ONLY.has(event.type)) return refuse('protocol_breach', `A machine proposed ${event.type} of ${job.id}.`)
     if (event.type === 'runStarted' && event.runId !== null && !runs.has(event.runId))
       runs.set(event.runId, event.data.parent?.runId ?? null)
     if (event.runId !== null && !runs.has(event.runId))
-      return refuse('protocol_breach', `${event.type} belongs to run ${event.runId}, which job ${job.id} does not have`)
+      return refuse(
+        'protocol_breach',
+        `${event.type} belongs to run ${event.runId}, which job ${job.id} does not have.`,
+      )
     if (event.type === 'questionAsked' && event.data.question.runId !== event.runId)
-      return refuse('protocol_breach', `question ${event.data.question.id} names a run other than ${event.runId}`)
+      return refuse('protocol_breach', `Question ${event.data.question.id} names a run other than ${event.runId}.`)
     if (event.type !== 'runStarted' || !known.has(event.runId)) steering = steer(steering, event)
     if (event.type === 'runFinished' && event.runId !== null && runs.get(event.runId) === null) {
       // A query that came before the end of the run was known to it is what the next run begins with.
@@ -266,15 +269,16 @@ function rest(job: Job, command: CommandOf<'rest'>): readonly JobChange[] {
 function answer(job: Job, command: CommandOf<'answer'>): readonly JobChange[] | Refusal {
   const { now, questionId, value, argsHash, input } = command
   const question = job.questions.find((question) => question.id === questionId)
-  if (question === undefined) return refuse('question_not_found', `job ${job.id} has no question ${questionId}`)
+  if (question === undefined) return refuse('question_not_found', `Job ${job.id} has no question ${questionId}.`)
   if (question.expired === true || isDue(question, now))
-    return refuse('question_expired', `question ${questionId} was to be answered by ${momentOf(question.dueAt)}`)
-  if (question.answeredAt !== null) return refuse('question_answered', `question ${questionId} has been answered`)
-  if (!isOpen(question)) return refuse('question_withdrawn', `job ${job.id} went on without an answer to ${questionId}`)
-  if (job.status === 'finished') return refuse('job_finished', `job ${job.id} has finished`)
-  if (job.cancelRequested) return refuse('job_canceled', `job ${job.id} is being canceled`)
+    return refuse('question_expired', `Question ${questionId} was to be answered by ${momentOf(question.dueAt)}.`)
+  if (question.answeredAt !== null) return refuse('question_answered', `Question ${questionId} has been answered.`)
+  if (!isOpen(question))
+    return refuse('question_withdrawn', `Job ${job.id} went on without an answer to ${questionId}.`)
+  if (job.status === 'finished') return refuse('job_finished', `Job ${job.id} has finished.`)
+  if (job.cancelRequested) return refuse('job_canceled', `Job ${job.id} is being canceled.`)
   if (argsHash !== null && argsHash !== question.argsHash)
-    return refuse('args_hash_mismatch', `question ${questionId} asks about ${question.argsHash}, not ${argsHash}`)
+    return refuse('args_hash_mismatch', `Question ${questionId} asks about ${question.argsHash}, not ${argsHash}.`)
   return refuseAnswer(question, value, input) ?? [change(now, { type: 'answered', data: { questionId, value } })]
 }
 
@@ -299,26 +303,26 @@ const LIMITED: ReadonlySet<string | null> = new Set(['step_limit', 'budget_exhau
 function proceed(job: Job, command: CommandOf<'continue'>): readonly JobChange[] | Refusal {
   const { now, query, maxSteps, budget, mode = 'queue' } = command
   if (query === null && maxSteps === null && budget === undefined)
-    return refuse('nothing_to_continue', `job ${job.id} was given neither a query nor a larger maxSteps or budget`)
+    return refuse('nothing_to_continue', `Job ${job.id} was given neither a query nor a larger maxSteps or budget.`)
   if (budget !== undefined && job.status !== 'finished') return raise(job, command, budget)
   switch (job.status) {
     case 'waiting':
-      if (query === null) return refuse('job_waiting', `job ${job.id} waits for an answer`)
+      if (query === null) return refuse('job_waiting', `Job ${job.id} waits for an answer.`)
       return queue(job, now, query, maxSteps, mode)
     case 'queued':
     case 'running':
-      if (query === null) return refuse('job_running', `job ${job.id} is ${job.status}`)
+      if (query === null) return refuse('job_running', `Job ${job.id} is ${job.status}.`)
       return queue(job, now, query, maxSteps, mode)
     case 'finished':
-      if (job.outcome === 'canceled') return refuse('job_canceled', `job ${job.id} was canceled`)
+      if (job.outcome === 'canceled') return refuse('job_canceled', `Job ${job.id} was canceled.`)
       if (query === null && !LIMITED.has(job.reason))
-        return refuse('job_finished', `job ${job.id} ended with ${job.reason}, not at a limit`)
+        return refuse('job_finished', `Job ${job.id} ended with ${job.reason}, not at a limit.`)
       if (query === null && job.reason === 'budget_exhausted' && budget === undefined)
-        return refuse('input_invalid', `job ${job.id} ended because its budget was exhausted: raise the budget`)
+        return refuse('input_invalid', `Job ${job.id} ended because its budget was exhausted: raise the budget.`)
       if (query === null && job.reason === 'step_limit' && maxSteps === null)
-        return refuse('input_invalid', `job ${job.id} ended at its step limit: raise maxSteps`)
+        return refuse('input_invalid', `Job ${job.id} ended at its step limit: raise maxSteps.`)
       if (maxSteps !== null && maxSteps <= job.steps)
-        return refuse('input_invalid', `maxSteps ${maxSteps} is not above the ${job.steps} steps of job ${job.id}`)
+        return refuse('input_invalid', `maxSteps ${maxSteps} is not above the ${job.steps} steps of job ${job.id}.`)
       const data = { query: withLeft(job, query), maxSteps, ...(budget === undefined ? {} : { budget }) }
       return (
         (budget === undefined ? undefined : refuseBudget(job, budget)) ?? [change(now, { type: 'jobContinued', data })]
@@ -331,11 +335,11 @@ function proceed(job: Job, command: CommandOf<'continue'>): readonly JobChange[]
 /** A budget for an open job answers what it asks about one; a query may come with it. */
 function raise(job: Job, command: CommandOf<'continue'>, budget: Budget): readonly JobChange[] | Refusal {
   const { now, query, maxSteps, mode = 'queue' } = command
-  if (job.cancelRequested) return refuse('job_canceled', `job ${job.id} is being canceled`)
+  if (job.cancelRequested) return refuse('job_canceled', `Job ${job.id} is being canceled.`)
   if (openBudgetQuestions(job).length === 0)
-    return refuse('job_running', `job ${job.id} is ${job.status} and asks nothing about a budget`)
+    return refuse('job_running', `Job ${job.id} is ${job.status} and asks nothing about a budget.`)
   if (query === null && maxSteps !== null)
-    return refuse('job_running', `job ${job.id} is ${job.status}: maxSteps comes with a query`)
+    return refuse('job_running', `Job ${job.id} is ${job.status}: maxSteps comes with a query.`)
   const answers = answersWith(openBudgetQuestions(job), budget)
   if (isRefusal(answers)) return answers
   const more = query === null ? [] : queue(job, now, query, maxSteps, mode)
@@ -353,9 +357,9 @@ function queue(
   maxSteps: number | null,
   mode: SteerMode,
 ): readonly JobChange[] | Refusal {
-  if (job.cancelRequested) return refuse('job_canceled', `job ${job.id} is being canceled`)
+  if (job.cancelRequested) return refuse('job_canceled', `Job ${job.id} is being canceled.`)
   if (maxSteps !== null && maxSteps <= job.steps)
-    return refuse('input_invalid', `maxSteps ${maxSteps} is not above the ${job.steps} steps of job ${job.id}`)
+    return refuse('input_invalid', `maxSteps ${maxSteps} is not above the ${job.steps} steps of job ${job.id}.`)
   if ((job.steering ?? noSteering).queued.length >= QUEUED_MAX)
     return refuse('limit_exceeded', `${QUEUED_MAX} queries wait to be read by job ${job.id}`)
   return [change(now, { type: 'jobContinued', data: { query, maxSteps, mode } })]
@@ -379,7 +383,7 @@ function cancel(job: Job, { now, cancellation }: CommandOf<'cancel'>): readonly 
     case 'running':
       return job.cancelRequested ? [] : [change(now, { type: 'cancelRequested', data: { reason: 'canceled_by_user' } })]
     case 'finished':
-      return refuse('job_finished', `job ${job.id} has finished`)
+      return refuse('job_finished', `Job ${job.id} has finished.`)
     default:
       return unreachable(job.status)
   }

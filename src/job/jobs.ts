@@ -225,7 +225,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     const request = await log.findRequest(applicationId, idempotency.key)
     if (request === undefined) return undefined
     if (request.requestHash !== idempotency.requestHash)
-      return refuse('idempotency_key_reused', `idempotency key ${idempotency.key} was used for another request`)
+      return refuse('idempotency_key_reused', `Idempotency key ${idempotency.key} was used for another request.`)
     const stored = await log.find(request.jobId)
     return stored === undefined ? notFound(request.jobId) : summarize(stored)
   }
@@ -428,7 +428,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     },
     async events(applicationId, jobId, after, limit) {
       if ((await getOwned(applicationId, jobId)) === undefined)
-        throw new PlatformError('job_not_found', `there is no job ${jobId}`)
+        throw new PlatformError('job_not_found', `There is no job ${jobId}.`)
       return log.read(jobId, after, limit)
     },
     watch: (applicationId, jobId, after, signal) => watchJob({ log, hub }, applicationId, jobId, after, signal),
@@ -556,5 +556,5 @@ function keyReused(error: PlatformError): Refusal {
 
 /** The same for a job that is another application's and one that never was. */
 function notFound(jobId: JobId): Refusal {
-  return refuse('job_not_found', `there is no job ${jobId}`)
+  return refuse('job_not_found', `There is no job ${jobId}.`)
 }

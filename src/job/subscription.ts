@@ -33,7 +33,7 @@ export async function getJobId({ jobs, caller }: Pick<Subscriber, 'jobs' | 'call
 }
 
 export function jobNotFound(id: string): PlatformError {
-  return new PlatformError('job_not_found', `there is no job ${id.slice(0, 64)}`)
+  return new PlatformError('job_not_found', `There is no job ${id.slice(0, 64)}.`)
 }
 
 /** An event as subscribers see it. */
@@ -92,7 +92,7 @@ function whileLive<Item>(
   const either = AbortSignal.any([signal, left.signal])
   const refuseRevoked = async () => {
     if (await applications.isLive(caller.keyId)) return
-    throw new PlatformError('unauthenticated', 'the key of this stream has been revoked')
+    throw new PlatformError('unauthenticated', 'The key of this stream has been revoked.')
   }
   async function watchKey(): Promise<void> {
     try {

@@ -91,7 +91,7 @@ export async function* watchJob(
   try {
     const stored = await log.find(jobId)
     if (stored?.job.applicationId !== applicationId)
-      throw new PlatformError('job_not_found', `there is no job ${jobId}`)
+      throw new PlatformError('job_not_found', `There is no job ${jobId}.`)
     let cursor = after
     // A cursor at or beyond the end of a finished job has nothing left to read that would say so.
     let hasEnded = stored.job.status === 'finished' && after >= stored.head.revision

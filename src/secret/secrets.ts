@@ -58,14 +58,14 @@ export function openSecrets({ store, masterKey, clock, chance }: SecretsDependen
   return {
     async set(applicationId, name, value) {
       const fault = refuseSecretName(name)
-      if (fault !== undefined) return refuse('input_invalid', `the name of the secret ${fault}`)
+      if (fault !== undefined) return refuse('input_invalid', `The name of the secret ${fault}.`)
       const text = value.reveal()
-      if (text === '') return refuse('input_invalid', `secret ${name} is empty`)
+      if (text === '') return refuse('input_invalid', `Secret ${name} is empty.`)
       if (!text.isWellFormed() || text.includes('\u0000'))
-        return refuse('input_invalid', `secret ${name} holds characters that no environment can`)
+        return refuse('input_invalid', `Secret ${name} holds characters that no environment can.`)
       const plain = encoder.encode(text)
       if (plain.length > VALUE_BYTES_MAX)
-        return refuse('input_too_large', `secret ${name} has ${plain.length} bytes; the limit is ${VALUE_BYTES_MAX}`)
+        return refuse('input_too_large', `Secret ${name} has ${plain.length} bytes; the limit is ${VALUE_BYTES_MAX}.`)
       const updatedAt = clock.now()
       const place = { application: applicationId, name, version: updatedAt }
       const sealed = seal(await getDataKey(applicationId), place, plain, chance.bytes(NONCE_BYTES))
@@ -76,7 +76,7 @@ export function openSecrets({ store, masterKey, clock, chance }: SecretsDependen
       if (await store.delete(applicationId, name)) return { name }
       return refuse(
         'secret_not_found',
-        `there is no secret ${refuseSecretName(name) === undefined ? name : 'of that name'}`,
+        `There is no secret ${refuseSecretName(name) === undefined ? name : 'of that name'}.`,
       )
     },
     list: async (applicationId) => store.list(applicationId),

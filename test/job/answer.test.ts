@@ -86,7 +86,7 @@ describe('an answer that edits the arguments of a call', () => {
   ])('is refused for %j in a sentence that names the field (J5)', (args, fault) => {
     expect(refuseAnswer(editable, editing(args), input)).toEqual({
       refused: 'answer_invalid',
-      message: `the answer to question ${editable.id} gives arguments that human/approve_fix does not take: ${fault}`,
+      message: `The answer to question ${editable.id} gives arguments that human/approve_fix does not take: ${fault}.`,
     })
   })
 

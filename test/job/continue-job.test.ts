@@ -325,7 +325,7 @@ describe('a cancel', () => {
     const world = jobsWorld()
     const { id } = await newJob(world)
     const missing = await world.jobs.cancel(anotherApplication, id)
-    expect(missing).toEqual({ refused: 'job_not_found', message: `there is no job ${id}` })
+    expect(missing).toEqual({ refused: 'job_not_found', message: `There is no job ${id}.` })
     expect(await world.jobs.find(anotherApplication, id)).toBeUndefined()
     expect(await world.jobs.lock(anotherApplication, id)).toBeUndefined()
     expect(await thrownBy(world.jobs.events(anotherApplication, id, 0, 10))).toBe('job_not_found')

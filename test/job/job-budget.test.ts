@@ -26,9 +26,9 @@ describe('a budget for a job that asks about one', () => {
   })
 
   it('says in plain words why it is no answer', () => {
-    expect(told({ costUsd: 1 })).toBe('budget.costUsd 1 is below the limit of 1.5, which can only be raised')
-    expect(told({ costUsd: 1.6 })).toBe('budget.costUsd 1.6 is not above the 1.8 that were used')
-    expect(told({ steps: 9 })).toBe('question que_1 lacks costUsd, of which the budget says nothing')
-    expect(told({ costUsd: 2, steps: 3 })).toBe('budget.steps 3 is below the limit of 4, which can only be raised')
+    expect(told({ costUsd: 1 })).toBe('budget.costUsd 1 is below the limit of 1.5, which can only be raised.')
+    expect(told({ costUsd: 1.6 })).toBe('budget.costUsd 1.6 is not above the 1.8 that were used.')
+    expect(told({ steps: 9 })).toBe('Question que_1 lacks costUsd, of which the budget says nothing.')
+    expect(told({ costUsd: 2, steps: 3 })).toBe('budget.steps 3 is below the limit of 4, which can only be raised.')
   })
 })

@@ -301,7 +301,10 @@ describe('the door', () => {
         return `${response.status} ${(await response.text()).replaceAll(id, '<id>')}`
       }
       const said = await ask(foreign, door.otherKey)
-      expect([route, said]).toEqual([route, '404 {"code":404,"error":"job_not_found","reason":"there is no job <id>"}'])
+      expect([route, said]).toEqual([
+        route,
+        '404 {"code":404,"error":"job_not_found","reason":"There is no job <id>."}',
+      ])
       expect(await ask(missing, door.otherKey)).toBe(said)
       expect(await ask(missing, door.key)).toBe(said)
     }

@@ -287,3 +287,37 @@ export function titleless(documents: readonly (readonly [string, string])[]): re
     return titles.length === 1 ? [] : [`${path} has ${titles.length} titles`]
   })
 }
+
+/** What an error says is a sentence: a capital unless it begins with the name of a field or a program, and an end. */
+export const errorSentences: Rule = (sources) =>
+  sources
+    .filter(({ path }) => !path.startsWith('test/') && !path.startsWith('bench/'))
+    .flatMap(({ path, text, nodes }) =>
+      nodes.flatMap((node) => {
+        const said = errorText(node)
+        if (said === undefined || isSentence(said)) return []
+        return [`${path}:${lineOf(text, node.start)} says no sentence: ${said}`]
+      }),
+    )
+
+/** A name is followed by `.`, `[` or `:`, or holds a capital; these are plain words and names all the same. */
+const NAMED = /^(bin|files|mode|npm|senmon) /
+const LOWER_WORD = /^[a-z]+ /
+
+/** An end within an expression is its own matter. */
+function isSentence(said: string): boolean {
+  return (/[.!?]$/.test(said) || said.endsWith('}')) && (!LOWER_WORD.test(said) || NAMED.test(said))
+}
+
+/** The message of a refusal or a PlatformError where it is written out, without its quotes. */
+function errorText({ type, ...node }: Node): string | undefined {
+  const isError =
+    (type === 'CallExpression' && nameOf(node['callee']) === 'refuse') ||
+    (type === 'NewExpression' && nameOf(node['callee']) === 'PlatformError')
+  if (!isError) return undefined
+  const message = (node['arguments'] as readonly Node[])[1]
+  if (message?.type === 'Literal') return typeof message['value'] === 'string' ? message['value'] : undefined
+  if (message?.type !== 'TemplateLiteral') return undefined
+  const quasis = message['quasis'] as readonly { readonly value: { readonly raw: string } }[]
+  return quasis.map(({ value }) => value.raw).join('${}')
+}

@@ -276,7 +276,7 @@ describe.skipIf(missing !== undefined)('a stranger', () => {
       expect((await as(platform.key)).status).toBe(200)
       expect(await as(strangerKey)).toEqual({
         status: 404,
-        text: JSON.stringify({ code: 404, error: 'job_not_found', reason: `there is no job ${id}` }),
+        text: JSON.stringify({ code: 404, error: 'job_not_found', reason: `There is no job ${id}.` }),
       })
     }
     const stream = await fetch(`${platform.url}/graphql`, {
