@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../schema/clock.ts'
 import { isRefusal } from '../schema/error.ts'
-import { makeId, type ApplicationId, type MachineId } from '../schema/id.ts'
+import { makeId, type ApplicationId, type JobId, type MachineId } from '../schema/id.ts'
 import type { Lock } from '../schema/lock.ts'
 import { openJobs, type Attempt, type Jobs } from '../src/job/jobs.ts'
 import { openLog } from '../src/log.ts'
@@ -30,7 +30,8 @@ const AT_ONCE = 16
 const clock: Clock = {
   now: Date.now,
   sleep: async (ms, signal) => {
-    await sleep(ms, undefined, signal === undefined ? {} : { signal })
+    // A timer takes a millisecond at least, and what is there at once takes none.
+    if (ms > 0) await sleep(ms, undefined, signal === undefined ? {} : { signal })
   },
 }
 const chance = { bytes: (count: number) => new Uint8Array(randomBytes(count)) }
@@ -100,6 +101,7 @@ function consume(jobs: Jobs, host: MachineHost, started: (jobId: string) => void
   const closing = new AbortController()
   let asked = 0
   let [isFilling, isAsked, isQuiet] = [false, false, false]
+  const ride = (owner: { readonly jobId: JobId; readonly fence: number }) => host.ahead?.(owner)
   const free = (): number => AT_ONCE - kept.size - asked
   const serve = async (attempt: Attempt): Promise<void> => {
     const machine = await host.open(attempt, attempt.lock)
@@ -124,7 +126,7 @@ function consume(jobs: Jobs, host: MachineHost, started: (jobId: string) => void
       while (free() > 0 && !closing.signal.aborted) {
         isQuiet = true
         asked = free()
-        const attempts = await jobs.claim('bench', asked)
+        const attempts = await jobs.claim('bench', asked, ride)
         for (const attempt of attempts) occupy(serve(attempt))
         asked = 0
         if (attempts.length === 0) break
@@ -140,7 +142,7 @@ function consume(jobs: Jobs, host: MachineHost, started: (jobId: string) => void
       if (free() <= 0) return undefined
       const over = Promise.withResolvers<void>()
       occupy(over.promise)
-      return { begin: (attempt) => over.resolve(serve(attempt)), leave: () => over.resolve() }
+      return { ride, begin: (attempt) => over.resolve(serve(attempt)), leave: () => over.resolve() }
     },
   })
   return async () => {

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../../schema/clock.ts'
 import type { JobLog } from '../job/job-log.ts'
-import type { Attempt } from '../job/jobs.ts'
+import type { Attempt, Place } from '../job/jobs.ts'
 import { keep, type KeeperDependencies } from './keeper.ts'
 
 export interface AttemptsDependencies extends KeeperDependencies {
@@ -66,6 +66,8 @@ export function openAttempts(dependencies: AttemptsDependencies): Attempts {
     kept.add(keeping)
   }
 
+  /** Its machine comes with the lease where one is to be had. */
+  const ride: Place['ride'] = (owner) => dependencies.host.ahead?.(owner)
   const drive = (attempt: Attempt): Promise<void> => keep(dependencies, attempt, grantedAt(attempt), closing.signal)
 
   const withdraw = jobs.offer({
@@ -74,7 +76,7 @@ export function openAttempts(dependencies: AttemptsDependencies): Attempts {
       if (free() <= 0 || closing.signal.aborted) return undefined
       const over = Promise.withResolvers<void>()
       occupy(over.promise)
-      return { begin: (attempt) => over.resolve(drive(attempt)), leave: () => over.resolve() }
+      return { ride, begin: (attempt) => over.resolve(drive(attempt)), leave: () => over.resolve() }
     },
   })
 
@@ -83,7 +85,7 @@ export function openAttempts(dependencies: AttemptsDependencies): Attempts {
       isQuiet = true
       asked = free()
       try {
-        const attempts = await jobs.claim(holder, asked)
+        const attempts = await jobs.claim(holder, asked, ride)
         if (attempts.length === 0) return
         for (const attempt of attempts) occupy(drive(attempt))
       } catch (error) {

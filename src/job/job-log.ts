@@ -39,8 +39,19 @@ export interface StoredJob {
 export interface AppendChange {
   /** The lease that the row holds from now on, null for none; left out, it stays as it is. */
   readonly lease?: Lease | null
+  /** Goes with a lease that is given. */
+  readonly rider?: Rider | undefined
   /** Kept with the events, so that the request is known when it comes again. */
   readonly idempotency?: Idempotency | null
+}
+
+/**
+ * A write of another store in the same database that goes in the commit of a lease, made by that store and handed on. It is
+ * made where the lease is, and only there; what it cannot do it leaves undone, and no lease fails for its sake.
+ */
+export interface Rider {
+  /** Nobody has come for what it did: there is no attempt. */
+  leave(): void
 }
 
 /** How a new job goes on in the commit that creates it: its lease, granted to whoever creates it. */
@@ -51,6 +62,7 @@ export interface Beginning {
   readonly lease: Lease
   /** As for `claimable`. */
   readonly quota: number | null
+  readonly rider?: Rider | undefined
 }
 
 /** What is asked of whoever has machines. */

@@ -25,7 +25,7 @@ import {
   type CreateJob,
   type QueryLimits,
 } from './job-input.ts'
-import type { Beginning, Idempotency, JobDemand, JobFilter, JobLog, LogHead, StoredJob } from './job-log.ts'
+import type { Beginning, Idempotency, JobDemand, JobFilter, JobLog, LogHead, Rider, StoredJob } from './job-log.ts'
 import type { JobSummary } from './job-summary.ts'
 import { blankJob, decide, evolve, type Ending, type Job, type JobCommand } from './job.ts'
 import type { Place, Places } from './place.ts'
@@ -77,9 +77,9 @@ export interface Jobs {
   // -- for whoever drives machines
   /**
    * Grants leases on the jobs that are next (`JobLog.claimable`), as many as there are places or fewer; none when none may
-   * have a machine. It throws only where it has granted nothing.
+   * have a machine. It throws only where it has granted nothing. `ride` is asked what goes in the commit of each lease.
    */
-  claim(holder: string, places: number): Promise<readonly Attempt[]>
+  claim(holder: string, places: number, ride?: Place['ride']): Promise<readonly Attempt[]>
   /**
    * Lets jobs that are created here begin with their creation while there is a place and no other job waits: one commit
    * instead of two, and nobody need look for them. The last offer counts. Gives the way to withdraw it.
@@ -195,11 +195,14 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
   ): Promise<Pick<StoredJob, 'job' | 'head'> | Refusal> {
     const { job, events, lockHash, now } = created
     let hasBegun = false
+    let rider: Rider | undefined
     beginning.add(job.id)
     try {
       // As it is kept: a machine after this one reads the same, member by member, and makes the same prompts of it.
       const lock = await getLock(lockHash)
-      const begun = beginningOf(job, events, now, holder, limits)
+      const plain = beginningOf(job, events, now, holder, limits)
+      rider = place.ride({ jobId: job.id, fence: plain.lease.fence })
+      const begun = { ...plain, rider }
       const stored = await write(created, begun)
       if (isRefusal(stored) || stored.job.id !== job.id) return stored
       // A fence of ours on a job that no claim of ours may have taken.
@@ -212,7 +215,10 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
       return hasBegun ? { job, head: headOf(events) } : stored
     } finally {
       beginning.delete(job.id)
-      if (!hasBegun) place.leave()
+      if (!hasBegun) {
+        rider?.leave()
+        place.leave()
+      }
     }
   }
 
@@ -301,7 +307,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
   }
 
   /** A lease on this job; undefined when another claimed it first or its end was all that was left to write. */
-  async function grant(stored: StoredJob, holder: string): Promise<Attempt | undefined> {
+  async function grant(stored: StoredJob, holder: string, ride?: Place['ride']): Promise<Attempt | undefined> {
     const now = clock.now()
     const { lease } = stored
     const { barrenAttemptsMax } = limits
@@ -312,8 +318,10 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     const events = chain(id, stored.head.revision, stored.head.hash, now, changes)
     const job = replay({ initial: stored.job, evolve }, events)
     const granted = job.status === 'running' ? { holder, fence: job.fence, until: now + limits.leaseMs } : null
+    const rider = granted === null ? undefined : ride?.({ jobId: id, fence: job.fence })
+    let attempt: Attempt | undefined
     try {
-      const appended = log.append(stored.head, job, events, null, { lease: granted })
+      const appended = log.append(stored.head, job, events, null, { lease: granted, rider })
       if (granted === null) {
         await appended
         return undefined
@@ -325,10 +333,12 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
         getLock(lockHash).catch((error: unknown) => (isMissing(error) ? error : Promise.reject(error))),
       ])
       const history = [...before.slice(0, stored.head.revision), ...events]
-      return await hold({ job, head }, lock, history)
+      return (attempt = await hold({ job, head }, lock, history))
     } catch (error) {
       if (error instanceof PlatformError && error.code === 'revision_conflict') return undefined
       throw error
+    } finally {
+      if (attempt === undefined) rider?.leave()
     }
   }
 
@@ -366,7 +376,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     return changed
   }
 
-  async function claim(holder: string, places: number): Promise<readonly Attempt[]> {
+  async function claim(holder: string, places: number, ride?: Place['ride']): Promise<readonly Attempt[]> {
     for (let retries = 0; retries <= limits.conflictRetriesMax; retries++) {
       const found = await log.claimable(clock.now(), Math.max(places, CANDIDATES), limits.quota)
       const candidates = found.filter(({ job }) => !beginning.has(job.id))
@@ -376,7 +386,7 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
       for (let at = 0; at < candidates.length && attempts.length < places;) {
         const few = candidates.slice(at, at + places - attempts.length)
         at += few.length
-        const granted = await Promise.allSettled(few.map((stored) => grant(stored, holder)))
+        const granted = await Promise.allSettled(few.map((stored) => grant(stored, holder, ride)))
         for (const one of granted) if (one.status === 'fulfilled' && one.value !== undefined) attempts.push(one.value)
         const failed = granted.find((one) => one.status === 'rejected')
         // Whoever has a lease needs its keeper, whatever became of the others.

@@ -1,8 +1,18 @@
 /** Places of a process for jobs that run: what `create` needs to let a job begin with its creation. */
+import type { JobId } from '../../schema/id.ts'
 import type { Attempt } from './attempt.ts'
+import type { Rider } from './job-log.ts'
 
-/** A place that is kept free for one job. Exactly one of the two is called, once. */
+/** An attempt whose lease is being written. */
+export interface Owner {
+  readonly jobId: JobId
+  readonly fence: number
+}
+
+/** A place that is kept free for one job. Exactly one of `begin` and `leave` is called, once. */
 export interface Place {
+  /** What is to go in the commit of the lease. */
+  ride(owner: Owner): Rider | undefined
   /** The job has its lease, and whoever offered the place drives it. */
   begin(attempt: Attempt): void
   /** It is not needed after all. */

@@ -3,6 +3,7 @@ import type { HostLine, MachineLine } from '../../schema/control.ts'
 import type { JobId, MachineId } from '../../schema/id.ts'
 import type { Lock } from '../../schema/lock.ts'
 import type { Resume } from '../../schema/event.ts'
+import type { Rider } from '../job/job-log.ts'
 
 export type ProbeResult =
   | { readonly ok: true }
@@ -43,6 +44,11 @@ export interface MachineHost {
   readonly name: 'local' | 'docker' | 'fly' | 'unsafe-process'
   /** REALLY runs a sandbox and checks a denied read and a denied connect. */
   probe(): Promise<ProbeResult>
+  /**
+   * The claim of a machine for an attempt whose lease is being written, to go in the same commit; `open` then has it.
+   * Whoever has no attempt in the end says so to the rider.
+   */
+  ahead?(owner: { readonly jobId: JobId; readonly fence: number }): Rider | undefined
   /**
    * A machine that has everything in the lock at hand and waits for its `start` line. Throws `machine_failed`, and
    * `machine_provider_failed` where there was none to be had: that says nothing against the job. Once the signal aborts it

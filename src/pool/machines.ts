@@ -8,6 +8,8 @@
  * V5 A provider that does not answer costs no job its attempt and no machine its life: whoever asks waits, and says that
  *    there was none to be had when it has waited for long.
  * V6 A job that waits for a machine longer than nearly all do takes another that is up, and the first goes back clean.
+ * V7 A machine that was claimed in the commit of a lease is the one that its attempt gets, or leaves it where there is no
+ *    attempt in the end; where nobody knows whether it was claimed, the attempt looks before it claims another.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -22,7 +24,7 @@ import { ProviderError, type MachineProvider } from './machine-provider.ts'
 import { isOwnedBy, orderMachine, resumeOf, type MachineState, type Owner, type PooledMachine } from './machine.ts'
 import { openMinding } from './late-machines.ts'
 import { moveMachine } from './moves.ts'
-import type { Claimed, PoolStore } from './pool-store.ts'
+import type { Claimed, ClaimRequest, PoolStore } from './pool-store.ts'
 
 export interface MachinesDependencies {
   readonly pool: string
@@ -74,6 +76,11 @@ export const machinesLimits: MachinesLimits = {
 
 type Attempted = Pick<Owner, 'jobId' | 'fence'>
 
+interface Ahead {
+  claimed: Claimed | undefined
+  isDoubted: boolean
+}
+
 export function openMachines(dependencies: MachinesDependencies): MachineHost {
   const { pool, store, provider, errands, clock, chance, log, limits, onChange } = dependencies
   const isHere = provider.traits.reach === 'process'
@@ -92,15 +99,26 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
     },
   })
 
-  /** The best machine there is, or a new one; undefined while there may be no more. */
-  async function obtain(
-    owner: Owner,
-  ): Promise<Claimed | { readonly machine: PooledMachine; readonly from: null } | undefined> {
+  /** Claims that go, or went, with the lease of an attempt that is still to come for its machine. */
+  const riders = new Map<string, Ahead>()
+  const nameOf = ({ jobId, fence }: Attempted): string => `${jobId} ${fence}`
+
+  function claimFor(owner: Owner): ClaimRequest {
     const now = clock.now()
     const { places } = provider
     const generations = dependencies.generations()
     const deadline = now + deadlineMs(expectation, 'resumed', limits)
-    const claimed = await store.claim({ pool, places, owner, generations, now, deadline, holds: isHere })
+    return { pool, places, owner, generations, now, deadline, holds: isHere }
+  }
+
+  /** The machine that came with the lease, the best there is, or a new one; undefined while there may be no more. */
+  async function obtain(
+    owner: Owner,
+  ): Promise<Claimed | { readonly machine: PooledMachine; readonly from: null } | undefined> {
+    const ahead = riders.get(nameOf(owner))
+    riders.delete(nameOf(owner))
+    if (ahead?.claimed !== undefined) return ahead.claimed
+    const claimed = await store.claim({ ...claimFor(owner), isAgain: ahead?.isDoubted === true })
     if (claimed !== undefined) {
       errands.claimed(claimed.machine)
       return claimed
@@ -273,6 +291,23 @@ export function openMachines(dependencies: MachinesDependencies): MachineHost {
   return {
     name: provider.name,
     probe: () => provider.probe(),
+    ahead({ jobId, fence }) {
+      if (closed) return undefined
+      const owner: Owner = { jobId, fence, linesUrl: dependencies.linesUrl }
+      const ahead: Ahead = { claimed: undefined, isDoubted: false }
+      riders.set(nameOf(owner), ahead)
+      return store.rider(claimFor(owner), {
+        claimed(claimed) {
+          errands.claimed(claimed.machine)
+          ahead.claimed = claimed
+        },
+        doubted: () => void (ahead.isDoubted = true),
+        left() {
+          if (riders.get(nameOf(owner)) === ahead) riders.delete(nameOf(owner))
+          if (ahead.claimed !== undefined) void letGo(ahead.claimed.machine, owner)
+        },
+      })
+    },
     async open(attempt, lock, signal = NEVER) {
       const owner: Owner = { jobId: attempt.jobId, fence: attempt.fence, linesUrl: dependencies.linesUrl }
       const until = clock.now() + limits.waitMs

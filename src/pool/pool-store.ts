@@ -11,6 +11,7 @@
  */
 import type { MachineId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
+import type { Rider } from '../job/job-log.ts'
 import type { MachineState, MachineStep, Owner, PooledMachine, Verb } from './machine.ts'
 
 /** One call of a provider that is to be made for a machine: the outbox. There is at most one for each machine. */
@@ -45,6 +46,17 @@ export interface ClaimRequest {
    * could give it anything. One in another state is waking.
    */
   readonly holds: boolean
+  /** An earlier claim for this owner may have taken effect, and nobody knows: that machine is its, and no other. */
+  readonly isAgain?: boolean
+}
+
+/** Told what becomes of a claim that goes in the commit of its owner's lease. */
+export interface ClaimNews {
+  /** Right after that commit. Nothing is said where no machine was to be had, or the owner has one already. */
+  claimed(claimed: Claimed): void
+  /** The lease may have been written, and the claim with it: its answer was lost. */
+  doubted(): void
+  left(): void
 }
 
 /** The claimed machine as it now is, and how it was found. */
@@ -68,6 +80,8 @@ export interface PoolStore {
    * Its errand is that of `stepMachine`, due after `OWN_ERRAND_MS`: whoever claimed it tries it first. Undefined when there is none. One commit. Throws `fence_stale` when the owner has a machine already (D2, D3).
    */
   claim(request: ClaimRequest): Promise<Claimed | undefined>
+  /** The same claim, to be made by the log of jobs in the commit in which the owner gets its lease, where it does. */
+  rider(request: ClaimRequest, news: ClaimNews): Rider
   /**
    * waking -> busy for this very owner, with its boot id, tainted, its errand done; gives the row. The same again by the
    * same boot gives the same. Undefined when it is claimed no more: it must be given nothing.

@@ -5,7 +5,8 @@
 import type { Sha256 } from '../../schema/hash.ts'
 import type { StoredEvent } from '../../schema/upgrade.ts'
 import type { Lease } from '../job/lease.ts'
-import { bytesOf, EVENT_COLUMNS, eventRows, eventValues } from './event-rows.ts'
+import { bytesOf, EVENT_COLUMNS, EVENT_VALUES, eventRows, eventValues } from './event-rows.ts'
+import type { Statement } from './ridden.ts'
 import { waitingJobs } from './waiting-jobs.ts'
 
 /** Values before those of the events, and with a quota. */
@@ -25,7 +26,7 @@ const MAY_BEGIN_UNDER_QUOTA = `${waitingJobs(19, 21, 22)}, look as materialized 
       and coalesce((select held from shares where application_id = $2::text), 0) < $22::int as may
   )`
 
-const statementOf = (count: number, hasQuota: boolean): string => `
+const beforeOf = (hasQuota: boolean): string => `
   ${hasQuota ? MAY_BEGIN_UNDER_QUOTA : MAY_BEGIN}, idempotency as (
     insert into idempotency_keys (application_id, key_hash, request_hash, job_id)
     select $2::text, $6::bytea, $7::bytea, $1::text where $6::bytea is not null
@@ -40,13 +41,19 @@ const statementOf = (count: number, hasQuota: boolean): string => `
     ) as row
     where $6::bytea is null or exists (select from idempotency)
     returning id, revision
-  )
+  )`
+
+function statementOf(count: number, hasQuota: boolean): Statement {
+  const rowValues = hasQuota ? QUOTA_VALUES : ROW_VALUES
+  const insert = `
   insert into job_events (${EVENT_COLUMNS})
-  select job.id, e.* from job, ${eventRows(1 + (hasQuota ? QUOTA_VALUES : ROW_VALUES), count)} as e (seq)
-  where e.seq <= job.revision returning seq`
+  select job.id, e.* from job, ${eventRows(1 + rowValues, count)} as e (seq) where e.seq <= job.revision returning seq`
+  const leased = 'select from job where revision = $10::int'
+  return { before: beforeOf(hasQuota), insert, leased, count: rowValues + count * EVENT_VALUES }
+}
 
 /** By the number of events; each is prepared once. */
-const statements = [new Map<number, string>(), new Map<number, string>()] as const
+const statements = [new Map<number, Statement>(), new Map<number, Statement>()] as const
 
 /** A row of the job: how it is. */
 export interface JobState {
@@ -76,12 +83,12 @@ export interface BegunJob {
 export function begunJob(
   job: BegunJob,
   events: readonly StoredEvent[],
-): readonly [text: string, values: readonly unknown[]] {
+): readonly [statement: Statement, values: readonly unknown[]] {
   const { begun, queued, request } = job
   const hasQuota = job.quota !== null
   const known = statements[hasQuota ? 1 : 0]
-  let text = known.get(events.length)
-  if (text === undefined) known.set(events.length, (text = statementOf(events.length, hasQuota)))
+  let statement = known.get(events.length)
+  if (statement === undefined) known.set(events.length, (statement = statementOf(events.length, hasQuota)))
   const values = [
     job.jobId,
     job.applicationId,
@@ -106,5 +113,5 @@ export function begunJob(
     ...(hasQuota ? [1, job.quota] : []),
     ...eventValues(events),
   ]
-  return [text, values]
+  return [statement, values]
 }

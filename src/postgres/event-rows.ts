@@ -4,6 +4,8 @@ import type { StoredEvent } from '../../schema/upgrade.ts'
 
 export const EVENT_COLUMNS = 'job_id, seq, v, type, run_id, expert_key, step_number, at, data, prev_hash, hash'
 const TYPES = ['int', 'smallint', 'text', 'text', 'text', 'int', 'bigint', 'json', 'bytea', 'bytea']
+/** Values of one event. */
+export const EVENT_VALUES = TYPES.length
 
 /** `(values …)` for as many events, whose first value is `$first`; columns as in EVENT_COLUMNS, without the job's id. */
 export function eventRows(first: number, count: number): string {

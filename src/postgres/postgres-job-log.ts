@@ -11,13 +11,15 @@ import type { JobEvent } from '../../schema/event.ts'
 import { sha256, type Sha256 } from '../../schema/hash.ts'
 import type { ApplicationId, JobId } from '../../schema/id.ts'
 import { storedEvent, upgradeEvent, UPGRADES, type StoredEvent, type Upgrade } from '../../schema/upgrade.ts'
-import type { Beginning, Idempotency, JobDemand, JobFilter, JobLog, LogHead, StoredJob } from '../job/job-log.ts'
+import type { Beginning, Idempotency, JobDemand, JobFilter, JobLog, LogHead, Rider, StoredJob } from '../job/job-log.ts'
 import { nextDueAt } from '../job/job-fold.ts'
 import type { Job } from '../job/job.ts'
 import type { Lease } from '../job/lease.ts'
 import { begunJob } from './begun-job.ts'
+import { ClaimRider } from './claim-rider.ts'
 import { EVENT_COLUMNS } from './event-rows.ts'
 import { plainAppend } from './plain-append.ts'
+import { write, type Statement } from './ridden.ts'
 import { brokenConstraint, retrying, type Sql } from './sql.ts'
 import { waitingJobs } from './waiting-jobs.ts'
 import type { WakeUps } from './wake-ups.ts'
@@ -28,10 +30,10 @@ const UNNEST = (first: number) => {
   return `unnest(${types.map((type, i) => `$${first + i}::${type}`).join(', ')})
     as e (seq, v, type, run_id, expert_key, step_number, at, data, prev_hash, hash)`
 }
-const EVENT_VALUES = `seq, v, type, run_id, expert_key, step_number, at, data::json,
+const UNNESTED = `seq, v, type, run_id, expert_key, step_number, at, data::json,
     decode(prev_hash, 'hex'), decode(hash, 'hex')`
 
-const CREATE = `
+const CREATE_BEFORE = `
   with idempotency as (
     insert into idempotency_keys (application_id, key_hash, request_hash, job_id)
     select $2, decode($9, 'hex'), decode($10, 'hex'), $1 where $9::text is not null
@@ -40,11 +42,14 @@ const CREATE = `
     insert into jobs (id, application_id, user_id, status, expert_name, state, revision, head_hash, lock_hash, due_at)
     select $1, $2, $3, $4, $5, $6::json, $7, decode($8, 'hex'), decode($11, 'hex'), $22::bigint
     where $9::text is null or exists (select from idempotency) returning id
-  )
+  )`
+const insertUnnested = (first: number): string => `
   insert into job_events (${EVENT_COLUMNS})
-  select job.id, ${EVENT_VALUES} from job, ${UNNEST(12)} returning seq`
+  select job.id, ${UNNESTED} from job, ${UNNEST(first)} returning seq`
+const NO_LEASE = 'select from job where false'
+const CREATE = { before: CREATE_BEFORE, insert: insertUnnested(12), leased: NO_LEASE, count: 22 }
 
-const APPEND = `
+const APPEND_BEFORE = `
   with job as (
     update jobs set status = $4, state = $5::json, revision = $6, head_hash = decode($7, 'hex'), due_at = $26::bigint,
       lease_holder = case when $8::boolean then $9 else lease_holder end,
@@ -57,24 +62,28 @@ const APPEND = `
   ), idempotency as (
     insert into idempotency_keys (application_id, key_hash, request_hash, job_id)
     select application_id, decode($14, 'hex'), decode($15, 'hex'), id from job where $14::text is not null
-  )
-  insert into job_events (${EVENT_COLUMNS})
-  select job.id, ${EVENT_VALUES} from job, ${UNNEST(16)} returning seq`
+  )`
+const APPEND_LEASED = 'select from job where $9::text is not null'
+const APPEND = { before: APPEND_BEFORE, insert: insertUnnested(16), leased: APPEND_LEASED, count: 26 }
 
 const JOB_COLUMNS = `state, revision, encode(head_hash, 'hex') as head_hash, encode(lock_hash, 'hex') as lock_hash,
   lease_holder, lease_fence, lease_until::float8 as lease_until`
 const FIND = `select ${JOB_COLUMNS} from jobs where id = $1`
 const LIST = `
   select ${JOB_COLUMNS} from jobs
-  where application_id = $1 and ($2::text is null or id < $2) and ($3::text is null or status = $3)
+  where application_id = $1 and id < coalesce($2::text, '~') and ($3::text is null or status = $3)
     and ($4::text is null or expert_name = $4) and ($5::text is null or user_id = $5)
   order by id desc limit $6`
 const WAITING = waitingJobs(1, 2, 3)
-/** To take the one with the fewest running, again and again, is to take them by the place that each would have (G1, G2). */
+/**
+ * To take the one with the fewest running, again and again, is to take them by the place that each would have (G1, G2).
+ * Each row is found by its id, whatever the planner thought when the table was small: a plan is kept for long.
+ */
 const CLAIMABLE = `${WAITING}, next as (
     select id, place from ranked where $3::int is null or place < $3::int order by place, id limit $2::int
   )
-  select ${JOB_COLUMNS} from next join jobs using (id) order by place, id`
+  select ${JOB_COLUMNS} from next cross join lateral (select * from jobs where jobs.id = next.id limit 1) as jobs
+  order by place, next.id`
 const DEMAND = `${WAITING}
   select
     (select count(*)::int from (select from ranked where $3::int is null or place < $3::int limit $2::int) as few) as queued,
@@ -156,6 +165,8 @@ function headOf(jobId: JobId, events: readonly JobEvent[]): LogHead {
   return { revision, hash }
 }
 
+type Written = readonly [statement: Statement, values: readonly unknown[]]
+
 /** A job that is being created. */
 interface Made {
   readonly job: Job
@@ -165,7 +176,7 @@ interface Made {
 }
 
 /** The statement of a creation, and its values. */
-function creationOf({ job, events, lockHash, idempotency }: Made): readonly [text: string, values: readonly unknown[]] {
+function creationOf({ job, events, lockHash, idempotency }: Made): Written {
   const { id, applicationId, userId, status, expertKey } = job
   const { revision, hash } = headOf(id, events)
   const request = idempotency === null ? [null, null] : [sha256(idempotency.key), idempotency.requestHash]
@@ -174,7 +185,7 @@ function creationOf({ job, events, lockHash, idempotency }: Made): readonly [tex
 }
 
 /** The same of one that may begin with it. */
-function beginningOf({ job, events, lockHash, idempotency }: Made, beginning: Beginning) {
+function beginningOf({ job, events, lockHash, idempotency }: Made, beginning: Beginning): Written {
   const { id: jobId, applicationId, userId, expertKey } = job
   const stateOf = (one: Job, written: readonly JobEvent[]) => {
     const { revision, hash } = headOf(jobId, written)
@@ -198,6 +209,7 @@ function beginningOf({ job, events, lockHash, idempotency }: Made, beginning: Be
 
 interface AppendChange {
   readonly lease?: Lease | null
+  readonly rider?: Rider | undefined
   readonly idempotency?: Idempotency | null
 }
 
@@ -208,7 +220,7 @@ function statementOf(
   events: readonly JobEvent[],
   fence: number | null,
   { lease, idempotency }: AppendChange,
-): readonly [text: string, values: readonly unknown[]] {
+): Written {
   const { seq: revision, hash, at } = lastOf(job.id, events)
   const state = JSON.stringify(job)
   if (!idempotency) {
@@ -221,6 +233,12 @@ function statementOf(
   const request = idempotency ? [sha256(idempotency.key), idempotency.requestHash] : [null, null]
   const facts = [job.id, expected.revision, expected.hash, job.status, state, revision, hash]
   return [APPEND, [...facts, ...leased, ...request, ...columnsOf(events), nextDueAt(job)]]
+}
+
+/** Riders are made by the store of pools on the same database. */
+function riderOf(rider: Rider | undefined): ClaimRider | undefined {
+  if (rider === undefined || rider instanceof ClaimRider) return rider
+  throw new TypeError('a claim of another database cannot go in a commit of this one')
 }
 
 /** A text column holds no NUL. */
@@ -264,10 +282,11 @@ export class PostgresJobLog implements JobLog {
   ) {
     const { id, applicationId } = job
     const made: Made = { job, events, lockHash, idempotency }
-    const [text, values] = beginning === null ? creationOf(made) : beginningOf(made, beginning)
+    const statement = beginning === null ? creationOf(made) : beginningOf(made, beginning)
+    const rider = riderOf(beginning?.rider)
     const written = await retrying(this.#clock, async (attempt) => {
       try {
-        return (await this.#sql.query(text, values)).length
+        return await this.#write(statement, rider)
       } catch (cause) {
         // Only an attempt of ours whose answer was lost can have used this id: nobody knows which of two rows it wrote.
         if (attempt > 0 && brokenConstraint(cause) === 'jobs_pkey') return 0
@@ -301,10 +320,11 @@ export class PostgresJobLog implements JobLog {
   ): Promise<LogHead> {
     const { revision, hash } = headOf(job.id, events)
     const { idempotency } = change
-    const [text, values] = statementOf(expected, job, events, fence, change)
+    const statement = statementOf(expected, job, events, fence, change)
+    const rider = riderOf(change.rider)
     await retrying(this.#clock, async (attempt) => {
       try {
-        if ((await this.#sql.query(text, values)).length > 0) return
+        if ((await this.#write(statement, rider)) > 0) return
       } catch (cause) {
         if (idempotency && brokenConstraint(cause) === 'idempotency_keys_pkey') throw reused(idempotency, cause)
         throw cause
@@ -313,6 +333,17 @@ export class PostgresJobLog implements JobLog {
     })
     this.#wakeUps.announce(job.id, events, job.status === 'queued')
     return { revision, hash }
+  }
+
+  /** How many events were written. What breaks the rules of the pool stays undone, and costs no lease. */
+  async #write([statement, values]: Written, rider: ClaimRider | undefined): Promise<number> {
+    try {
+      return await write(this.#sql, statement, values, rider)
+    } catch (cause) {
+      if (cause instanceof PlatformError && cause.code === 'database_unavailable') rider?.doubt()
+      if (rider === undefined || brokenConstraint(cause)?.startsWith('machines_') !== true) throw cause
+      return await write(this.#sql, statement, values, undefined)
+    }
   }
 
   /** Whether a job whose creation's answer was lost has begun with it. */

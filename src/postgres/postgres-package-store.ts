@@ -129,7 +129,7 @@ async function publish(sql: Sql, { name, owner, version, locks, tags }: Publicat
 
 const LIST_PACKAGES = `
   select name from packages
-  where ($1::text is null or strpos(name, $1) > 0) and ($2::text is null or name > $2)
+  where ($1::text is null or strpos(name, $1) > 0) and name > coalesce($2::text, '')
   order by name limit $3`
 
 const LIST_EXPERTS = `

@@ -9,11 +9,13 @@ import { CLAIMABLE, type MachineState, type PooledMachine, type Verb } from '../
 import {
   OWN_ERRAND_MS,
   type Claimed,
+  type ClaimRequest,
   type Errand,
   type Leadership,
   type MachineChange,
   type PoolStore,
 } from '../pool/pool-store.ts'
+import { ClaimRider } from './claim-rider.ts'
 import { brokenConstraint, retrying, type Sql } from './sql.ts'
 
 const COLUMNS = `id, pool, place, generation, state, version, provider_id, boot_id, boots, tainted, job_id, fence,
@@ -23,48 +25,68 @@ const COLUMNS = `id, pool, place, generation, state, version, provider_id, boot_
 const VALUES = `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, 0, $21`
 
 const LED = (pool: number, epoch: number) =>
-  `($${pool}::text is null or exists (select from pool_leads where pool = $${pool}::text and epoch = $${epoch}::int))`
+  `exists (select from pool_leads where pool = $${pool}::text and epoch = $${epoch}::int)`
 
-const ADD = `
+const ADD = (led: string) => `
   insert into machines (id, pool, place, generation, state, version, provider_id, boot_id, boots, tainted, job_id, fence,
     lines_url, since, deadline, idle_since, uses, fault, verb, not_before, tries, held_at)
-  select ${VALUES} where ${LED(22, 23)} returning id`
-const CHANGE = `
+  select ${VALUES} where ${led} returning id`
+const CHANGE = (led: string) => `
   update machines set pool = $2, place = $3, generation = $4, state = $5, version = $6, provider_id = $7, boot_id = $8,
     boots = $9, tainted = $10, job_id = $11, fence = $12, lines_url = $13, since = $14, deadline = $15, idle_since = $16,
     uses = $17, fault = $18, verb = $19, not_before = $20, tries = 0,
     held_at = $21
-  where id = $1 and version = $6 - 1 and ${LED(22, 23)} returning id`
+  where id = $1 and version = $6::int - 1 and ${led} returning id`
+/** Each with a lead and without: one text for both would be planned anew each time. */
+const [ADD_LED, ADD_FREE] = [ADD(LED(22, 23)), ADD('true')]
+const [CHANGE_LED, CHANGE_FREE] = [CHANGE(LED(22, 23)), CHANGE('true')]
+
+/** How a value is named whose number is n of those that a claim has. */
+type Numbered = (n: number) => string
+
 /**
  * The best machine of one state, by the index that is sorted so. Whatever a pool holds, a claim looks at a few rows: each
  * state only where the ones before it had none.
  */
-const BEST_OF = (state: MachineState) => `
+const BEST_OF = (state: MachineState, p: Numbered) => `
       select * from (
-        select id, state as found, ($9::boolean and state in ('hot', 'ready') and boot_id is not null) as held
+        select id, state as found, (${p(9)}::boolean and state in ('hot', 'ready') and boot_id is not null) as held
         from machines
-        where pool = $1 and place = any($2::text[]) and generation = newest.generation and state = '${state}'
+        where pool = ${p(1)}::text and place = any(${p(2)}::text[]) and generation = newest.generation and state = '${state}'
           and boots > tainted
         order by idle_since desc nulls last, id limit 1 for update skip locked
       ) as of_${state}`
-const CLAIM = `
-  with best as (
-    select of_all.* from unnest($3::text[]) as newest (generation) cross join lateral (${CLAIMABLE.map(BEST_OF).join(`
+const BEST = (p: Numbered, condition = '') => `
+    select of_all.* from unnest(${p(3)}::text[]) as newest (generation) cross join lateral (
+      ${CLAIMABLE.map((state) => BEST_OF(state, p)).join(`
       union all`)}
       limit 1
-    ) as of_all limit 1
-  )
-  update machines set job_id = $4, fence = $5, lines_url = $6, version = version + 1, since = $7::bigint, tries = 0,
+    ) as of_all ${condition} limit 1`
+const TAKE = (p: Numbered) => `
+  update machines set job_id = ${p(4)}::text, fence = ${p(5)}::int, lines_url = ${p(6)}::text, version = version + 1,
+    since = ${p(7)}::bigint, tries = 0,
     state = case when held then 'busy' else 'waking' end,
-    deadline = case when held then null else $8::bigint end,
+    deadline = case when held then null else ${p(8)}::bigint end,
     tainted = case when held then boots else tainted end,
     uses = case when held then uses + 1 else uses end,
-    held_at = case when held then $7::bigint else held_at end,
+    held_at = case when held then ${p(7)}::bigint else held_at end,
     fault = case when held then null else fault end,
     verb = case when held then null else (array['create', 'start', 'start', 'start'])[array_position(array['creating', 'ready', 'suspending', 'reserve'], found)] end,
-    not_before = $7::bigint + ${OWN_ERRAND_MS}
+    not_before = ${p(7)}::bigint + ${OWN_ERRAND_MS}
   from best where machines.id = best.id
   returning best.found, machines.*`
+const own: Numbered = (n) => `$${n}`
+const CLAIM = `
+  with best as (${BEST(own)}
+  )${TAKE(own)}`
+/** Only with the lease, and where no earlier attempt of the job still has a machine: it would break the whole statement. */
+const riderFrom = (first: number): string => {
+  const p: Numbered = (n) => `$${first + n - 1}`
+  const isFree = `not exists (select from machines where job_id = ${p(4)}::text and state in ('waking', 'busy'))`
+  return `best as (${BEST(p, `where exists (select from leased) and ${isFree}`)}
+  ), machine as (${TAKE(p)}
+  )`
+}
 const OWNED = `select ${COLUMNS} from machines where job_id = $1 and fence = $2`
 const HOLD = `
   update machines set state = 'busy', version = case when state = 'busy' then version else version + 1 end,
@@ -171,10 +193,28 @@ function owned(cause: unknown, jobId: string): unknown {
   return new PlatformError('fence_stale', `Job ${jobId} has another machine.`, { cause })
 }
 
+const valuesOfClaim = ({
+  pool,
+  places,
+  generations,
+  owner,
+  now,
+  deadline,
+  holds,
+}: ClaimRequest): readonly unknown[] => {
+  const { jobId, fence, linesUrl } = owner
+  return [pool, places, generations, jobId, fence, linesUrl, now, deadline, holds]
+}
+
+function claimedOf(row: MachineRow & { readonly found: MachineState }): Claimed {
+  const verb = row.verb ?? (row.found === 'ready' ? 'start' : null)
+  return { machine: machineOf(row), from: row.found, verb }
+}
+
 export function postgresPoolStore({ sql }: { readonly sql: Sql }, clock: Clock): PoolStore {
   const rows = async <Row>(text: string, values: readonly unknown[]) =>
     retrying(clock, () => sql.query<Row>(text, values))
-  const ledBy = (lead: Leadership | null) => [lead?.pool ?? null, lead?.epoch ?? null]
+  const ledBy = (lead: Leadership | null) => (lead === null ? [] : [lead.pool, lead.epoch])
 
   return {
     async add(machines, lead) {
@@ -182,7 +222,7 @@ export function postgresPoolStore({ sql }: { readonly sql: Sql }, clock: Clock):
         const values = [...valuesOf({ next: machine, verb: 'create' }), ...ledBy(lead)]
         const added = await retrying(clock, async (attempt) => {
           try {
-            return (await sql.query(ADD, values)).length > 0
+            return (await sql.query(lead === null ? ADD_FREE : ADD_LED, values)).length > 0
           } catch (cause) {
             // Only an attempt of ours whose answer was lost can have used this id.
             if (attempt > 0 && brokenConstraint(cause) === 'machines_pkey') return true
@@ -193,20 +233,25 @@ export function postgresPoolStore({ sql }: { readonly sql: Sql }, clock: Clock):
       }
       return true
     },
-    async claim({ pool, places, generations, owner, now, deadline, holds }) {
-      const { jobId, fence, linesUrl } = owner
-      const values = [pool, places, generations, jobId, fence, linesUrl, now, deadline, holds]
+    rider: (request, news) =>
+      new ClaimRider(riderFrom, valuesOfClaim(request), {
+        // The columns are those of CLAIM.
+        took: (row) => news.claimed(claimedOf(row as unknown as MachineRow & { readonly found: MachineState })),
+        doubted: () => news.doubted(),
+        left: () => news.left(),
+      }),
+    async claim(request) {
+      const { jobId, fence } = request.owner
+      const values = valuesOfClaim(request)
       return await retrying(clock, async (attempt): Promise<Claimed | undefined> => {
-        if (attempt > 0) {
+        if (attempt > 0 || request.isAgain === true) {
           const [row] = await sql.query<MachineRow>(OWNED, [jobId, fence])
           // Its answer was lost: how it was found is known no more, and starting it twice does no harm.
           if (row !== undefined) return { machine: machineOf(row), from: 'ready', verb: row.verb ?? 'start' }
         }
         try {
           const [row] = await sql.query<MachineRow & { readonly found: MachineState }>(CLAIM, values)
-          if (row === undefined) return undefined
-          const verb = row.verb ?? (row.found === 'ready' ? 'start' : null)
-          return { machine: machineOf(row), from: row.found, verb }
+          return row === undefined ? undefined : claimedOf(row)
         } catch (cause) {
           throw owned(cause, jobId)
         }
@@ -222,7 +267,7 @@ export function postgresPoolStore({ sql }: { readonly sql: Sql }, clock: Clock):
         const values = [...valuesOf(change), ...ledBy(lead)]
         const changed = await retrying(clock, async (attempt) => {
           try {
-            if ((await sql.query(CHANGE, values)).length > 0) return true
+            if ((await sql.query(lead === null ? CHANGE_FREE : CHANGE_LED, values)).length > 0) return true
           } catch (cause) {
             throw owned(cause, change.next.owner?.jobId ?? '')
           }

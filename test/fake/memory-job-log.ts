@@ -7,6 +7,7 @@ import { nextDueAt } from '../../src/job/job-fold.ts'
 import type { Job } from '../../src/job/job.ts'
 import { isLive } from '../../src/job/lease.ts'
 import { assign, type Waiting } from '../../src/pool/assign.ts'
+import { rideWith } from './memory-rider.ts'
 
 export interface MemoryJobLog extends JobLog {
   /** Called at the start of every verb but the wake-ups; what it throws, the verb throws. Tests make the world fail here. */
@@ -72,6 +73,7 @@ export function memoryJobLog(): MemoryJobLog {
       const { seq: revision, hash } = all.at(-1) ?? last
       const stored = { job: begun?.job ?? job, head: { revision, hash }, lockHash, lease: begun?.lease ?? null }
       keep(stored, all, idempotency)
+      if (begun !== null) rideWith(begun.rider)
       await log.after('create')
       return { job: structuredClone(stored), isNew: true }
     },
@@ -93,6 +95,7 @@ export function memoryJobLog(): MemoryJobLog {
       const head = { revision: last.seq, hash: last.hash }
       const lease = change.lease === undefined ? before.lease : change.lease
       keep({ job, head, lockHash: before.lockHash, lease }, added, change.idempotency)
+      if (change.lease) rideWith(change.rider)
       await log.after('append')
       return head
     },

@@ -2,6 +2,7 @@
 import { PlatformError } from '../../schema/error.ts'
 import type { MachineId } from '../../schema/id.ts'
 import type { Json } from '../../schema/json.ts'
+import { MemoryRider } from './memory-rider.ts'
 import { CLAIMABLE, isClean, isOwnedBy, stepMachine, type PooledMachine, type Verb } from '../../src/pool/machine.ts'
 import {
   OWN_ERRAND_MS,
@@ -44,6 +45,15 @@ export function memoryPoolStore(): PoolStore {
     rows.set(next.id, { machine: next, verb, notBefore, tries: 0 })
   }
 
+  function claim(request: ClaimRequest): Claimed | undefined {
+    const found = best([...rows.values()], request)
+    if (found === undefined) return undefined
+    const claimed = claimOf(found, request)
+    if (claimed === undefined) return undefined
+    put(claimed.change)
+    return claimed.claimed
+  }
+
   return {
     async add(machines, lead) {
       if (!leadsStill(lead)) return false
@@ -51,13 +61,22 @@ export function memoryPoolStore(): PoolStore {
       return true
     },
     async claim(request) {
-      const found = best([...rows.values()], request)
-      if (found === undefined) return undefined
-      const claimed = claimOf(found, request)
-      if (claimed === undefined) return undefined
-      put(claimed.change)
-      return claimed.claimed
+      const own = [...rows.values()].find(({ machine }) => isOwnedBy(machine, request.owner))
+      if (request.isAgain === true && own !== undefined)
+        return { machine: own.machine, from: 'ready', verb: own.verb ?? 'start' }
+      return claim(request)
     },
+    rider: (request, news) =>
+      new MemoryRider(
+        () => {
+          const { jobId } = request.owner
+          if ([...rows.values()].some(({ machine }) => machine.owner?.jobId === jobId)) return
+          const claimed = claim(request)
+          if (claimed !== undefined) news.claimed(claimed)
+        },
+        () => news.doubted(),
+        () => news.left(),
+      ),
     async hold(id, owner, bootId, now) {
       const machine = rows.get(id)?.machine
       if (machine === undefined) return undefined

@@ -49,8 +49,8 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a place that was not needed is lost',
-    find: 'if (!hasBegun) place.leave()',
-    replace: '',
+    find: '        rider?.leave()\n        place.leave()',
+    replace: '        rider?.leave()',
     ...jobs,
   },
   {

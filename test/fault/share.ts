@@ -78,8 +78,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'a machine of an older generation is taken while a newer one waits',
     file: 'src/postgres/postgres-pool-store.ts',
-    find: 'unnest($3::text[]) as newest (generation)',
-    replace: '(select generation from unnest($3::text[]) as given (generation) order by 1) as newest (generation)',
+    find: 'unnest(${p(3)}::text[]) as newest (generation)',
+    replace: '(select generation from unnest(${p(3)}::text[]) as given (generation) order by 1) as newest (generation)',
     tests: ['test/adapter/postgres-pool-store.test.ts'],
     suite,
   },

@@ -3,11 +3,16 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { PlatformError } from '../../schema/error.ts'
 import type { ApplicationId } from '../../schema/id.ts'
-import type { Attempt } from '../../src/job/jobs.ts'
+import { openJobs, type Attempt } from '../../src/job/jobs.ts'
+import type { Owner } from '../../src/job/place.ts'
+import { memoryContentStore } from '../fake/memory-content-store.ts'
+import { MemoryRider } from '../fake/memory-rider.ts'
 import { anApplication, anotherApplication } from './given.ts'
 import { accepted, claimed, jobsWorld, LIMITS, request, thrownBy, type JobsWorld } from './jobs-world.ts'
 
-async function put({ jobs }: JobsWorld, applicationId: ApplicationId, count: number): Promise<void> {
+const ENDING = { outcome: 'completed', reason: 'completed', message: null, result: 'done' } as const
+
+async function put({ jobs }: Pick<JobsWorld, 'jobs'>, applicationId: ApplicationId, count: number): Promise<void> {
   for (let n = 0; n < count; n++) accepted(await jobs.create(applicationId, request()))
 }
 
@@ -95,6 +100,52 @@ describe('a claim', () => {
     expect(await thrownBy(world.jobs.claim('keeper-1', 3))).toBe('database_unavailable')
   })
 
+  it('has what rides along made with each lease, and says where no attempt came of it', async () => {
+    const world = jobsWorld()
+    const fates: Record<string, string[]> = {}
+    const ride = ({ jobId, fence }: Owner) => {
+      const fate: string[] = (fates[`${jobId} ${fence}`] = [])
+      return new MemoryRider(
+        () => void fate.push('made'),
+        () => {},
+        () => void fate.push('left'),
+      )
+    }
+    await put(world, anApplication, 1)
+    const [first] = await world.jobs.claim('keeper-1', 1, ride)
+    if (first === undefined) throw new Error('there is one')
+    expect(fates[`${first.jobId} 1`]).toEqual(['made'])
+    await world.jobs.finish(first, ENDING)
+
+    // Of two who are after the same job one has it.
+    const job = accepted(await world.jobs.create(anApplication, request()))
+    const both: string[][] = []
+    const competing = (owner: Owner) => {
+      const rider = ride(owner)
+      both.push(fates[`${owner.jobId} ${owner.fence}`] ?? [])
+      return rider
+    }
+    const all = await Promise.all(['one', 'two'].map(async (name) => world.jobs.claim(name, 1, competing)))
+    expect(all.flat().map(({ jobId }) => jobId)).toEqual([job.id])
+    expect(both.map((fate) => fate.join(' ')).toSorted()).toEqual(['left', 'made'])
+    for (const one of all.flat()) await world.jobs.finish(one, ENDING)
+
+    // A lease whose history cannot be read has no attempt.
+    const unread = accepted(await world.jobs.create(anApplication, request()))
+    world.log.before = async (verb) => {
+      if (verb === 'read') throw new PlatformError('database_unavailable', 'away')
+    }
+    expect(await thrownBy(world.jobs.claim('keeper-1', 1, ride))).toBe('database_unavailable')
+    world.log.before = async () => {}
+    expect(fates[`${unread.id} 1`]?.toSorted()).toEqual(['left', 'made'])
+
+    // Nor has a job that ends with its lease, since its lock is lost.
+    const lockless = accepted(await world.jobs.create(anApplication, request()))
+    const fresh = openJobs({ ...world.dependencies, content: memoryContentStore() })
+    expect(await fresh.claim('keeper-1', 1, ride)).toEqual([])
+    expect(fates[`${lockless.id} 1`]).toEqual(['made', 'left'])
+  })
+
   it('gives a history that ends with its lease, whatever is appended while it is read', async () => {
     const world = jobsWorld()
     await put(world, anApplication, 1)
@@ -125,13 +176,15 @@ function beginnings(places: number, given: Parameters<typeof jobsWorld>[0] = {})
     take() {
       if (fate.taken - fate.left >= places) return undefined
       fate.taken += 1
-      return { begin: (attempt) => void begun.push(attempt), leave: () => void (fate.left += 1) }
+      return {
+        ride: () => undefined,
+        begin: (attempt) => void begun.push(attempt),
+        leave: () => void (fate.left += 1),
+      }
     },
   })
   return { ...world, begun, fate, withdraw }
 }
-const ENDING = { outcome: 'completed', reason: 'completed', message: null, result: 'done' } as const
-
 describe('a job that is created where a place is free', () => {
   it('begins with its creation: one append of two events, and a lease like any other', async () => {
     const { jobs, log, begun, fate } = beginnings(1)
@@ -162,7 +215,10 @@ describe('a job that is created where a place is free', () => {
     const waiting = beginnings(2)
     waiting.withdraw()
     await put(waiting, anApplication, 1)
-    const again = waiting.jobs.offer({ holder: 'keeper-1', take: () => ({ begin() {}, leave: () => left.push(1) }) })
+    const again = waiting.jobs.offer({
+      holder: 'keeper-1',
+      take: () => ({ ride: () => undefined, begin() {}, leave: () => left.push(1) }),
+    })
     const left: number[] = []
     await put(waiting, anApplication, 1)
     again()
@@ -217,6 +273,33 @@ describe('a job that is created where a place is free', () => {
     expect(all).toBeGreaterThan(50)
   })
 
+  it('has what rides along made where it begins, and left where it does not', async () => {
+    const { jobs, dependencies } = jobsWorld()
+    const another = openJobs(dependencies)
+    const fates: string[][] = []
+    jobs.offer({
+      holder: 'keeper-1',
+      take: () => ({
+        ride() {
+          const fate: string[] = []
+          fates.push(fate)
+          return new MemoryRider(
+            () => void fate.push('made'),
+            () => {},
+            () => void fate.push('left'),
+          )
+        },
+        begin: () => {},
+        leave: () => {},
+      }),
+    })
+    accepted(await jobs.create(anApplication, request()))
+    expect(fates).toEqual([['made']])
+    await put({ jobs: another }, anApplication, 1)
+    accepted(await jobs.create(anApplication, request()))
+    expect(fates).toEqual([['made'], ['left']])
+  })
+
   it('begins, and once, though the answer of the store was lost', async () => {
     const { jobs, log, begun, fate } = beginnings(1)
     log.after = async (verb) => {
@@ -232,7 +315,11 @@ describe('a job that is created where a place is free', () => {
     const { jobs, log, begun, fate, withdraw } = beginnings(5)
     withdraw()
     const first = accepted(await jobs.create(anApplication, request()))
-    const places = { begin: (attempt: Attempt) => void begun.push(attempt), leave: () => void (fate.left += 1) }
+    const places = {
+      ride: () => undefined,
+      begin: (attempt: Attempt) => void begun.push(attempt),
+      leave: () => void (fate.left += 1),
+    }
     jobs.offer({ holder: 'keeper-1', take: () => places })
     log.after = async (verb) => {
       if (verb === 'create') throw new PlatformError('database_unavailable', 'lost')

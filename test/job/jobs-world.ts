@@ -26,6 +26,8 @@ export interface JobsWorld {
   readonly log: MemoryJobLog
   readonly content: MemoryContentStore
   readonly clock: FakeClock
+  /** For another process on the same stores. */
+  readonly dependencies: JobsDependencies
 }
 
 export function jobsWorld(given: Partial<JobsDependencies> = {}): JobsWorld {
@@ -41,8 +43,8 @@ export function jobsWorld(given: Partial<JobsDependencies> = {}): JobsWorld {
     lockOf(lockedExpert('stranger', { model: 'nobody/model-1' })),
   )
   const models = { knows: (model: string) => model.startsWith('rehearsal/') || model.startsWith('openai/') }
-  const jobs = openJobs({ log, experts, content, models, clock, chance: fakeChance(), limits: LIMITS, ...given })
-  return { jobs, log, content, clock }
+  const dependencies = { log, experts, content, models, clock, chance: fakeChance(), limits: LIMITS, ...given }
+  return { jobs: openJobs(dependencies), log, content, clock, dependencies }
 }
 
 export function request(given: Partial<CreateJob> = {}): CreateJob {

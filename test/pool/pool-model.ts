@@ -284,6 +284,7 @@ export async function playPool(seed: number): Promise<Play> {
         const leave = (): void => void (process.running -= 1)
         return {
           leave,
+          ride: (owner) => pool.ahead?.(owner),
           begin(held) {
             leave()
             counts.begun += 1
@@ -372,7 +373,9 @@ export async function playPool(seed: number): Promise<Play> {
     process.isClaiming = true
     try {
       while (process.running < CONCURRENT && !process.isDead) {
-        const held = await process.jobs.claim(process.name, CONCURRENT - process.running)
+        const held = await process.jobs.claim(process.name, CONCURRENT - process.running, (owner) =>
+          process.pool.ahead?.(owner),
+        )
         if (held.length === 0) break
         for (const one of held) void attempt(process, one)
       }
@@ -527,7 +530,7 @@ export async function playPool(seed: number): Promise<Play> {
 }
 
 /** What answers at once, whatever becomes of the process. */
-const IMMEDIATE: ReadonlySet<string> = new Set(['watch', 'close', 'onAppend', 'onClaimable'])
+const IMMEDIATE: ReadonlySet<string> = new Set(['watch', 'close', 'onAppend', 'onClaimable', 'rider'])
 /** True within what a job waits for. */
 const DISPATCHING = new AsyncLocalStorage<boolean>()
 const CAPABLE: ReadonlySet<string> = new Set(['hot', 'suspending', 'ready', 'waking', 'busy'])

@@ -2,11 +2,15 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { PlatformError } from '../../schema/error.ts'
 import { memoryPoolStore } from '../fake/memory-pool-store.ts'
-import { LOCAL_LIKE } from '../fake/virtual-provider.ts'
+import { MemoryRider, rideWith } from '../fake/memory-rider.ts'
+import { FLY_LIKE, LOCAL_LIKE } from '../fake/virtual-provider.ts'
+import type { MachineId } from '../../schema/id.ts'
 import { ProviderError } from '../../src/pool/machine-provider.ts'
 import { warmShare } from '../../src/pool/explanation.ts'
 import type { PooledMachine } from '../../src/pool/machine.ts'
 import { LOCK, poolWorld, states, type PoolWorld } from './pool-world.ts'
+
+const CLAIM = { pool: 'p', generations: ['g1'], holds: false }
 
 describe('a pool', () => {
   let world: PoolWorld
@@ -62,6 +66,84 @@ describe('a pool', () => {
     const machine = await world.settle(host.open(owner(), LOCK))
     expect(order).toEqual(['expect', 'claim'])
     await world.settle(machine.destroy())
+  })
+
+  for (const traits of [FLY_LIKE, LOCAL_LIKE])
+    it(`gives a job the machine that was claimed with its lease, of a pool whose machines are reached by ${traits.reach} (V7)`, async () => {
+      let claims = 0
+      const { store } = open({ traits })
+      const host = world.open('here', {
+        store: { ...store, claim: async (...asked) => (claims++, store.claim(...asked)) },
+      })
+      await world.pass(60_000)
+      const one = owner()
+      rideWith(host.ahead?.(one))
+      const [claimed] = (await world.list()).filter((machine) => machine.owner !== null)
+      expect(claimed?.owner).toMatchObject(one)
+      const machine = await world.settle(host.open(one, LOCK))
+      expect(machine.obtained).toMatchObject({ resume: 'resumed', machineId: claimed?.id })
+      expect(claims).toBe(0)
+      await world.settle(machine.destroy())
+      // Only once: the next attempt claims its own.
+      const next = await world.settle(host.open({ ...one, fence: 2 }, LOCK))
+      expect({ claims, isOther: next.obtained.machineId !== claimed?.id }).toEqual({ claims: 1, isOther: true })
+      await world.settle(next.destroy())
+    })
+
+  it('claims a machine as ever where none came with the lease (V7)', async () => {
+    const host = open().open()
+    const one = owner()
+    rideWith(host.ahead?.(one))
+    await world.pass(60_000)
+    const machine = await world.settle(host.open(one, LOCK))
+    expect(machine.obtained.resume).toBe('resumed')
+    await world.settle(machine.destroy())
+  })
+
+  it('lets a machine go that came with a lease where there is no attempt, and keeps nothing of it (V7, V3)', async () => {
+    const host = open({ traits: LOCAL_LIKE }).open()
+    await world.pass(60_000)
+    const one = owner()
+    const rider = host.ahead?.(one)
+    rideWith(rider)
+    const [claimed] = (await world.list()).filter((machine) => machine.owner !== null)
+    rider?.leave()
+    await world.pass(5_000)
+    expect((await world.list()).filter((machine) => machine.owner !== null)).toEqual([])
+    expect((await world.store.find(claimed?.id ?? ('' as MachineId)))?.state).toBe('gone')
+    const machine = await world.settle(host.open(one, LOCK))
+    expect(machine.obtained.machineId).not.toBe(claimed?.id)
+    // A word that comes too late is about nothing that there is.
+    rider?.leave()
+    await world.pass(1_000)
+    expect((await world.list()).filter((other) => other.owner !== null)).toHaveLength(1)
+    await world.settle(machine.destroy())
+  })
+
+  it('looks whether it has a machine where nobody knows whether one came with the lease (V7)', async () => {
+    const host = open().open()
+    await world.pass(60_000)
+    for (const isClaimed of [true, false]) {
+      const one = owner()
+      const rider = host.ahead?.(one)
+      if (!(rider instanceof MemoryRider)) throw new TypeError('stores in memory make riders of their own')
+      // The store did it, and its answer was lost.
+      if (isClaimed)
+        await world.store.claim({
+          ...CLAIM,
+          places: world.provider.places,
+          owner: { ...one, linesUrl: null },
+          now: world.clock.now(),
+          deadline: world.clock.now() + 60_000,
+        })
+      rider.doubt()
+      const owned = (await world.list()).filter((machine) => machine.owner !== null)
+      expect(owned).toHaveLength(isClaimed ? 1 : 0)
+      const machine = await world.settle(host.open(one, LOCK))
+      if (isClaimed) expect(machine.obtained.machineId).toBe(owned[0]?.id)
+      expect((await world.list()).filter((other) => other.owner?.jobId === one.jobId)).toHaveLength(1)
+      await world.settle(machine.destroy())
+    }
   })
 
   it('says cold of one whose snapshot was lost: the job never knew, only waited (I16)', async () => {

@@ -106,6 +106,16 @@ export function watchedRows(store: PoolStore, options: WatchedRowsOptions): Watc
         }
         return claimed
       },
+      rider: (request, news) =>
+        store.rider(request, {
+          ...news,
+          claimed(claimed) {
+            const clean = request.holds || isClean(claimed.machine)
+            findings.look('I7', clean, () => `${claimed.machine.id} is claimed and not clean`)
+            keep(claimed.machine)
+            news.claimed(claimed)
+          },
+        }),
       async hold(...given) {
         const held = await store.hold(...given)
         if (held !== undefined) keep(held)
