@@ -17,7 +17,7 @@ import type { ToolCallPart, ToolDefinition, ToolResultPart } from '../../schema/
 import { READ_RESOURCE, resourceTool } from '../../schema/served-call.ts'
 import { driftOf } from '../../schema/tool-pin.ts'
 import type { SkillFault, SkillQuestion } from '../run/perform.ts'
-import { FrameTransport } from './frame-transport.ts'
+import { FrameTransport, ProgramTransport } from './frame-transport.ts'
 import { definitionsOf, faultInListing } from './definition.ts'
 import { greet, type MadeOf } from './greeting.ts'
 import { callNewer } from './newer-call.ts'
@@ -226,7 +226,8 @@ export class Compartment {
   /** A line to the server, in place of the one before. */
   #speak(): FrameTransport {
     const before = this.#transport
-    this.#transport = new FrameTransport((frame) => this.#ports.send({ type: 'frame', ...this.#name, frame }))
+    const Line = this.#ports.type === 'mcpStdioSkill' ? ProgramTransport : FrameTransport
+    this.#transport = new Line((frame) => this.#ports.send({ type: 'frame', ...this.#name, frame }))
     void before?.close()
     return this.#transport
   }

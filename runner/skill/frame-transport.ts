@@ -41,6 +41,15 @@ export class FrameTransport implements Transport {
   }
 }
 
+/**
+ * To a program. The client library takes one with these members for stdio, and anything else for HTTP: there it leaves out
+ * tools that mark their arguments for headers in a way that MCP forbids. A program hears no headers.
+ */
+export class ProgramTransport extends FrameTransport {
+  readonly pid = null
+  readonly stderr = null
+}
+
 /** The answer that most frames are, for which the client's own parser tries every kind of message in turn. */
 function isPlainAnswer(frame: Json): frame is JsonObject & JSONRPCMessage {
   if (!isJsonObject(frame) || frame['jsonrpc'] !== '2.0') return false

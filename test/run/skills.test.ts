@@ -808,6 +808,11 @@ describe('a skill that asks a human', () => {
         server.registerTool('sample', {}, async () =>
           inputRequired({ inputRequests: { x: inputRequired.createMessage({ messages: [], maxTokens: 1 }) } }),
         )
+        // What a server on the network may not do; a program's client sends no headers.
+        const many = z.array(z.string().meta({ 'x-mcp-header': 'Many' }))
+        server.registerTool('crowd', { inputSchema: z.object({ many }) }, async (args) => ({
+          content: [{ type: 'text', text: args.many.join() }],
+        }))
         server.registerTool('again', {}, async () => inputRequired({ requestState: 'later' }))
         return server
       }
@@ -849,6 +854,12 @@ describe('a skill that asks a human', () => {
         { asks: [{ asked: { message: 'One?' } }] },
         { asks: [{ asked: { message: 'Two?' } }] },
       ])
+    })
+
+    it('is offered and called whatever headers a tool marks its arguments for', async () => {
+      const { list, call } = begin(newer)
+      expect(await list()).toEqual(expect.arrayContaining([expect.objectContaining({ name: 'crowd' })]))
+      expect(await call('crowd', { many: ['a', 'b'] })).toMatchObject({ content: [{ text: 'a,b' }], isError: false })
     })
 
     it('is told that it may ask for no generation, and not for another call either', async () => {
