@@ -29,8 +29,17 @@ const HOLD_SCHEMAS = [
 const APPLY_SCHEMAS = ['propertyNames', 'oneOf', 'anyOf', 'allOf', 'not', 'if', 'then', 'else']
 const NAME_SCHEMAS = ['patternProperties', 'dependentSchemas', '$defs', 'definitions']
 
+/** By the schema's own object: a tool keeps its schema from call to call. */
+const known = new WeakMap<JsonObject, readonly ParamHeader[] | string>()
+
 /** What the schema asks for, or why it is none that MCP allows, as the end of a sentence about its tool. */
 export function paramHeadersIn(inputSchema: JsonObject): readonly ParamHeader[] | string {
+  const found = known.get(inputSchema) ?? readParamHeaders(inputSchema)
+  known.set(inputSchema, found)
+  return found
+}
+
+function readParamHeaders(inputSchema: JsonObject): readonly ParamHeader[] | string {
   const found: ParamHeader[] = []
   const names = new Set<string>()
   /** `path` is undefined where no chain of properties alone leads. */

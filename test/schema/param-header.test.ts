@@ -23,6 +23,15 @@ describe('a schema that marks arguments for headers', () => {
     expect(paramHeadersIn(object({ a: { type: 'string', default: marked(), enum: [marked()] } }))).toEqual([])
   })
 
+  it('is walked once, however often its tool is called', () => {
+    let reads = 0
+    const schema = object({})
+    const watched = new Proxy(schema, { get: (of, key) => ((reads += 1), Reflect.get(of, key) as unknown) })
+    const first = paramHeadersIn(watched)
+    const before = reads
+    expect([before > 0, paramHeadersIn(watched), reads]).toEqual([true, first, before])
+  })
+
   const deep = (depth: number): JsonObject => (depth === 0 ? marked() : object({ a: deep(depth - 1) }))
   it.each<[string, JsonObject]>([
     ['at its root', marked()],
