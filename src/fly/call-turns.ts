@@ -7,19 +7,19 @@
  */
 import type { Clock } from '../../schema/clock.ts'
 import { ProviderError } from '../pool/machine-provider.ts'
-import type { Rate } from '../pool/turn.ts'
+import type { TurnRate } from '../pool/turn.ts'
 import { openTurns, type TurnStore } from '../pool/turns.ts'
 import type { FlyVerb } from './fault.ts'
 
 /** Fly allows one call a second and three at once for each action and machine; its clock is not ours. */
-export const CALLS: Rate = { perSecond: 0.9, burst: 3 }
+export const CALLS: TurnRate = { perSecond: 0.9, burst: 3 }
 /** The same for looking at a machine: five a second, ten at once. */
-export const LOOKS: Rate = { perSecond: 4.5, burst: 9 }
+export const LOOKS: TurnRate = { perSecond: 4.5, burst: 9 }
 /**
  * Fly allows as many to an app as to a machine. One of the three at once is kept for those that come late: with a burst of
  * 2, turns that are used up to `LATE_MS_MAX` after they began are at most 2 + 0.9 (t + 0.5) in any t seconds, below 3 + t.
  */
-export const APP_CALLS: Rate = { perSecond: 0.9, burst: 2 }
+export const APP_CALLS: TurnRate = { perSecond: 0.9, burst: 2 }
 /** A turn that was not used by then is over: whoever stood still takes another. */
 export const LATE_MS_MAX = 500
 /** A call whose turn comes later than this is refused as throttled, so that nobody waits without a word. */

@@ -1,6 +1,6 @@
 /** How often something may be asked, and when it is whose turn: by one number for each thing that is asked. Pure. */
 
-export interface Rate {
+export interface TurnRate {
   /** Turns each second. */
   readonly perSecond: number
   /** Turns at once, after a rest. */
@@ -8,7 +8,7 @@ export interface Rate {
 }
 
 /** Ms from one turn to the next, where all are taken. */
-export function turnMs({ perSecond }: Rate): number {
+export function turnMs({ perSecond }: TurnRate): number {
   return 1000 / perSecond
 }
 
@@ -18,7 +18,7 @@ export function turnMs({ perSecond }: Rate): number {
  */
 export function takeTurn(
   freeAt: number | undefined,
-  rate: Rate,
+  rate: TurnRate,
   now: number,
 ): { readonly freeAt: number; readonly waitMs: number } {
   const next = Math.max(freeAt ?? 0, now) + turnMs(rate)

@@ -1,6 +1,6 @@
 /** Turns at what may be asked so often, as far as one process knows, or all of them together. */
 import type { Clock } from '../../schema/clock.ts'
-import { takeTurn, type Rate } from './turn.ts'
+import { takeTurn, type TurnRate } from './turn.ts'
 
 /** Port: whoever asks at its turn, and no later than a moment after it, asks as often as the rate says, all of them together. */
 export interface TurnStore {
@@ -8,7 +8,7 @@ export interface TurnStore {
    * Takes the next turn at `subject`, and gives in how many ms from now it is; undefined, with none taken, when it is later
    * than `waitMsMax`. Throws when nobody knows whose turn it is: then it is nobody's.
    */
-  take(subject: string, rate: Rate, waitMsMax: number): Promise<number | undefined>
+  take(subject: string, rate: TurnRate, waitMsMax: number): Promise<number | undefined>
 }
 
 const SUBJECTS_MAX = 10_000

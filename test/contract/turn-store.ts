@@ -1,10 +1,10 @@
 /** What every store of turns keeps: no more are taken than the rate says, by however many ask at once. */
 import { describe, expect, it } from 'vitest'
-import type { Rate } from '../../src/pool/turn.ts'
+import type { TurnRate } from '../../src/pool/turn.ts'
 import type { TurnStore } from '../../src/pool/turns.ts'
 
 /** Slow enough that what passes in a test is little: a turn in ten seconds. */
-const SLOW: Rate = { perSecond: 0.1, burst: 3 }
+const SLOW: TurnRate = { perSecond: 0.1, burst: 3 }
 const LONG = 1e9
 
 export function turnStoreContract(

@@ -131,8 +131,8 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'all that Fly allows at once is taken at once',
-    find: 'APP_CALLS: Rate = { perSecond: 0.9, burst: 2 }',
-    replace: 'APP_CALLS: Rate = { perSecond: 0.9, burst: 3 }',
+    find: 'APP_CALLS: TurnRate = { perSecond: 0.9, burst: 2 }',
+    replace: 'APP_CALLS: TurnRate = { perSecond: 0.9, burst: 3 }',
     ...turns,
   },
   {

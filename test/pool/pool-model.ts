@@ -10,7 +10,7 @@ import { isRefusal, PlatformError } from '../../schema/error.ts'
 import { makeId, type ApplicationId, type JobId, type MachineId } from '../../schema/id.ts'
 import type { Clock } from '../../schema/clock.ts'
 import { NOTHING_STOPPED } from '../../schema/open-work.ts'
-import { takeTurn, type Rate } from '../../src/pool/turn.ts'
+import { takeTurn, type TurnRate } from '../../src/pool/turn.ts'
 import { openJobs, type Attempt, type Jobs } from '../../src/job/jobs.ts'
 import { openLog } from '../../src/log.ts'
 import type { Machine } from '../../src/pool/machine-host.ts'
@@ -73,8 +73,8 @@ const QUOTA = 4
 const CANCEL_MS = 90_000
 const ENDING: ReadonlySet<Verb> = new Set(['suspend', 'stop', 'destroy'])
 /** What Fly allows for each verb and machine. */
-const CALLS: Rate = { perSecond: 1, burst: 3 }
-const LOOKS: Rate = { perSecond: 5, burst: 10 }
+const CALLS: TurnRate = { perSecond: 1, burst: 3 }
+const LOOKS: TurnRate = { perSecond: 5, burst: 10 }
 const APPLICATIONS = [1, 2, 3].map((n) => makeId('app', n, new Uint8Array(16).fill(n)) as ApplicationId)
 
 export async function playPool(seed: number): Promise<Play> {
@@ -132,7 +132,7 @@ export async function playPool(seed: number): Promise<Play> {
 
   const buckets = new Map<string, number>()
   let isEcho = false
-  function lookAtRate(what: string, rate: Rate): void {
+  function lookAtRate(what: string, rate: TurnRate): void {
     if (isEcho) return
     const { freeAt: bucket, waitMs } = takeTurn(buckets.get(what), rate, clock.now())
     buckets.set(what, bucket)

@@ -1,7 +1,7 @@
 /** Turns: no more in any time than the rate says. */
 import * as fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { takeTurn, type Rate } from '../../src/pool/turn.ts'
+import { takeTurn, type TurnRate } from '../../src/pool/turn.ts'
 import { openTurns } from '../../src/pool/turns.ts'
 import { turnStoreContract } from '../contract/turn-store.ts'
 import { fakeClock } from '../fake/fake-clock.ts'
@@ -9,7 +9,7 @@ import { fakeClock } from '../fake/fake-clock.ts'
 turnStoreContract('of one process', async () => ({ store: openTurns(fakeClock()), close: async () => {} }))
 
 it('lets through no more than the burst and what has come since, in any window, and no less than it may', () => {
-  const rates = fc.record<Rate>({
+  const rates = fc.record<TurnRate>({
     perSecond: fc.constantFrom(0.5, 0.9, 1, 4.5),
     burst: fc.constantFrom(1, 2, 3, 9),
   })
