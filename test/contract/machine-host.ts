@@ -598,7 +598,7 @@ export function machineHostContract(
 
     part('ends', () => {
       it('leaves no process when it is destroyed, whatever it was doing (S2)', async () => {
-        const alive = opened.processes ?? (() => descendants(process.pid, listProcesses()))
+        const alive = opened.processes ?? (async () => descendants(process.pid, listProcesses()))
         const before = new Set(listProcesses().map((one) => one.pid))
         const drive = await withSkill('probe')
         await drive.open('second')
@@ -607,7 +607,7 @@ export function machineHostContract(
           `const { spawn } = await load('node:child_process')
            spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { detached: true, stdio: 'ignore' })`,
         )
-        const mine = alive().filter((one) => !before.has(one.pid))
+        const mine = (await alive()).filter((one) => !before.has(one.pid))
         expect(mine.length).toBeGreaterThan(4)
         await drive.destroy()
         const left = mine.filter(({ pid, startedAt }) => {

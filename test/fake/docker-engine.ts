@@ -171,6 +171,7 @@ export async function openFakeEngine(options: FakeEngineOptions): Promise<FakeEn
     Created: new Date(container.number).toISOString(),
     Image: imageId,
     State: {
+      Pid: container.process?.pid ?? 0,
       Status: container.status,
       Running: container.status === 'running' || container.status === 'paused',
       Paused: container.status === 'paused',

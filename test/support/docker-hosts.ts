@@ -1,10 +1,10 @@
 /** Opens hosts of machines on a Docker engine for tests, and says whether a real one is here. */
 import { readFileSync } from 'node:fs'
 import type { LockedStdioSkill } from '../../schema/lock.ts'
-import { CONTAINER_UIDS } from '../../schema/machine-image.ts'
+import { LABEL } from '../../src/docker/container.ts'
 import { openDockerProvider, type DockerProviderOptions } from '../../src/docker/docker-provider.ts'
-import { openEngine, type EngineAddress } from '../../src/docker/engine.ts'
-import { listProcesses, uidOf } from '../../src/local/processes.ts'
+import { openEngine, type Engine, type EngineAddress } from '../../src/docker/engine.ts'
+import { descendants, listProcesses, type Process } from '../../src/local/processes.ts'
 import type { MachineProvider } from '../../src/pool/machine-provider.ts'
 import { imageRunner } from '../../src/sandbox/machine-image.ts'
 import { fixtureSkill, pooled, PUPPET, realClock, silentLog, type OpenHost } from './sandbox.ts'
@@ -34,21 +34,33 @@ export function openTestProvider(
 }
 
 export async function openDockerHost(address: EngineAddress, close: () => Promise<void>): Promise<OpenHost> {
+  const place = `test-${process.pid}`
   // None that waits: its processes would be taken for those of the machine that a test has destroyed.
-  const host = pooled(await openTestProvider(address), 0)
+  const host = pooled(await openTestProvider(address, { place }), 0)
+  const engine = openEngine(address, realClock)
   return {
     host,
-    // An engine's containers descend from the engine, whoever ordered them.
-    processes: () =>
-      listProcesses().filter(({ pid }) => {
-        const uid = uidOf(pid) ?? 0
-        return uid >= CONTAINER_UIDS.first && uid < CONTAINER_UIDS.first + CONTAINER_UIDS.count
-      }),
+    processes: () => processesAt(engine, place),
     close: async () => {
       await host.close()
+      engine.close()
       await close()
     },
   }
+}
+
+/** What runs in the containers of a place. They descend from the engine, whoever ordered them: it says where each begins. */
+async function processesAt(engine: Engine, place: string): Promise<readonly Process[]> {
+  const filters = encodeURIComponent(JSON.stringify({ label: [`${LABEL.place}=${place}`] }))
+  const { body } = await engine.call('GET', `/containers/json?filters=${filters}`)
+  const first = await Promise.all(
+    (body as readonly { readonly Id: string }[]).map(async ({ Id }) => {
+      const { body: seen } = await engine.call('GET', `/containers/${Id}/json`)
+      return (seen as unknown as { readonly State: { readonly Pid: number } }).State.Pid
+    }),
+  )
+  const all = listProcesses()
+  return first.flatMap((pid) => descendants(pid, all))
 }
 
 /** Why no real engine can run machines here; undefined when one can. With REQUIRE_DOCKER=1 that is a failure instead. */

@@ -42,8 +42,8 @@ export function fixtureSkill(name: string): string {
 
 export interface OpenHost {
   readonly host: MachineHost
-  /** The processes of its machines, and maybe others; what descends from this process where it does not say. */
-  readonly processes?: () => readonly Process[]
+  /** The processes of its machines; what descends from this process where it does not say. */
+  readonly processes?: () => Promise<readonly Process[]>
   readonly close: () => Promise<void>
 }
 
