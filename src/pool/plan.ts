@@ -308,7 +308,8 @@ function suspend(view: PoolView, fleet: Fleet, target: Target): readonly OfMachi
     const count = underWay.get(place) ?? 0
     if (surplus.includes(machine) || now - since < hotMs || count >= suspendsAt(pace, place)) continue
     underWay.set(place, count + 1)
-    actions.push({ type: 'suspend', machine, why: `nobody has wanted it for ${seconds(now - since)} s` })
+    const why = hotMs > 0 ? `nobody has wanted it for ${seconds(now - since)} s` : 'nobody waits for it'
+    actions.push({ type: 'suspend', machine, why })
   }
   return actions
 }

@@ -89,7 +89,9 @@ describe('the plan of a pool', () => {
     expect(act({ machines: hot(NOW - 10_000) })).toMatchObject([
       { type: 'suspend', why: 'nobody has wanted it for 10.0 s' },
     ])
-    expect(types(act({ machines: hot(NOW), traits: LOCAL_LIKE }))).toEqual(['suspend'])
+    expect(act({ machines: hot(NOW), traits: LOCAL_LIKE })).toMatchObject([
+      { type: 'suspend', why: 'nobody waits for it' },
+    ])
     expect(act({ machines: hot(NOW), traits: { ...LOCAL_LIKE, suspends: false } })).toEqual([])
   })
 
