@@ -59,8 +59,7 @@ function launchesOf(bwrap: string): Launches {
     // The runner sees no workspace: what it needs of it comes in the answers of tools.
     runner: (slot, runtime, bundle, isAwaited) => {
       const heap = isAwaited ? runtime.heapOf(bundle) : undefined
-      const { mounts, command, environment } =
-        heap === undefined ? compiledInside(bundle) : { ...heapInside(heap), environment: {} }
+      const { mounts, command, environment } = heap === undefined ? compiledInside(bundle) : heapInside(heap)
       return sandboxLaunch(
         {
           ...specOf(runtime),

@@ -12,7 +12,7 @@ import { SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import type { Machine } from '../pool/machine-host.ts'
 import type { Cgroup } from './cgroups.ts'
 import { cacheEnvironment, cacheOf, shareCompiled } from './compiled.ts'
-import { begunWith } from './heap.ts'
+import { begunWith, HEAP_ENVIRONMENT } from './heap.ts'
 import { descendants, findProcess, listProcesses, uidOf, type Process } from './processes.ts'
 import type { Slot } from './slots.ts'
 import { besideOf } from './spawn.ts'
@@ -74,7 +74,7 @@ export async function startSupervisedMachine(options: SupervisedMachineOptions):
     file,
     args,
     cwd: slot.directory,
-    environment: cache === undefined ? {} : cacheEnvironment(cache),
+    environment: heap !== undefined ? HEAP_ENVIRONMENT : cache === undefined ? {} : cacheEnvironment(cache),
     ...(spawnUid === undefined ? {} : { uid: spawnUid }),
   }
   const spawned = await spawner.spawn(program, spawner.begins ? besideOf(plan.runner, launcher, spawnUid) : null)

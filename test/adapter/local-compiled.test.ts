@@ -101,6 +101,11 @@ describe('a heap', () => {
         const commands = () => listProcesses().map(({ pid }) => readText(`/proc/${pid}/cmdline`))
         for (const program of [`${runtime.heapOf(runtime.bundles.supervisor)}`, '/opt/node'])
           await until(() => commands().some((line) => line.includes(program) && line.includes('--snapshot-blob')), 10)
+        const own = `${runtime.node} ${SUPERVISOR_OPTIONS.join(' ')} --snapshot-blob ${runtime.heapOf(runtime.bundles.supervisor)}`
+        const begun = () => listProcesses().find(({ pid }) => readText(`/proc/${pid}/cmdline`).startsWith(own))
+        await until(() => begun() !== undefined, 10)
+        const pid = begun()?.pid ?? 0
+        expect(readText(`/proc/${pid}/environ`).trim()).toBe('GLIBC_TUNABLES=glibc.malloc.hugetlb=1')
         boots.add((await drive.untilSaid('ready')).bootId)
         drive.start(lockOf({}))
         expect(await drive.untilSaid('done')).toMatchObject({ reason: 'finished' })

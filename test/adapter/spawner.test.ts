@@ -175,11 +175,22 @@ describe.skipIf(process.platform !== 'linux')('what begins beside a process', ()
     await until(() => isGone(pids[1]) && isGone(led), 10)
   })
 
+  it('ends with all that it leads when it ends by itself (SP4)', async () => {
+    const { pids, stdout, exited } = await forking().spawn(
+      javascript(`new (require('net').Socket)({ fd: 4 }).pipe(process.stdout); setInterval(() => {}, 1e6)`),
+      beside('sleep 1000 >&- & echo $!', { ownGroup: true }),
+    )
+    const led = Number(await line(stdout))
+    await until(() => isGone(led), 10)
+    process.kill(pids[0] ?? 0, 'SIGKILL')
+    await exited
+  })
+
   it('does not begin where the process itself cannot (SP1, SP4)', async () => {
     const directory = scratchDirectory('test', '/var/tmp')
     const spawner = forking(directory)
     const program = { ...shell(''), file: '/no/such/program' }
-    await expect(spawner.spawn(program, beside('exec cat'))).rejects.toMatchObject({ code: 'machine_failed' })
+    await expect(spawner.spawn(program, beside('exec sleep 1000'))).rejects.toMatchObject({ code: 'machine_failed' })
     const { pids, exited } = await spawner.spawn(shell('exec cat'), null)
     const forker = findProcess(pids[0] ?? 0)?.parent
     await until(() => childrenOf(forker).every((pid) => pid === pids[0]), 10)

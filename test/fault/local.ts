@@ -55,8 +55,8 @@ export const faults: readonly Fault[] = [
   {
     name: 'what was led by what began beside a process outlives it',
     file: 'src/local/spawner/main.ts',
-    find: 'if (ownGroup) return kill(-pid)',
-    replace: 'if (ownGroup) return kill(pid)',
+    find: 'if (beside.ownGroup) kill(-(other.pid ?? 0))',
+    replace: '',
     ...spawner,
   },
   {
