@@ -9,6 +9,8 @@ const deaths = { tests: ['test/adapter/local-server-death.test.ts'], suite: 'who
 
 const spawner = { tests: ['test/adapter/spawner.test.ts'], suite: 'whole' } as const
 
+const ready = { tests: ['test/adapter/ready-machine.test.ts'], suite: 'whole' } as const
+
 export const faults: readonly Fault[] = [
   {
     name: 'a spawn waits for ever when what forks has died',
@@ -268,5 +270,33 @@ export const faults: readonly Fault[] = [
     replace: 'return isCgroup ? [directory] : [directory]',
     tests: ['test/adapter/cgroups.test.ts'],
     suite: 'whole',
+  },
+  {
+    name: 'skills that were expected are placed again',
+    file: 'src/local/supervised-host.ts',
+    find: 'await (expected ?? this.#place(lock))',
+    replace: 'await this.#place(lock)',
+    ...ready,
+  },
+  {
+    name: 'a runner keeps what it was made ready with',
+    file: 'runner/main.ts',
+    find: '      collectGarbage()\n',
+    replace: '',
+    ...ready,
+  },
+  {
+    name: 'a runner keeps what only its beginning took',
+    file: 'runner/main.ts',
+    find: '      forgetBeginning()\n',
+    replace: '',
+    ...ready,
+  },
+  {
+    name: 'garbage is collected as if there were memory enough',
+    file: 'runner/garbage.ts',
+    find: ", flavor: 'last-resort'",
+    replace: '',
+    ...ready,
   },
 ]

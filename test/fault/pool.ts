@@ -438,4 +438,11 @@ export const faults: readonly Fault[] = [
     replace: 'fresh.slice(',
     tests: ['test/pool/plan.test.ts'],
   },
+  {
+    name: 'nobody is told of a job before a machine is claimed for it',
+    file: 'src/pool/machines.ts',
+    find: 'provider.expect?.(lock)',
+    replace: 'void lock',
+    tests: ['test/pool/pools.test.ts'],
+  },
 ]

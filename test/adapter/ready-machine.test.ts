@@ -1,0 +1,49 @@
+/** What a machine that waits for its job has given back, and what is made ready while one is claimed. */
+import { spawn } from 'node:child_process'
+import { text } from 'node:stream/consumers'
+import { describe, expect, it } from 'vitest'
+import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
+import { jobIdOf } from '../job/given.ts'
+import { files } from '../run/team.ts'
+import { fixtureSkill, openHost, openPlainProcesses } from '../support/sandbox.ts'
+import { ROOT } from '../support/source.ts'
+
+/** How often a program that is told nothing was asked to give memory back, as V8 says it. */
+async function collections(...args: readonly string[]): Promise<number> {
+  const child = spawn(process.execPath, ['--expose-gc', '--trace-gc', ...args], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  return (await text(child.stdout)).split('\n').filter((line) => /Mark-Compact \(reduce\).*testing/.test(line)).length
+}
+
+describe('a runner', () => {
+  it('gives memory back before and after it makes itself ready, and not when a job waits for it', async () => {
+    const [once, ready, awaited] = await Promise.all([
+      collections('--eval', "gc({ type: 'major', execution: 'sync', flavor: 'last-resort' })"),
+      collections('runner/main.ts'),
+      collections('runner/main.ts', '--unprimed'),
+    ])
+    expect(once).toBeGreaterThan(0)
+    expect({ ready, awaited }).toEqual({ ready: 2 * once, awaited: 0 })
+  })
+})
+
+describe('a host on this computer', () => {
+  it('installs a skill once for each machine, however early it was told of the job', async () => {
+    let installs = 0
+    const opened = await openHost(openPlainProcesses, {
+      install: () => {
+        installs += 1
+        return Promise.resolve(fixtureSkill('probe'))
+      },
+    })
+    const lock = lockOf(lockedExpert('one', { skills: { probe: files } }))
+    for (let machines = 1; machines <= 2; machines++) {
+      const machine = await opened.host.open({ jobId: jobIdOf(1), fence: 1 }, lock)
+      expect(installs).toBe(machines)
+      await machine.destroy()
+    }
+    await opened.close()
+  })
+})
