@@ -241,7 +241,7 @@ describe('a hostile document', () => {
       const spent = process.cpuUsage(before)
       expect(await codeOf(response)).toBe('input_too_large')
       // The client's own work is in this figure as well; unbounded, the documents take seconds.
-      expect((spent.user + spent.system) / 1000).toBeLessThan(400)
+      expect((spent.user + spent.system) / 1000).toBeLessThan(1_000)
     })
 
   it('of circular fragments is invalid', async () => {

@@ -1,5 +1,6 @@
 /** The runner's own skill client before the control plane's remote skills, without a machine between them. */
 import { openSkills, type OpenSkills } from '../../runner/skill/skills.ts'
+import type { Clock } from '../../schema/clock.ts'
 import type { RunnerLine } from '../../schema/control.ts'
 import type { Elicited } from '../../schema/elicitation.ts'
 import type { Json } from '../../schema/json.ts'
@@ -20,6 +21,8 @@ export function driveRemote(
   skill: Partial<LockedRemoteSkill> & { readonly endpoint: string },
   more: {
     readonly secrets?: Readonly<Record<string, string>>
+    /** In the place of the real time that can leap. */
+    readonly clock?: Clock
   } & Partial<Pick<RemoteSkillsOptions, 'refuseCall' | 'refuseReply' | 'networks' | 'lookup' | 'unreadBytes'>> = {},
 ) {
   const locked: LockedRemoteSkill = {
@@ -35,8 +38,9 @@ export function driveRemote(
   const lock = lockOf(lockedExpert('tester', { skills: { far: locked } }))
   const told: Json[] = []
   let skills: OpenSkills | undefined
-  const { secrets = {}, ...given } = more
-  const clock = leapClock()
+  const { secrets = {}, clock: other, ...given } = more
+  const leap = leapClock()
+  const clock = other ?? leap
   const remote = new RemoteSkills({
     lock,
     clock,
@@ -67,7 +71,7 @@ export function driveRemote(
   const name = { expertKey, skill: 'far' }
   let calls = 0
   return {
-    clock,
+    clock: leap,
     told,
     remote,
     say: (frame: Json) => remote.take({ type: 'frame', ...name, frame }),
