@@ -1,9 +1,9 @@
 /**
  * Pins the tools of a publication's skills: each skill's own program says what it offers, once for a version of it.
  *
- * N1 A publication never fails, and never waits longer than a limit, because a skill could not be asked.
- * N2 A skill that could not be asked is unpinned, and its lock says why.
- * N3 `pick` and `omit` name tools that are there, or the publication is refused.
+ * TP1 A publication never fails, and never waits longer than a limit, because a skill could not be asked.
+ * TP2 A skill that could not be asked is unpinned, and its lock says why.
+ * TP3 `pick` and `omit` name tools that are there, or the publication is refused.
  */
 import type { Clock } from '../schema/clock.ts'
 import { refuse, type Refusal } from '../schema/error.ts'
@@ -26,7 +26,7 @@ export interface Pinnable {
 }
 
 export interface ToolPins {
-  /** The same skills, in order, those with a program pinned or unpinned. Refuses with tool_not_found (N3). */
+  /** The same skills, in order, those with a program pinned or unpinned. Refuses with tool_not_found (TP3). */
   pin(skills: readonly Pinnable[]): Promise<readonly LockedSkill[] | Refusal>
 }
 

@@ -6,10 +6,10 @@
  *
  * It holds no path but those inside trees, which are checked name by name, and nothing is ever unpacked from it.
  *
- * B1 Any changed byte is a fault, and the fault names the event, the content or the line.
- * B2 Content comes only after what names it, once, and all that is named comes.
- * B3 A reader holds one line, one content in the making, and the names.
- * B4 No tree of a bundle holds more, path by path, than a machine restores.
+ * BU1 Any changed byte is a fault, and the fault names the event, the content or the line.
+ * BU2 Content comes only after what names it, once, and all that is named comes.
+ * BU3 A reader holds one line, one content in the making, and the names.
+ * BU4 No tree of a bundle holds more, path by path, than a machine restores.
  */
 import { createHash } from 'node:crypto'
 import * as z from 'zod'

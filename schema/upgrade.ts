@@ -2,8 +2,8 @@
  * Old logs for ever: an event of an older version is made into one of this version where it is read, by one pure step
  * for each version between. The log keeps what it holds, and hashes are over that.
  *
- * U1 An upgraded event keeps its place, its moment and its hashes, and what the log holds goes along with it.
- * U2 An event of this version is what it is; one of a later version is refused, never guessed at.
+ * UP1 An upgraded event keeps its place, its moment and its hashes, and what the log holds goes along with it.
+ * UP2 An event of this version is what it is; one of a later version is refused, never guessed at.
  */
 import { PlatformError } from './error.ts'
 import type { JobEvent, StoredForm } from './event.ts'

@@ -1,8 +1,8 @@
 /**
  * Lines that the machine has said and the control plane has not acknowledged, by their number. Pure.
  *
- * SP1 A line leaves only when it was acknowledged, and every batch begins with the first that was not.
- * SP2 A line is never split over batches; a batch above the size holds one line.
+ * LS1 A line leaves only when it was acknowledged, and every batch begins with the first that was not.
+ * LS2 A line is never split over batches; a batch above the size holds one line.
  */
 export class LineSpool {
   readonly #lines: string[] = []

@@ -3,8 +3,8 @@
  * skills, by run, step and call, and every fact that a machine proposed is held against what the core owes at that
  * place. Nothing is asked of the world, and it costs nothing.
  *
- * V1 A log that a runner of this version wrote never diverges from its own lock.
- * V2 The first fact that the core would not have proposed there, or a prompt that it would not have sent, is named.
+ * MR1 A log that a runner of this version wrote never diverges from its own lock.
+ * MR2 The first fact that the core would not have proposed there, or a prompt that it would not have sent, is named.
  */
 import type { PlacedFact } from '../../schema/conversation.ts'
 import { unreachable } from '../../schema/decider.ts'

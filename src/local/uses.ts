@@ -2,9 +2,9 @@
  * Which files of a directory that several servers share are in use, and the removal of those that are not: each new
  * version of Senmon or Node leaves a hundred megabytes there otherwise.
  *
- * X1 What a server that lives has said it uses stays.
- * X2 What nobody uses goes after a day, since a server of before this file says nothing.
- * X3 What a server was making or trying when it died goes with the next start.
+ * US1 What a server that lives has said it uses stays.
+ * US2 What nobody uses goes after a day, since a server of before this file says nothing.
+ * US3 What a server was making or trying when it died goes with the next start.
  */
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,8 +1,8 @@
 /**
  * What each process says of its pools, kept where all of them can read it, and what follows for each pool as a whole.
  *
- * P1 Machines are counted from their rows, whichever process is asked and whichever lives.
- * P2 A process that has not reported for a while still counts in what it gave, and is shown as silent.
+ * PR1 Machines are counted from their rows, whichever process is asked and whichever lives.
+ * PR2 A process that has not reported for a while still counts in what it gave, and is shown as silent.
  */
 import type { Clock } from '../../schema/clock.ts'
 import type { Resume } from '../../schema/event.ts'

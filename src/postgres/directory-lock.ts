@@ -2,8 +2,8 @@
  * One owner per directory, also when an owner died without a word. Node has no kernel locks on files, so the owner is
  * written down as a process id with the moment that process started: a pid that was given out again fools nobody.
  *
- * D1 Of any number of processes that open a directory at once, one gets it.
- * D2 A directory whose owner is dead is free.
+ * DL1 Of any number of processes that open a directory at once, one gets it.
+ * DL2 A directory whose owner is dead is free.
  *
  * Lock files are numbered, the highest one counts, and taking over means creating the next number, which only one can.
  * Whoever finds a higher number after creating its own steps back; so deleting old numbers is harmless.

@@ -23,14 +23,14 @@ describe('what servers share on this computer', () => {
     writeFileSync(join(directory, 'uses', owner, name), '')
   }
 
-  it('goes after a day when nobody uses it, and nothing else does (X2)', () => {
+  it('goes after a day when nobody uses it, and nothing else does (US2)', () => {
     openUses(directory, now + DAY - 1000)
     expect(left().toSorted()).toEqual(names.toSorted())
     openUses(directory, now + DAY + 1000)
     expect(left().toSorted()).toEqual(['passwd', 'slots'])
   })
 
-  it('stays while a server that lives uses it, however old (X1)', () => {
+  it('stays while a server that lives uses it, however old (US1)', () => {
     openUses(directory, now).add('node-a')
     saidBy(`1-${findProcess(1)?.startedAt}`, 'runner-a')
     openUses(directory, now + 90 * DAY)
@@ -38,7 +38,7 @@ describe('what servers share on this computer', () => {
     expect(left()).not.toContain('supervisor-a')
   })
 
-  it('goes at once when a server that is gone was making or trying it (X3)', () => {
+  it('goes at once when a server that is gone was making or trying it (US3)', () => {
     const own = (pid: number) => [`making-${pid}-x`, `canary-${pid}`, `probe-${pid}-x.mjs`, `dead-${pid}-node-a`]
     for (const name of [...own(process.pid), ...own(999_999_999)]) mkdirSync(join(directory, name))
     openUses(directory, now)

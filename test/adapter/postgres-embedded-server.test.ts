@@ -248,7 +248,7 @@ describe('the lock of a directory', () => {
   })
   afterEach(async () => rm(directory, { recursive: true }))
 
-  it('goes to one of many at once (D1)', async () => {
+  it('goes to one of many at once (DL1)', async () => {
     for (const before of [undefined, `${process.pid} an-earlier-start`, 'free', 'garbage']) {
       if (before !== undefined) await writeFile(join(directory, 'owner.7'), before)
       const answers = await Promise.allSettled(Array.from({ length: 8 }, async () => lockDirectory(directory)))
@@ -258,7 +258,7 @@ describe('the lock of a directory', () => {
     }
   })
 
-  it('is free when its owner is dead, also when another process has that pid now (D2)', async () => {
+  it('is free when its owner is dead, also when another process has that pid now (DL2)', async () => {
     await writeFile(join(directory, 'owner.1'), `${process.pid} 0000/1`)
     const lock = await lockDirectory(directory)
     await expect(lockDirectory(directory)).rejects.toMatchObject({ code: 'directory_in_use' })

@@ -3,7 +3,7 @@ import * as fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { LineSpool } from '../../runner/machine/line-spool.ts'
 
-it('sends every line until it was acknowledged, and begins with the first that was not (SP1)', () => {
+it('sends every line until it was acknowledged, and begins with the first that was not (LS1)', () => {
   const steps = fc.array(fc.oneof(fc.record({ push: fc.nat(20) }), fc.record({ ack: fc.nat(30) })), { maxLength: 60 })
   fc.assert(
     fc.property(steps, (given) => {
@@ -27,7 +27,7 @@ it('sends every line until it was acknowledged, and begins with the first that w
   )
 })
 
-it('never splits a line, and holds one line that is above the size (SP2)', () => {
+it('never splits a line, and holds one line that is above the size (LS2)', () => {
   const spool = new LineSpool()
   for (const line of ['long line\n', 'a\n', 'b\n', 'c\n']) spool.push(line)
   expect(spool.batch(4).text).toBe('long line\n')

@@ -8,7 +8,7 @@ poolReportStoreContract('memory', async () => ({ store: memoryPoolReportStore(),
 
 describe('a pool as operators see it', () => {
   const now = 1_000_000
-  it('counts machines from their rows, though no process says a word of them (P1)', () => {
+  it('counts machines from their rows, though no process says a word of them (PR1)', () => {
     const [view] = viewPools([], [{ pool: 'local', state: 'ready', count: 3 }], now)
     expect(view).toMatchObject({
       name: 'local',
@@ -20,7 +20,7 @@ describe('a pool as operators see it', () => {
     expect(viewPools([lying], [], now)).toMatchObject([{ name: 'local', counts: [] }])
   })
 
-  it('adds up what all gave, and shows who is silent without what it wanted (P2)', () => {
+  it('adds up what all gave, and shows who is silent without what it wanted (PR2)', () => {
     const silent = reportOf('a', now - SILENT_MS - 1, { given: { created: 1 }, strays: 7 })
     const live = reportOf('b', now - SILENT_MS, { given: { resumed: 2, created: 1 }, strays: 1 })
     const [view] = viewPools([silent, live], [], now)

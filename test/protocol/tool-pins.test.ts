@@ -55,7 +55,7 @@ describe('a publication', () => {
     expect(asked.map(({ args }) => args)).toEqual([[], ['x']])
   })
 
-  it('is refused when pick or omit name what is not there, and says what is (N3)', async () => {
+  it('is refused when pick or omit name what is not there, and says what is (TP3)', async () => {
     const { publish } = await begin(async () => TOOLS)
     for (const [lines, sentence] of [
       [
@@ -70,7 +70,7 @@ describe('a publication', () => {
     }
   })
 
-  it('is made though a skill cannot be asked, and both lock and npm say why (N1, N2)', async () => {
+  it('is made though a skill cannot be asked, and both lock and npm say why (TP1, TP2)', async () => {
     const { publish } = await begin(async () => ({ unlisted: 'it did not start (exit code 1)' }))
     const { code, stderr, skills } = await publish('requiredEnv = ["TOKEN"]', 'pin = false\npick = ["x"]')
     expect(code).toBe(0)
@@ -83,7 +83,7 @@ describe('a publication', () => {
     )
   })
 
-  it('is made though asking throws, or the tools are more than a lock should hold (N1)', async () => {
+  it('is made though asking throws, or the tools are more than a lock should hold (TP1)', async () => {
     const answers = [
       () => Promise.reject(new Error('no machine')),
       async () => [{ ...tool('huge'), description: 'x'.repeat(300_000) }],
@@ -99,7 +99,7 @@ describe('a publication', () => {
     ])
   })
 
-  it('waits for its skills no longer than the limit, and asks again the next time (N1)', async () => {
+  it('waits for its skills no longer than the limit, and asks again the next time (TP1)', async () => {
     const clock: FakeClock = fakeClock()
     const hanging = Promise.withResolvers<readonly ToolDefinition[]>()
     let asked = 0

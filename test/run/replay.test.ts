@@ -97,7 +97,7 @@ describe('a job replayed from its log', () => {
 })
 
 describe('a job played again with what its models and tools said', () => {
-  it('does not diverge from its own lock, whatever the order, the crashes and the ends (V1)', () => {
+  it('does not diverge from its own lock, whatever the order, the crashes and the ends (MR1)', () => {
     fc.assert(
       fc.property(scripts, orders, crashes, (given, order, crash) => {
         const script = scriptOf(given)
@@ -111,7 +111,7 @@ describe('a job played again with what its models and tools said', () => {
     )
   })
 
-  it('does not diverge where it was forked, either (V1)', () => {
+  it('does not diverge where it was forked, either (MR1)', () => {
     const as = { query: null, model: null, maxSteps: null, lockHash: sha256('a lock'), instructed: null }
     fc.assert(
       fc.property(scripts, orders, fc.nat(), fc.boolean(), (given, order, pick, asks) => {
@@ -128,7 +128,7 @@ describe('a job played again with what its models and tools said', () => {
     )
   })
 
-  it('diverges at the first prompt when its instruction is another, and shows the line (V2)', () => {
+  it('diverges at the first prompt when its instruction is another, and shows the line (MR2)', () => {
     const { log, script } = someJob()
     const { events, promptOf } = recorded(log, script.lock)
     const lead = script.lock.experts[LEAD]
@@ -146,7 +146,7 @@ describe('a job played again with what its models and tools said', () => {
     })
   })
 
-  it('diverges where the lock lets a call go elsewhere, and says what would happen (V2)', () => {
+  it('diverges where the lock lets a call go elsewhere, and says what would happen (MR2)', () => {
     const { log, script } = someJob()
     const { events, promptOf } = recorded(log, script.lock)
     const reader = 'reader@1.0.0' as ExpertKey
@@ -157,7 +157,7 @@ describe('a job played again with what its models and tools said', () => {
     expect(divergence?.recorded).toContain('delegate/reader')
   })
 
-  it('names the first fact that the core would not have proposed there (V2)', () => {
+  it('names the first fact that the core would not have proposed there (MR2)', () => {
     fc.assert(
       fc.property(
         scripts,

@@ -91,7 +91,7 @@ describe('a bundle', () => {
     expect(await faultIn(made({ empty: new Uint8Array() }))).toBe('nothing')
   })
 
-  it('is handed over part by part, each before more is read than its own line (B3)', async () => {
+  it('is handed over part by part, each before more is read than its own line (BU3)', async () => {
     let lines = 0
     async function* oneByOne(): AsyncGenerator<Uint8Array, void, void> {
       for (const line of linesOf(text)) {
@@ -107,7 +107,7 @@ describe('a bundle', () => {
     expect(parts).toBe(linesOf(text).length)
   })
 
-  it('shows any changed byte, and names what it is in (B1)', async () => {
+  it('shows any changed byte, and names what it is in (BU1)', async () => {
     const bytes = new TextEncoder().encode(text)
     const starts = linesOf(text).map((_, i, all) => Buffer.byteLength(joined(all.slice(0, i))))
     // Aimed: a line first, so that the few short ones are hit as often as the long ones.
@@ -127,7 +127,7 @@ describe('a bundle', () => {
     )
   })
 
-  it('shows a line that is left out, doubled or moved, and a bundle that breaks off anywhere (B1)', async () => {
+  it('shows a line that is left out, doubled or moved, and a bundle that breaks off anywhere (BU1)', async () => {
     const lines = linesOf(text)
     for (const [i, line] of lines.entries()) {
       expect(await faultIn(joined(lines.toSpliced(i, 1))), `without line ${i + 1}`).toMatch(/^bundle_invalid/)
@@ -141,7 +141,7 @@ describe('a bundle', () => {
     )
   })
 
-  it('shows any changed byte when its end was made to fit, too (B1)', async () => {
+  it('shows any changed byte when its end was made to fit, too (BU1)', async () => {
     const lines = linesOf(text).slice(0, -1)
     const place = fc
       .nat(lines.length - 1)
@@ -161,13 +161,13 @@ describe('a bundle', () => {
     expect(await faultIn(ended(joined(resealed), 3))).toMatch(/Content [0-9a-f]{64} is not base64/)
   })
 
-  it('shows members that changed places, which no hash of a value would (B1)', async () => {
+  it('shows members that changed places, which no hash of a value would (BU1)', async () => {
     const swapped = text.replace('"zone":"z","change":"c"', '"change":"c","zone":"z"')
     expect(swapped).not.toBe(text)
     expect(await faultIn(swapped)).toMatch(/^bundle_invalid: Line \d+ .* do not hash to what it says/)
   })
 
-  it('names the event whose words were changed and hashed anew (B1)', async () => {
+  it('names the event whose words were changed and hashed anew (BU1)', async () => {
     const at = job.events.findIndex(({ type }) => type === 'generated')
     const forged = chain(job.jobId, at, job.events[at - 1]?.hash ?? genesisHash(job.jobId), 5, [
       { ...job.events[at], data: { ...job.events[at]?.data, finishReason: 'forged' } } as NewEvent,
@@ -179,7 +179,7 @@ describe('a bundle', () => {
     expect(await faultIn(joined(lines))).toMatch(new RegExp(`Event ${at + 2} does not follow`))
   })
 
-  it('holds what is named, all of it and once, and nothing else (B2)', async () => {
+  it('holds what is named, all of it and once, and nothing else (BU2)', async () => {
     const stray = new TextEncoder().encode('of nobody')
     const more = [...contentLines(sha256(stray), stray)].map((line) => printBundleLine(line).trimEnd())
     const lines = linesOf(text)
@@ -197,7 +197,7 @@ describe('a bundle', () => {
     },
   )
 
-  it('holds no tree that is other than it says (B4)', async () => {
+  it('holds no tree that is other than it says (BU4)', async () => {
     const file: TreeEntry = { type: 'file', name: 'a', hash: sha256('a'), sizeBytes: 2, executable: false }
     expect(await faultIn(made({}, [file], ['a']))).toMatch(/not the size/)
     expect(
@@ -216,7 +216,7 @@ describe('a bundle', () => {
     expect(await faultIn(made({}, [missing]))).toMatch(/a tree named by a in the tree .*, is missing/)
   })
 
-  it('holds no tree that few objects make large (B4)', async () => {
+  it('holds no tree that few objects make large (BU4)', async () => {
     const trees: string[] = []
     let below = printTree([{ type: 'file', name: 'a', hash: sha256('a'), sizeBytes: 1, executable: false }])
     for (let level = 0; level < 20; level++) {

@@ -37,14 +37,14 @@ function logOf(versions: readonly number[]): readonly StoredEvent[] {
 const versions = fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 20 })
 
 describe('an event of an older version', () => {
-  it('becomes one of this version, step by step, in the place and at the moment where it was (U1)', () => {
+  it('becomes one of this version, step by step, in the place and at the moment where it was (UP1)', () => {
     const [first, second, third] = logOf([1, 2, 3]).map((event) => upgradeEvent(event, upgrades))
     expect(first).toMatchObject({ v: 3, seq: 1, at: 0, data: { reason: 'why 0', kind: 'old' } })
     expect(second).toMatchObject({ v: 3, seq: 2, at: 1, data: { reason: 'why 1', kind: 'old' } })
     expect(third).toEqual(logOf([1, 2, 3])[2])
   })
 
-  it('keeps its hash, which is over what the log holds; the chain holds for every mixture (U1)', () => {
+  it('keeps its hash, which is over what the log holds; the chain holds for every mixture (UP1)', () => {
     fc.assert(
       fc.property(versions, (mixture) => {
         const stored = logOf(mixture)
@@ -56,7 +56,7 @@ describe('an event of an older version', () => {
     )
   })
 
-  it('is copied into a fork as the log holds it, and read there alike (U1)', () => {
+  it('is copied into a fork as the log holds it, and read there alike (UP1)', () => {
     fc.assert(
       fc.property(versions, (mixture) => {
         const read = logOf(mixture).map((event) => upgradeEvent(event, upgrades))
@@ -79,7 +79,7 @@ describe('an event of an older version', () => {
 })
 
 describe('an event of this version', () => {
-  it('is the very one that was stored (U2)', () => {
+  it('is the very one that was stored (UP2)', () => {
     const [event] = logOf([1]) as [StoredEvent]
     expect(upgradeEvent(event, [])).toBe(event)
     expect(upgradeEvent(event)).toMatchObject({ v: UPGRADES.length + 1 })
@@ -87,7 +87,7 @@ describe('an event of this version', () => {
 })
 
 describe('an event of a later version', () => {
-  it.each([4, 99, 0, -1, 1.5, Number.NaN])('as %s is refused, whatever it says (U2)', (v) => {
+  it.each([4, 99, 0, -1, 1.5, Number.NaN])('as %s is refused, whatever it says (UP2)', (v) => {
     const [event] = logOf([3]) as [StoredEvent]
     expect(() => upgradeEvent({ ...event, v }, upgrades)).toThrow(PlatformError)
     expect(() => upgradeEvent({ ...event, v }, upgrades)).toThrow(/reads versions 1 to 3/)

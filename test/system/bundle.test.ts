@@ -190,7 +190,7 @@ describe.skipIf(missing !== undefined)('a job with files', { timeout: 180_000 },
     expect(asked.at(-1)?.messages).toHaveLength(3)
   })
 
-  it('is replayed offline to every state it was in, and played again at no cost until something differs (V1, V2)', async () => {
+  it('is replayed offline to every state it was in, and played again at no cost until something differs (MR1, MR2)', async () => {
     const replayed = await senmon(null, 'replay', bundle(), '--model')
     expect(replayed).toMatchObject({ code: 0, stderr: '' })
     expect(replayed.stdout).toBe(
