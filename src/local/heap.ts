@@ -3,7 +3,7 @@
  * there in less than half the time. A machine that waits in the pool begins with the bundle, which holds less memory.
  */
 import { spawn } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Mount } from '../sandbox/sandbox.ts'
 
@@ -53,6 +53,9 @@ export function begunWith(heap: string): readonly string[] {
  */
 export const HEAP_ENVIRONMENT: Readonly<Record<string, string>> = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' }
 
+/** Where glibc asks the kernel whether there are, and how large. */
+const LARGE_PAGES = ['enabled', 'hpage_pmd_size'].map((name) => `/sys/kernel/mm/transparent_hugepage/${name}`)
+
 /** What a sandbox needs, and what Node runs in it. */
 export function heapInside(heap: string): {
   readonly mounts: readonly Mount[]
@@ -60,6 +63,10 @@ export function heapInside(heap: string): {
   readonly environment: Readonly<Record<string, string>>
 } {
   const target = '/runner/main.heap'
-  const mounts = [{ source: heap, target, writable: false }]
+  const asked = LARGE_PAGES.filter((path) => existsSync(path))
+  const mounts = [
+    { source: heap, target, writable: false },
+    ...asked.map((path) => ({ source: path, target: path, writable: false })),
+  ]
   return { mounts, command: begunWith(target), environment: HEAP_ENVIRONMENT }
 }

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startCompartment } from '../../runner/supervisor/compartment.ts'
 import { RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import { cacheEnvironment, cacheOf, compiledInside, shareCompiled } from '../../src/local/compiled.ts'
-import { makeHeap } from '../../src/local/heap.ts'
+import { heapInside, makeHeap } from '../../src/local/heap.ts'
 import { listProcesses } from '../../src/local/processes.ts'
 import { openRuntime, type Runtime } from '../../src/local/runtime.ts'
 import { sandboxLaunch } from '../../src/sandbox/sandbox.ts'
@@ -115,6 +115,13 @@ describe('a heap', () => {
       await opened.close()
     },
   )
+
+  it('brings nothing that can be written into a sandbox, and of the system what tells of large pages', () => {
+    const { mounts } = heapInside('/some/heap')
+    expect(mounts.filter(({ writable }) => writable)).toEqual([])
+    const others = mounts.filter(({ source }) => source !== '/some/heap')
+    expect(others.filter(({ source }) => !source.startsWith('/sys/kernel/mm/transparent_hugepage/'))).toEqual([])
+  })
 
   it('that cannot be made, or that says nothing when it begins, is none', async () => {
     const by = { node: runtime.node, options: RUNNER_OPTIONS, stop: never }
