@@ -141,10 +141,11 @@ function patchStreams(at: At): void {
 
 /** Postgres has given a machine to a job, and whoever asked never hears of it. */
 function patchClaims(at: At): void {
-  type Answer = { readonly rows?: readonly unknown[] } | undefined
+  type Answer = { readonly rows?: readonly { readonly id?: string | null }[] } | undefined
   const { query } = Client.prototype as { query: (...given: unknown[]) => unknown }
   const heard = (answer: Answer): void => {
-    if ((answer?.rows ?? []).length > 0) at('claiming')
+    // A claim that goes with a lease answers without a machine, too.
+    if (typeof answer?.rows?.[0]?.id === 'string') at('claiming')
   }
   Object.assign(Client.prototype, {
     query(this: Client, ...given: unknown[]): unknown {
