@@ -253,6 +253,19 @@ describe('a run', () => {
     expect(core.pending(started)).toMatchObject([{ type: 'generate', stepNumber: 2, messageCount: 3 }])
   })
 
+  it('continued with a query goes on with its list of todos', () => {
+    const lock = team({ base: { tools: ['todo'], rule: null } })
+    const write = { text: 'on', calls: [{ name: 'base/todo', args: { newTodos: ['check'] } }] }
+    const script = scripted({ '0.1': write, '0.2': { text: 'done' } }, { lock })
+    const { state } = go(script)
+    const core = jobRuns(JOB, script.lock)
+    const continued = core.evolve(state, jobFact({ type: 'jobContinued', data: { query: 'and now?', maxSteps: null } }))
+    const [start] = core.pending(continued)
+    if (start?.type !== 'record') throw new Error('no run is started')
+    const { runs } = core.evolve(continued, start.fact)
+    expect(Object.values(runs).map(({ todos }) => todos)).toMatchObject([[{ title: 'check' }], [{ title: 'check' }]])
+  })
+
   it('keeps the first result of a call and the first answer to a question, whatever comes later (R2)', () => {
     const calls = [
       { name: 'files/read', args: { path: 'a' } },
