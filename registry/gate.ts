@@ -2,10 +2,10 @@
  * The gate: every request that would write is decided here, whole, so that nothing that verdaccio can do to a
  * package is ever reached.
  *
- * G1 Whoever asks is known before a byte of theirs is unpacked.
- * G2 Bytes of a published version change by no route: publish again, unpublish, raw upload, any `-rev`.
- * G3 Only the owner publishes, tags, deprecates.
- * G4 A write that is not known here is refused.
+ * GA1 Whoever asks is known before a byte of theirs is unpacked.
+ * GA2 Bytes of a published version change by no route: publish again, unpublish, raw upload, any `-rev`.
+ * GA3 Only the owner publishes, tags, deprecates.
+ * GA4 A write that is not known here is refused.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { CATALOGUE, isRefusal, KINDS, refuse, type ErrorCode, type Refusal } from '../schema/error.ts'

@@ -1,12 +1,12 @@
 /**
  * Puts a skill's packages on disk, from the content store and by integrity alone: no network, no script, no npm.
  *
- * I1 An installation is named by the hash of what is in it, appears whole by one rename, and never changes.
- * I2 Each tarball is checked against the lock's sha512 and read by the gate's rules before a byte is written.
- * I3 Nothing is written outside the installation; files are read-only, readable by all, and none is a link.
- * I4 One that nobody has asked for in UNUSED_MS goes, and what a crash left half-done after a day; none goes while it is
+ * IN1 An installation is named by the hash of what is in it, appears whole by one rename, and never changes.
+ * IN2 Each tarball is checked against the lock's sha512 and read by the gate's rules before a byte is written.
+ * IN3 Nothing is written outside the installation; files are read-only, readable by all, and none is a link.
+ * IN4 One that nobody has asked for in UNUSED_MS goes, and what a crash left half-done after a day; none goes while it is
  *    asked for, and whoever asks later gets it anew.
- * I5 One that a machine was given stays as long as the machine, whichever server looks: a skill may be started for the first
+ * IN5 One that a machine was given stays as long as the machine, whichever server looks: a skill may be started for the first
  *    time weeks after.
  */
 import { createHash } from 'node:crypto'
@@ -39,9 +39,9 @@ export interface Installer {
    * package is missing or is not what the lock says.
    */
   install(skill: LockedStdioSkill): Promise<string>
-  /** Keeps what the skills of a lock were installed as until its machine has ended (I5). */
+  /** Keeps what the skills of a lock were installed as until its machine has ended (IN5). */
   keep(lock: Lock, ended: Promise<unknown>): void
-  /** Says what is kept, and removes what nobody has asked for in a long time (I4, I5). Never rejects. */
+  /** Says what is kept, and removes what nobody has asked for in a long time (IN4, IN5). Never rejects. */
   sweep(): Promise<void>
   /** Sweeps at once and every SWEEP_MS, until it is closed. */
   startSweeping(): { close(): Promise<void> }

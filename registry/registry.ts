@@ -1,9 +1,9 @@
 /**
  * The npm registry of the platform: verdaccio in this process, with three plugins of ours (tokens, gate, store).
  *
- * R1 Verdaccio skips a plugin that does not load and goes on without it; this does not start then.
- * R2 A request without a good key reaches nothing, not even a body parser.
- * R3 No uplink: what was not published here does not exist.
+ * RG1 Verdaccio skips a plugin that does not load and goes on without it; this does not start then.
+ * RG2 A request without a good key reaches nothing, not even a body parser.
+ * RG3 No uplink: what was not published here does not exist.
  */
 import { mkdir } from 'node:fs/promises'
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
@@ -55,7 +55,7 @@ const BAD_TOKENS_MAX = 20
 const BAD_TOKENS_WINDOW_MS = 60_000
 const ADDRESSES_MAX = 10_000
 
-/** Throws `registry_plugin_failed` unless all plugins are at work (R1). */
+/** Throws `registry_plugin_failed` unless all plugins are at work (RG1). */
 export async function openRegistry(options: RegistryOptions): Promise<Registry> {
   const { directory, packages, content, log, clock } = options
   await mkdir(directory, { recursive: true })
@@ -192,7 +192,7 @@ async function whyAbsent(plugins: string, plugin: PluginName, services: Registry
   }
 }
 
-/** R2: cuts the prefix off, authenticates, and counts bad keys. */
+/** RG2: cuts the prefix off, authenticates, and counts bad keys. */
 class Door {
   readonly #options: RegistryOptions
   readonly #publishers: WeakMap<IncomingMessage, Publisher>

@@ -1,9 +1,9 @@
 /**
  * Opens a package tarball that a stranger made, entirely in memory: nothing is written anywhere.
  *
- * T1 Regular files and directories only, each under `package/`, each path once, case and Unicode twins included.
- * T2 Bytes, files, depth and compression ratio are counted while they come, and bounded.
- * T3 What another reader could read otherwise (several gzip members, bytes behind the end, sizes in extended
+ * TB1 Regular files and directories only, each under `package/`, each path once, case and Unicode twins included.
+ * TB2 Bytes, files, depth and compression ratio are counted while they come, and bounded.
+ * TB3 What another reader could read otherwise (several gzip members, bytes behind the end, sizes in extended
  *    headers, NUL in names, negative numbers) is refused rather than interpreted.
  */
 import { promisify } from 'node:util'
@@ -92,7 +92,7 @@ function gzipBodyStart(packed: Uint8Array): number | undefined {
   return at < packed.length - 8 ? at : undefined
 }
 
-/** Walks the 512-byte blocks for what a forgiving reader would overlook (T3). */
+/** Walks the 512-byte blocks for what a forgiving reader would overlook (TB3). */
 function scanBlocks(archive: Buffer): Refusal | undefined {
   let at = 0
   let entries = 0
@@ -180,7 +180,7 @@ function quote(path: string): string {
   )
 }
 
-/** The rules of T1 over entries as they come. */
+/** The rules of TB1 over entries as they come. */
 class Reading {
   readonly #files = new Map<string, OpenedFile>()
   /** Folded path to the path as first written; directories that files imply included. */

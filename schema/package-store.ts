@@ -2,10 +2,10 @@
  * Port: published packages. It stands in the language because both sides meet in it: the registry writes it, and
  * the control plane reads from it what a job pins. It has no verb that removes a version or changes its bytes.
  *
- * P1 A name belongs to the application that published it first; nobody else publishes, tags or deprecates there.
- * P2 (name, version) names one integrity for ever; the same bytes again are `same`, other bytes are refused.
- * P3 A publication is whole or not at all: name, version, locks and tags become visible together.
- * P4 Each package has a `latest`, which is one of its versions, from its first version on.
+ * PK1 A name belongs to the application that published it first; nobody else publishes, tags or deprecates there.
+ * PK2 (name, version) names one integrity for ever; the same bytes again are `same`, other bytes are refused.
+ * PK3 A publication is whole or not at all: name, version, locks and tags become visible together.
+ * PK4 Each package has a `latest`, which is one of its versions, from its first version on.
  */
 import type { Refusal } from './error.ts'
 import type { Sha256 } from './hash.ts'
@@ -78,12 +78,12 @@ export interface PackageStore {
   find(name: string): Promise<PackageRecord | undefined>
   /**
    * `same` when the version is there with these very bytes: then nothing changes, tags neither.
-   * Refuses with name_taken (P1) and version_frozen (P2).
+   * Refuses with name_taken (PK1) and version_frozen (PK2).
    */
   publish(publication: Publication): Promise<'published' | 'same' | Refusal>
   /** Refuses with package_not_found, name_taken, version_not_found. */
   setTag(name: string, owner: ApplicationId, tag: string, version: string, at: number): Promise<'tagged' | Refusal>
-  /** Refuses with package_not_found, name_taken, and for `latest` with package_invalid (P4). An absent tag is fine. */
+  /** Refuses with package_not_found, name_taken, and for `latest` with package_invalid (PK4). An absent tag is fine. */
   deleteTag(name: string, owner: ApplicationId, tag: string, at: number): Promise<'deleted' | Refusal>
   /** null takes the word back. Refuses with package_not_found, name_taken, version_not_found. */
   deprecate(

@@ -107,6 +107,16 @@ keeps(
   3,
 )
 keeps(
+  'letters of invariants that two files have',
+  house.invariantLetters,
+  {
+    'src/a.ts': '/**\n * A.\n *\n * A1 It holds.\n * AB1 It holds.\n */',
+    'src/b.ts': '/**\n * B.\n *\n * A2 It holds.\n */',
+    'test/a.test.ts': '/**\n * C.\n *\n * AB2 It holds.\n */',
+  },
+  1,
+)
+keeps(
   'an invariant that no title cites',
   house.uncitedInvariants,
   {

@@ -1,9 +1,9 @@
 /**
  * The workspace on disk: every name is opened one at a time below the one before, and no symbolic link is followed.
  *
- * F1 No operation reads or changes anything outside the workspace, whatever links are in it and whoever swaps them.
- * F2 Only regular files are read or replaced; a FIFO, socket or device is refused without waiting for it.
- * F3 Nothing under `input/` changes.
+ * FR1 No operation reads or changes anything outside the workspace, whatever links are in it and whoever swaps them.
+ * FR2 Only regular files are read or replaced; a FIFO, socket or device is refused without waiting for it.
+ * FR3 Nothing under `input/` changes.
  *
  * On Linux a directory is held open and its entries are reached through `/proc/self/fd`, so that swapping a parent
  * for a link between check and use changes nothing. Without /proc each part is opened in the same way by its path, which

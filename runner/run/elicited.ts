@@ -1,8 +1,8 @@
 /**
  * Calls whose skill asks a human: the call is given up while the question is open, and made again with the answer ready.
  *
- * E1 A call whose question is open is not made; once every question is closed it is owed again.
- * E2 Questions that came together are handed back together: where a crash left some of them, the rest are asked first.
+ * EL1 A call whose question is open is not made; once every question is closed it is owed again.
+ * EL2 Questions that came together are handed back together: where a crash left some of them, the rest are asked first.
  */
 import { elicitationReply, wholeRounds, type ElicitationReply, type Elicited } from '../../schema/elicitation.ts'
 import type { Question, Resumption } from '../../schema/event.ts'

@@ -1,11 +1,11 @@
 /**
  * One skill's compartment as its client sees it: idle → opening → live → idle (it fell), and shut for good.
  *
- * S1 Whatever goes wrong is a fault for every call in flight; no promise stays open.
- * S2 A compartment is started at most STARTS_MAX times without a call answered in between, each time after a longer
+ * SC1 Whatever goes wrong is a fault for every call in flight; no promise stays open.
+ * SC2 A compartment is started at most STARTS_MAX times without a call answered in between, each time after a longer
  *    wait; then it is shut.
- * S3 A compartment that offers other tools than its lock pins, or than were recorded, answers nothing, ever.
- * S4 A fault is news once, for whoever hears it first.
+ * SC3 A compartment that offers other tools than its lock pins, or than were recorded, answers nothing, ever.
+ * SC4 A fault is news once, for whoever hears it first.
  */
 import { ProtocolError, SdkError, SdkErrorCode, type CallToolResult, type Client } from '@modelcontextprotocol/client'
 import type { Clock } from '../../schema/clock.ts'

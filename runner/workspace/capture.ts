@@ -1,10 +1,10 @@
 /**
  * Turns a directory that hostile programs write to into a tree, while they may still be writing.
  *
- * C1 Only regular files with one name are read: opened below an open directory, last part not followed, never blocking.
- * C2 What is sent is what was hashed: a file is read once, into memory, and then hashed and sent from there.
- * C3 A file whose inode, size and times are as before is not read again.
- * C4 Content goes out once, before the tree that names it.
+ * WC1 Only regular files with one name are read: opened below an open directory, last part not followed, never blocking.
+ * WC2 What is sent is what was hashed: a file is read once, into memory, and then hashed and sent from there.
+ * WC3 A file whose inode, size and times are as before is not read again.
+ * WC4 Content goes out once, before the tree that names it.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readSync, type BigIntStats } from 'node:fs'
 import type { Clock } from '../../schema/clock.ts'

@@ -1,10 +1,10 @@
 /**
  * The verbs of applications: who is asking, and may they.
  *
- * A1 Only a key that was minted, is known, is not revoked and belongs to a known application gives a caller.
- * A2 Junk is dropped before the store is asked.
- * A3 Whatever the store does wrong (nothing, null, another's row, an error), nobody is let in.
- * A4 A key that was revoked here is live for nobody at once; one that another process revoked, for LIVE_MS at most.
+ * AP1 Only a key that was minted, is known, is not revoked and belongs to a known application gives a caller.
+ * AP2 Junk is dropped before the store is asked.
+ * AP3 Whatever the store does wrong (nothing, null, another's row, an error), nobody is let in.
+ * AP4 A key that was revoked here is live for nobody at once; one that another process revoked, for LIVE_MS at most.
  */
 import { timingSafeEqual } from 'node:crypto'
 import type { Chance, Clock } from '../../schema/clock.ts'

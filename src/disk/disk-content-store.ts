@@ -1,8 +1,8 @@
 /**
  * Bytes by their hash, as files `ab/cdef…` of one directory, which any number of processes may share.
  *
- * C1 A name appears only with all of its bytes, on disk: written beside, synced, then linked; then the directory.
- * C2 What is read is checked against its name; bytes that rotted count as missing, and putting them again heals.
+ * CS1 A name appears only with all of its bytes, on disk: written beside, synced, then linked; then the directory.
+ * CS2 What is read is checked against its name; bytes that rotted count as missing, and putting them again heals.
  */
 import { constants } from 'node:fs'
 import { access, mkdir, open, readFile, rename, rm } from 'node:fs/promises'

@@ -1,12 +1,12 @@
 /**
  * The gateway: one generation by the provider that the model's name says, with the key of the application that pays.
  *
- * G1 A key is given to the provider's client and to nothing else: no message, log line or error holds one.
- * G2 Attempts are bounded; only what is worth another attempt gets one: status 408, 409, 429, 5xx, a connection that broke
+ * GM1 A key is given to the provider's client and to nothing else: no message, log line or error holds one.
+ * GM2 Attempts are bounded; only what is worth another attempt gets one: status 408, 409, 429, 5xx, a connection that broke
  *    or went silent.
- * G3 A stream that goes silent is cut, and the connection with it; so is one whose caller gives up.
- * G4 Base URLs come from the server's configuration, never from an application or an expert.
- * G5 A generation has a deadline, retries and waits included.
+ * GM3 A stream that goes silent is cut, and the connection with it; so is one whose caller gives up.
+ * GM4 Base URLs come from the server's configuration, never from an application or an expert.
+ * GM5 A generation has a deadline, retries and waits included.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'

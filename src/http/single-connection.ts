@@ -3,9 +3,9 @@
  *
  *   PUT  reserves a stream and answers its token; GET opens it; POST starts an operation; DELETE ends one
  *
- * S1 A token is of use only with the key that reserved it.
- * S2 An operation asks for its next result only when the stream has taken the last one.
- * S3 When the stream is gone, all its operations are.
+ * SS1 A token is of use only with the key that reserved it.
+ * SS2 An operation asks for its next result only when the stream has taken the last one.
+ * SS3 When the stream is gone, all its operations are.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -53,7 +53,7 @@ export function openSingleConnection(dependencies: {
 
   const getStream = (keyId: ApiKeyId, token: string): Stream => {
     const stream = streams.get(token)
-    // Another key's token is as unknown as none (S1).
+    // Another key's token is as unknown as none (SS1).
     if (stream === undefined || stream.keyId !== keyId)
       throw new PlatformError('input_invalid', 'There is no such stream; reserve one with PUT.')
     return stream
@@ -75,7 +75,7 @@ export function openSingleConnection(dependencies: {
     if (!stream.isOpen || closing.aborted) await end(token, stream)
   }
 
-  /** Sends an operation's results into the stream, each when there is room (S2). */
+  /** Sends an operation's results into the stream, each when there is room (SS2). */
   const pump = async (stream: Stream, id: string, result: Result, context: RequestContext): Promise<void> => {
     const send = (payload: string) =>
       stream.outbox.put({ event: 'next', data: `{"id":${JSON.stringify(id)},"payload":${payload}}` })

@@ -1,9 +1,9 @@
 /**
  * The verbs that carry a job out of the platform as a bundle, and one in.
  *
- * E1 A bundle holds the log up to one moment, as the log holds it, and all content that it names.
- * E2 An import believes nothing: all of the bundle is checked, and all content must be in it, whatever the store has.
- * E3 What was imported is history: it ends with jobImported, under the importer's application, and runs nowhere.
+ * BE1 A bundle holds the log up to one moment, as the log holds it, and all content that it names.
+ * BE2 An import believes nothing: all of the bundle is checked, and all content must be in it, whatever the store has.
+ * BE3 What was imported is history: it ends with jobImported, under the importer's application, and runs nowhere.
  */
 import { replay } from '../../schema/decider.ts'
 import type { Clock } from '../../schema/clock.ts'

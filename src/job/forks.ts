@@ -1,13 +1,13 @@
 /**
  * The verb that forks: a new job that begins with what another job was at one of its checkpoints.
  *
- * F1 A fork's log begins with the parent's facts up to the checkpoint, at the same seq and moment, and says so.
- * F2 Forking writes nothing to the parent.
- * F3 The workspace and the input of a fork are the trees of that moment, which its log names.
- * F4 A fork's own lock differs from the parent's in the instruction that was asked for, and in nothing else.
- * F5 A fork of an imported job runs what is published here, or does not run: a bundle's lock is a stranger's word.
- * F6 A fork of an imported job makes no call because of an approval that was not given here.
- * F7 A fork's budget counts what its log says was used before the checkpoint, and answers what that budget asked.
+ * FK1 A fork's log begins with the parent's facts up to the checkpoint, at the same seq and moment, and says so.
+ * FK2 Forking writes nothing to the parent.
+ * FK3 The workspace and the input of a fork are the trees of that moment, which its log names.
+ * FK4 A fork's own lock differs from the parent's in the instruction that was asked for, and in nothing else.
+ * FK5 A fork of an imported job runs what is published here, or does not run: a bundle's lock is a stranger's word.
+ * FK6 A fork of an imported job makes no call because of an approval that was not given here.
+ * FK7 A fork's budget counts what its log says was used before the checkpoint, and answers what that budget asked.
  */
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { replay } from '../../schema/decider.ts'
@@ -144,7 +144,7 @@ export function openForks(dependencies: ForksDependencies): Forks {
   return { fork }
 }
 
-/** The answers that the fork's budget is to what the parent's asked at the checkpoint, or why it cannot be (F7). */
+/** The answers that the fork's budget is to what the parent's asked at the checkpoint, or why it cannot be (FK7). */
 function answersOf(parent: Job, { query, budget }: ForkJob): readonly AnswerFact['data'][] | Refusal {
   if (budget === undefined) return []
   // With a query, what was open is over, and its questions with it.

@@ -1,9 +1,9 @@
 /**
  * Streams of a job for one subscriber. Nothing is queued: each is a cursor over the log that reads when it is asked.
  *
- * W1 A stream ends when its signal aborts or its reader returns, also while it waits for an event.
- * W2 Nothing is delivered on a key that is known to be revoked (A4), and an idle stream notices within LIVE_CHECK_MS.
- * W3 A job of another application is as unknown as one that never was.
+ * SB1 A stream ends when its signal aborts or its reader returns, also while it waits for an event.
+ * SB2 Nothing is delivered on a key that is known to be revoked (AP4), and an idle stream notices within LIVE_CHECK_MS.
+ * SB3 A job of another application is as unknown as one that never was.
  */
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'

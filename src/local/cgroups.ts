@@ -3,11 +3,11 @@
  * end, whatever they have become. Both versions, since many a computer has the limits in the first and freezing in the
  * second. What is there is found by trying it.
  *
- * G1 A machine is in its cgroups before anything of it runs: a process that cannot join does not start.
- * G2 What a server left that is gone is ended and removed; what one has that lives is left alone.
- * G3 A limit that cannot be kept is never said to be.
- * G4 A compartment that has a part uses no more memory than the part may, and of the machine nothing else ends for it.
- * G5 A machine that no job waits for takes a processor from nothing else, for as long as it has said that it yields.
+ * CG1 A machine is in its cgroups before anything of it runs: a process that cannot join does not start.
+ * CG2 What a server left that is gone is ended and removed; what one has that lives is left alone.
+ * CG3 A limit that cannot be kept is never said to be.
+ * CG4 A compartment that has a part uses no more memory than the part may, and of the machine nothing else ends for it.
+ * CG5 A machine that no job waits for takes a processor from nothing else, for as long as it has said that it yields.
  */
 import { spawnSync } from 'node:child_process'
 import {
@@ -38,7 +38,7 @@ export interface MachineLimits {
 export type Kept = Readonly<Record<LimitKind | 'freeze', 'v1' | 'v2' | null>>
 
 export interface Cgroup {
-  /** Stands before a command line: joins, then runs the rest. The rest is refused (78) when it cannot join (G1). */
+  /** Stands before a command line: joins, then runs the rest. The rest is refused (78) when it cannot join (CG1). */
   readonly joining: readonly string[]
   /** Room in it for one compartment, whose memory the kernel keeps; undefined where that is not to be had. */
   part(number: number, memoryBytes: number): CgroupPart | undefined
@@ -205,7 +205,7 @@ function joins(cgroups: Cgroups): boolean {
   return status === 0
 }
 
-/** Throws when a limit cannot be set that could be before: a machine without it is no machine (G3). */
+/** Throws when a limit cannot be set that could be before: a machine without it is no machine (CG3). */
 function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLimits, uid?: number): Cgroup {
   const made = grounds.map((ground) => ({ ...ground, directory: join(ground.own, name) }))
   for (const { directory, version, kinds } of made) {
@@ -297,7 +297,7 @@ function besides(directory: string): readonly string[] {
   return isCgroup ? list(above).map((name) => join(above, name)) : [directory]
 }
 
-/** Ends and removes what servers left that are gone (G2). */
+/** Ends and removes what servers left that are gone (CG2). */
 async function sweep(directory: string, clock: Clock): Promise<void> {
   const here = namespaceOfPids()
   for (const name of list(directory)) {

@@ -1,9 +1,9 @@
 /**
  * Slots: each holds one machine's directories, and as root a uid of its own. A slot is used once and then removed.
  *
- * L1 A slot has one owner: claiming is one rename, which fails where a slot exists.
- * L2 A slot whose owner has died is removed by whoever opens the slots next.
- * L3 No two machines of this computer have one uid, whichever servers they are of, and none has uid 0: what runs as a
+ * SL1 A slot has one owner: claiming is one rename, which fails where a slot exists.
+ * SL2 A slot whose owner has died is removed by whoever opens the slots next.
+ * SL3 No two machines of this computer have one uid, whichever servers they are of, and none has uid 0: what runs as a
  *    slot's uid is the slot's to kill.
  */
 import {

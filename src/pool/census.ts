@@ -1,8 +1,8 @@
 /**
  * What a provider has, against what the rows say. Pure.
  *
- * C1 A machine that no row knows is ended once it has been there for a while: an order may be on its way to its row.
- * C2 A row whose machine was not listed is looked at again before anything follows: lists lag, and leave out.
+ * CE1 A machine that no row knows is ended once it has been there for a while: an order may be on its way to its row.
+ * CE2 A row whose machine was not listed is looked at again before anything follows: lists lag, and leave out.
  */
 import type { Observation } from './machine-provider.ts'
 import type { PooledMachine } from './machine.ts'

@@ -1,8 +1,8 @@
 /**
  * Asks the provider for what the pool has decided, and says in the machine's row what came of it.
  *
- * R1 What was seen of a machine changes nothing of a later state: an old stop does not clean what a job has left since.
- * R2 Nothing that ends or suspends a machine is asked once its row has moved on: it may be another's by now. Whoever stood
+ * ER1 What was seen of a machine changes nothing of a later state: an old stop does not clean what a job has left since.
+ * ER2 Nothing that ends or suspends a machine is asked once its row has moved on: it may be another's by now. Whoever stood
  *    still meanwhile looks again.
  */
 import type { Clock } from '../../schema/clock.ts'
@@ -64,7 +64,7 @@ export function openErrands({ store, provider, clock, log, onOutcome }: ErrandsD
     }
   }
 
-  /** R2: right before the call leaves, which is the provider's to know where calls wait for their turn. */
+  /** ER2: right before the call leaves, which is the provider's to know where calls wait for their turn. */
   async function end(machine: PooledMachine, verb: 'suspend' | 'stop' | 'destroy'): Promise<void> {
     if (isClaimed(machine)) throw new Superseded()
     if (provider.traits.reach === 'process') return await provider[verb](machine)

@@ -1,12 +1,12 @@
 /**
  * How fast the pool may ask its provider, by what became of what it asked before. Pure.
  *
- * A1 After a failure, machines are ordered 1, 2, 4 … at a time, doubling with each that was made.
- * A2 Suspends under way at a place are at most its allowance: one more with each that was done, half with each that was late.
- * A3 A place without room is left alone for a time that doubles while it has none.
- * A4 When the provider says that an order never will be right, nothing more is ordered for a long time.
- * A5 What was put off goes at the same pace when it is due again: no herd follows an outage.
- * A6 A generation of which three machines in a row did not come up is made no more for a time that doubles while none does.
+ * PA1 After a failure, machines are ordered 1, 2, 4 … at a time, doubling with each that was made.
+ * PA2 Suspends under way at a place are at most its allowance: one more with each that was done, half with each that was late.
+ * PA3 A place without room is left alone for a time that doubles while it has none.
+ * PA4 When the provider says that an order never will be right, nothing more is ordered for a long time.
+ * PA5 What was put off goes at the same pace when it is due again: no herd follows an outage.
+ * PA6 A generation of which three machines in a row did not come up is made no more for a time that doubles while none does.
  */
 import type { ProviderFault } from './machine-provider.ts'
 import type { Verb } from './machine.ts'
@@ -63,7 +63,7 @@ export function isResting({ resting }: Pace, place: string, now: number): boolea
   return (resting[place]?.until ?? 0) > now
 }
 
-/** A6 */
+/** PA6 */
 export function isUnfit({ unfit }: Pace, generation: string, now: number): boolean {
   return (unfit[generation]?.until ?? 0) > now
 }

@@ -3,15 +3,15 @@
  *
  *   create ─▶ ready (or hot, where nothing suspends) ─▶ reserve (stopped and clean, where a stop cleans) ─▶ end
  *
- * B1 What was ordered counts as if it were there: asked twice at the same moment, the plan orders nothing more.
- * B2 There are never more machines than the policy allows, whatever is asked for.
- * B3 Nothing is asked of a machine that is waking or busy.
- * B4 The pool shrinks only once a whole delay has wanted less, one machine at a time, the longest idle first; never in a
+ * PL1 What was ordered counts as if it were there: asked twice at the same moment, the plan orders nothing more.
+ * PL2 There are never more machines than the policy allows, whatever is asked for.
+ * PL3 Nothing is asked of a machine that is waking or busy.
+ * PL4 The pool shrinks only once a whole delay has wanted less, one machine at a time, the longest idle first; never in a
  *    panic, and never below the least that is to be ready.
- * B5 Suspends under way at a place are never more than its allowance.
- * B6 Machines of an older generation are replaced while nine tenths of what is wanted stay there.
- * B7 Where demand stays as it is, the plan comes to rest: it wants what there is.
- * B8 A generation of which no machine has come up yet begins with canaries beside an older one: two in a hundred, at least
+ * PL5 Suspends under way at a place are never more than its allowance.
+ * PL6 Machines of an older generation are replaced while nine tenths of what is wanted stay there.
+ * PL7 Where demand stays as it is, the plan comes to rest: it wants what there is.
+ * PL8 A generation of which no machine has come up yet begins with canaries beside an older one: two in a hundred, at least
  *    one; nothing older is given up for it.
  */
 import { busyMs, type Demand } from './demand.ts'
@@ -324,7 +324,7 @@ function isProven({ machines, generation }: PoolView): boolean {
   return machines.some((one) => one.generation === generation && hasComeUp(one))
 }
 
-/** B8: how many more of a new generation are ordered before one has come up; undefined where it is no trial. */
+/** PL8: how many more of a new generation are ordered before one has come up; undefined where it is no trial. */
 function canariesLeft(view: PoolView, { all, supply, reserve }: Fleet): number | undefined {
   const { machines, generation } = view
   const hasOlder = [...supply, ...reserve].some((one) => one.generation !== generation)

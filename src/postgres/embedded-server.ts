@@ -1,10 +1,10 @@
 /**
  * A Postgres server of our own, from npm's binaries: on a private socket, durable, and never two of us on one directory.
  *
- * E1 A directory has one owner among our processes; a second one is refused with the first one's pid.
- * E2 A server that outlived its owner is adopted as it is, with everything that was committed.
- * E3 The server outlives a signal to our process group: only `close`, or the machine, ends it.
- * E4 Root's server runs as an unprivileged user, wherever the directory is.
+ * ES1 A directory has one owner among our processes; a second one is refused with the first one's pid.
+ * ES2 A server that outlived its owner is adopted as it is, with everything that was committed.
+ * ES3 The server outlives a signal to our process group: only `close`, or the machine, ends it.
+ * ES4 Root's server runs as an unprivileged user, wherever the directory is.
  */
 import { spawn } from 'node:child_process'
 import { open, readFile, rename, rm, stat } from 'node:fs/promises'
@@ -276,7 +276,7 @@ export async function serve(
 
 /**
  * The embedded server of `directory`; undefined when npm installed no binaries for this platform. Throws
- * `directory_in_use` (E1), `database_unavailable` with the end of the server's own log, `config_invalid`.
+ * `directory_in_use` (ES1), `database_unavailable` with the end of the server's own log, `config_invalid`.
  */
 export async function openEmbeddedServer(options: EmbeddedOptions): Promise<EmbeddedServer | undefined> {
   const found = await findEmbeddedPackage()

@@ -3,10 +3,10 @@
  * slow poll as a net. A wake-up says "look again"; one of this process brings along what it appended, which saves the
  * look. A lost or doubled one harms nobody.
  *
- * W1 NOTIFY is sent after the commit, on a connection of its own: within the writing transaction it would make commits
+ * WU1 NOTIFY is sent after the commit, on a connection of its own: within the writing transaction it would make commits
  *    wait for one another. It never fails an append.
- * W2 With every new connection everybody is woken, since nobody knows what was missed without one.
- * W3 However often a job is appended to, it is announced to other processes once in a while at most: what they may see
+ * WU2 With every new connection everybody is woken, since nobody knows what was missed without one.
+ * WU3 However often a job is appended to, it is announced to other processes once in a while at most: what they may see
  *    late by, and less than that while there are none (`announcements.ts`).
  */
 import { Client, type ClientConfig } from 'pg'

@@ -2,9 +2,9 @@
  * Sealing: AES-256-GCM under a key that the sealed bytes commit to, bound to where they belong.
  * Layout: 1 byte of format, 32 of key commitment, 12 of nonce, 16 of tag, then the ciphertext.
  *
- * S1 What was sealed for one place (application, name, version) opens for no other.
- * S2 What was sealed under one key opens under no other, and says so before anything is decrypted.
- * S3 A tag is 16 bytes, always; a changed byte anywhere opens nothing.
+ * SE1 What was sealed for one place (application, name, version) opens for no other.
+ * SE2 What was sealed under one key opens under no other, and says so before anything is decrypted.
+ * SE3 A tag is 16 bytes, always; a changed byte anywhere opens nothing.
  */
 import { createCipheriv, createDecipheriv, createHmac, timingSafeEqual } from 'node:crypto'
 import { canonical } from '../../schema/hash.ts'

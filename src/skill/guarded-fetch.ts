@@ -1,11 +1,11 @@
 /**
  * `fetch` for one endpoint that an author chose: it reaches that origin, at an address that was looked at, or nothing.
  *
- * G1 Only the endpoint's own origin is asked, and no redirect is followed by whoever sends.
- * G2 A name is looked up once for a connection, each of its addresses must be allowed, and the connection goes to the
+ * GF1 Only the endpoint's own origin is asked, and no redirect is followed by whoever sends.
+ * GF2 A name is looked up once for a connection, each of its addresses must be allowed, and the connection goes to the
  *    one that was looked at: a name that means another host a moment later leads nowhere.
- * G3 Allowed is the public internet, encrypted, and what the operator names; nothing of the computer's own networks.
- * G4 An answer is bounded: a whole one, or one event of a stream.
+ * GF3 Allowed is the public internet, encrypted, and what the operator names; nothing of the computer's own networks.
+ * GF4 An answer is bounded: a whole one, or one event of a stream.
  */
 import { lookup as lookUp, type LookupAddress } from 'node:dns'
 import { isIP, type LookupFunction, type Socket } from 'node:net'
@@ -45,7 +45,7 @@ export function openGuardedFetch(options: GuardedFetchOptions): GuardedFetch {
     if (networks.has(address)) return true
     return endpoint.protocol === 'https:' && isPortAllowed(endpoint) && isPublicAddress(address)
   }
-  /** The address to connect to, once all that the name stands for are allowed (G2). */
+  /** The address to connect to, once all that the name stands for are allowed (GF2). */
   const find = async (hostname: string): Promise<LookupAddress> => {
     const addresses = await resolve(hostname)
     const refused = addresses.find(({ address }) => !isAllowed(address))

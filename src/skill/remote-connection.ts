@@ -2,9 +2,9 @@
  * One skill's connection: MCP messages in both directions over Streamable HTTP, or over the older protocol (an event
  * stream and posts), which a server is asked by when it refuses the newer one.
  *
- * C1 A connection that ends says so once, with a code and a sentence; what it was asked and has not answered ends with it.
- * C2 No secret comes back: wherever a server repeats one, in an answer or in a failure, it reads ***.
- * C3 What a server says is bounded in size and rate.
+ * RC1 A connection that ends says so once, with a code and a sentence; what it was asked and has not answered ends with it.
+ * RC2 No secret comes back: wherever a server repeats one, in an answer or in a failure, it reads ***.
+ * RC3 What a server says is bounded in size and rate.
  */
 import {
   isJSONRPCRequest,

@@ -2,14 +2,14 @@
  * The skills on the network that one machine uses. The machine says what it would say to a compartment; this process
  * alone holds the connection and the secrets.
  *
- * M1 A skill is opened that the lock names as one on the network; for anything else there is `closed`.
- * M2 Secrets are read when the skill is opened, and put into its headers; they reach neither machine nor log.
- * M3 A machine sends a server what MCP's clients send and nothing else, and a tool call only as its run's log has it:
+ * RS1 A skill is opened that the lock names as one on the network; for anything else there is `closed`.
+ * RS2 Secrets are read when the skill is opened, and put into its headers; they reach neither machine nor log.
+ * RS3 A machine sends a server what MCP's clients send and nothing else, and a tool call only as its run's log has it:
  *    a tool on offer, called by the model with these arguments, approved where a rule asks for it, and once.
- * M4 When the machine is gone, so is every connection of it.
- * M5 A server that asks its client something hears what the job's humans said to an open call, or a refusal in our words;
+ * RS4 When the machine is gone, so is every connection of it.
+ * RS5 A server that asks its client something hears what the job's humans said to an open call, or a refusal in our words;
  *    where a machine would say anything else, the skill is ended, and its calls read why.
- * M6 A call says in its headers what its tool's schema asks for, from the arguments that the log has; a tool whose schema
+ * RS6 A call says in its headers what its tool's schema asks for, from the arguments that the log has; a tool whose schema
  *    asks for what MCP forbids is not called.
  */
 import {
@@ -228,7 +228,7 @@ export class RemoteSkills {
     return typeof headers === 'string' ? `The tool ${asked.tool} ${headers}.` : headersOfCall(headers, asked.args)
   }
 
-  /** Why a frame is not passed on; undefined when it is (M3). */
+  /** Why a frame is not passed on; undefined when it is (RS3). */
   async #refuse({ name, skill, pages, asked: requests }: OpenRemote, frame: Json): Promise<string | undefined> {
     if (!isJsonObject(frame)) return 'it is no message'
     const { method } = frame

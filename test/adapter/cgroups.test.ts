@@ -54,7 +54,7 @@ describe('the places of cgroups', () => {
   })
 })
 
-it('what operators are told of limits names what keeps each, and that nothing does (G3)', () => {
+it('what operators are told of limits names what keeps each, and that nothing does (CG3)', () => {
   const kept = { memory: 'v2', pids: null, cpu: 'v1', freeze: null } as const
   expect(limitsOf({ memoryBytes: 1, tasks: 2, cpus: 3 }, kept)).toEqual([
     { name: 'memoryBytes', value: 1, keptBy: 'cgroup v2' },
@@ -73,7 +73,7 @@ describe.skipIf(none)('machines in cgroups', () => {
   beforeAll(() => expect(kept).not.toEqual({ memory: null, pids: null, cpu: null, freeze: null }))
   afterAll(() => opened.close())
 
-  it('hold a process before it runs anything, and refuse one that cannot join (G1)', () => {
+  it('hold a process before it runs anything, and refuse one that cannot join (CG1)', () => {
     const cgroup = make()
     const [file, ...args] = [...cgroup.joining, '/bin/cat', '/proc/self/cgroup']
     const text = spawnSync(file, args, { encoding: 'utf8' }).stdout
@@ -82,7 +82,7 @@ describe.skipIf(none)('machines in cgroups', () => {
     expect(spawnSync(file, args, { encoding: 'utf8' })).toMatchObject({ status: 78, stdout: '' })
   })
 
-  it.skipIf(kept.cpu === null)('take a processor from nothing else while they yield (G5)', async ({ skip }) => {
+  it.skipIf(kept.cpu === null)('take a processor from nothing else while they yield (CG5)', async ({ skip }) => {
     skip(isOlderThan(5, 15), 'cpu.idle came with Linux 5.15')
     const [waiting, busy] = [make(), make()]
     waiting.yield(true)
@@ -116,7 +116,7 @@ describe.skipIf(none)('machines in cgroups', () => {
     waiting.remove()
   })
 
-  it.skipIf(kept.memory === null)('end what uses more memory than there is, and count it (G3)', async () => {
+  it.skipIf(kept.memory === null)('end what uses more memory than there is, and count it (CG3)', async () => {
     const cgroup = make({ memoryBytes: 96 * MiB })
     const hog = start(
       cgroup,
@@ -131,7 +131,7 @@ describe.skipIf(none)('machines in cgroups', () => {
   })
 
   it.skipIf(kept.memory === null)(
-    'keep a compartment to its part, and end nothing else of the machine (G4)',
+    'keep a compartment to its part, and end nothing else of the machine (CG4)',
     async () => {
       const cgroup = make()
       const part = cgroup.part(1, 96 * MiB)
@@ -149,7 +149,7 @@ describe.skipIf(none)('machines in cgroups', () => {
     },
   )
 
-  it.skipIf(kept.pids === null)('refuse one task more than there may be, and count it (G3)', () => {
+  it.skipIf(kept.pids === null)('refuse one task more than there may be, and count it (CG3)', () => {
     const cgroup = make({ tasks: 8 })
     const bomb = 'for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 30 & done'
     const [file, ...args] = [...cgroup.joining, '/bin/sh', '-c', bomb]
@@ -210,7 +210,7 @@ describe.skipIf(none)('machines in cgroups', () => {
   }
   const sweep = () => openCgroups(`${nameOfServer(process.pid)}-2`, realClock).then((another) => another.close())
 
-  it('sweep what a server left that is gone, stopped or not, and leave what lives alone (G2)', async () => {
+  it('sweep what a server left that is gone, stopped or not, and leave what lives alone (CG2)', async () => {
     const mine = make()
     const survivor = start(mine, '/bin/sleep', '60')
     const { name, pid, kill } = await serve([])
@@ -231,7 +231,7 @@ describe.skipIf(none)('machines in cgroups', () => {
     .map(({ directory }) => dirname(directory))
     .find((directory) => existsSync(join(directory, 'cgroup.procs')))
   // Where this process is in the root of each hierarchy, there is nothing beside it.
-  it.skipIf(above === undefined)('sweep also what one left that was started by another login (G2)', async () => {
+  it.skipIf(above === undefined)('sweep also what one left that was started by another login (CG2)', async () => {
     const login = join(above ?? '', `login-${process.pid}`)
     mkdirSync(login)
     try {

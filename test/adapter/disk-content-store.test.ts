@@ -31,7 +31,7 @@ describe('a content store on a disk', () => {
   })
   afterEach(async () => rm(directory, { recursive: true }))
 
-  it('takes rotten bytes for missing, and heals when they are put again (C2)', async () => {
+  it('takes rotten bytes for missing, and heals when they are put again (CS2)', async () => {
     const store = await openDiskContentStore(directory)
     const bytes = Buffer.from('content')
     const hash = await store.put(bytes)
@@ -43,7 +43,7 @@ describe('a content store on a disk', () => {
     }
   })
 
-  it('ignores what a crash left half written, and leaves nothing beside (C1)', async () => {
+  it('ignores what a crash left half written, and leaves nothing beside (CS1)', async () => {
     const store = await openDiskContentStore(directory)
     const hash = sha256('content')
     const place = join(directory, hash.slice(0, 2))

@@ -81,15 +81,15 @@ describe('paths', () => {
     'a\\..\\b',
     'a\u0000b',
     '',
-  ])('%j is refused by every tool (F1)', async (path) => await expectRefused(path))
+  ])('%j is refused by every tool (FR1)', async (path) => await expectRefused(path))
 
-  it('the folder beside the workspace whose name only begins alike is outside (F1)', async () => {
+  it('the folder beside the workspace whose name only begins alike is outside (FR1)', async () => {
     await mkdir(`${workspace}-other`)
     await writeFile(join(`${workspace}-other`, 'secret.txt'), SECRET)
     expect((await skill.call('read_file', { path: `${workspace}-other/secret.txt` })).isError).toBe(true)
   })
 
-  it('however put together, none reads the secret (F1)', async () => {
+  it('however put together, none reads the secret (FR1)', async () => {
     await symlink(outside, join(workspace, 'link'))
     const part = fc.constantFrom(
       '..',
@@ -135,14 +135,14 @@ describe('symbolic links', () => {
         await symlink('second', join(workspace, 'link'))
       },
     ],
-  ])('%s are not followed by any tool (F1)', async (_, make) => {
+  ])('%s are not followed by any tool (FR1)', async (_, make) => {
     await make()
     await expectRefused('link')
     await expectRefused('link/inner')
     expect(await readdir(outside)).not.toContain('not-there')
   })
 
-  it('are listed as what they are, and neither searched nor found through (F1)', async () => {
+  it('are listed as what they are, and neither searched nor found through (FR1)', async () => {
     await symlink(outside, join(workspace, 'link'))
     await symlink(join(outside, 'secret.txt'), join(workspace, 'file-link'))
     const listed = await skill.call('list_directory', { depth: 5 })
@@ -152,7 +152,7 @@ describe('symbolic links', () => {
     expect((await skill.call('file_info', { path: 'link' })).text).toContain('type: a symbolic link')
   })
 
-  it('are deleted and moved themselves, never what they point to (F1)', async () => {
+  it('are deleted and moved themselves, never what they point to (FR1)', async () => {
     await mkdir(join(workspace, 'd'))
     await symlink(outside, join(workspace, 'd', 'link'))
     await skill.call('move', { from: 'd/link', to: 'moved' })
@@ -162,7 +162,7 @@ describe('symbolic links', () => {
     expect((await readdir(outside)).toSorted()).toEqual(['inner', 'secret.txt'])
   })
 
-  it('swapped in for a directory while calls are running let nothing out (F1)', async () => {
+  it('swapped in for a directory while calls are running let nothing out (FR1)', async () => {
     await mkdir(join(workspace, 'd'))
     await writeFile(join(workspace, 'd', 'secret.txt'), 'harmless')
     const count = { swaps: 0, reads: 0 }
@@ -198,7 +198,7 @@ describe('symbolic links', () => {
 })
 
 describe('what is no regular file', () => {
-  it('a FIFO is refused at once (F2)', async () => {
+  it('a FIFO is refused at once (FR2)', async () => {
     await promisify(execFile)('mkfifo', [join(workspace, 'pipe')])
     await expectRefused('pipe')
     expect((await skill.call('search', { pattern: 'own' })).text).toBe('own.txt:1: own')
@@ -206,7 +206,7 @@ describe('what is no regular file', () => {
     expect((await skill.call('delete', { path: 'pipe' })).text).toBe('Deleted pipe, a FIFO.')
   })
 
-  it('a socket and a device are refused (F2)', async () => {
+  it('a socket and a device are refused (FR2)', async () => {
     const { createServer } = await import('node:net')
     const server = createServer()
     await new Promise<void>((resolve) => server.listen(join(workspace, 'socket'), resolve))
@@ -220,7 +220,7 @@ describe('what is no regular file', () => {
     if (made) await expectRefused('device')
   })
 
-  it('another name of a file outside keeps what it had when this one is written (F1)', async () => {
+  it('another name of a file outside keeps what it had when this one is written (FR1)', async () => {
     for (const name of ['a', 'b', 'c']) await link(join(outside, 'secret.txt'), join(workspace, name))
     await skill.call('write_file', { path: 'a', content: 'x' })
     await skill.call('append_file', { path: 'b', content: 'x' })
@@ -231,7 +231,7 @@ describe('what is no regular file', () => {
 })
 
 describe('input/', () => {
-  it('is read and never changed (F3)', async () => {
+  it('is read and never changed (FR3)', async () => {
     expect((await skill.call('read_file', { path: 'input/given.txt' })).text).toBe('given')
     const changes: readonly (readonly [string, Record<string, unknown>])[] = [
       ['write_file', { path: 'input/given.txt', content: 'x' }],

@@ -106,7 +106,7 @@ describe.each(MODELS)('%s', (model) => {
     [503, 'model_overloaded', 3],
     [529, 'model_overloaded', 3],
   ] as const)(
-    'status %i becomes %s after %i attempts, each of which is shown, and no key is told (G1, G2)',
+    'status %i becomes %s after %i attempts, each of which is shown, and no key is told (GM1, GM2)',
     async (code, expected, attempts) => {
       const { server, logged, deltas, generate } = await setting()
       const message = `Incorrect API key provided: ${KEY}. You can find it at example.test.`
@@ -151,7 +151,7 @@ describe.each(MODELS)('%s', (model) => {
     expect(other.requests()).toBe(0)
   })
 
-  it('silence before the first byte is cut, and the question put again (G2, G3)', async () => {
+  it('silence before the first byte is cut, and the question put again (GM2, GM3)', async () => {
     const { server, clock, generate } = await setting()
     server.play(() => {})
     const generating = failureOf(generate(model))
@@ -164,7 +164,7 @@ describe.each(MODELS)('%s', (model) => {
     expect(server.requests()).toBe(limits.attemptsMax)
   })
 
-  it('a generation that is not done in time is cut, retries included (G5)', async () => {
+  it('a generation that is not done in time is cut, retries included (GM5)', async () => {
     const { server, clock, generate } = await setting()
     server.play(() => {})
     const generating = failureOf(generate(model, undefined, { maxRetries: 100, timeoutMs: 150_000 }))
@@ -178,7 +178,7 @@ describe.each(MODELS)('%s', (model) => {
     expect(clock.sleepers()).toBe(0)
   })
 
-  it('an abort closes the connection to the provider and throws its reason (G3)', async () => {
+  it('an abort closes the connection to the provider and throws its reason (GM3)', async () => {
     const { server, generate } = await setting()
     const controller = new AbortController()
     const reason = new Error('canceled by the test')
@@ -203,7 +203,7 @@ describe('a busy provider', () => {
     expect(waited).toEqual([])
   })
 
-  it('is asked as often as the expert says, and no more (G2)', async () => {
+  it('is asked as often as the expert says, and no more (GM2)', async () => {
     for (const maxRetries of [0, 1, 6]) {
       const { server, generate } = await setting()
       server.play(status(503, {}))
@@ -233,7 +233,7 @@ describe('a busy provider', () => {
 })
 
 describe('a stream', () => {
-  it('that goes silent is cut, and its connection with it (G3)', async () => {
+  it('that goes silent is cut, and its connection with it (GM3)', async () => {
     const { server, clock, deltas, generate } = await setting()
     server.play(stream(chatChunks(['Well', ' now'], null), 'silence'))
     const generating = failureOf(generate())
@@ -249,7 +249,7 @@ describe('a stream', () => {
     expect((await generating).code).toBe('model_refused')
   })
 
-  it('that says only that it is at work is not silent (G3)', async () => {
+  it('that says only that it is at work is not silent (GM3)', async () => {
     let heard = Promise.withResolvers<void>()
     const { server, clock, generate } = await setting(KEY, async (input, init) => {
       const response = await fetch(input, init)
@@ -346,7 +346,7 @@ describe('a stream', () => {
 })
 
 describe('before anything is sent', () => {
-  it('no environment variable and no secret says where a provider is or what its key is (G4)', async () => {
+  it('no environment variable and no secret says where a provider is or what its key is (GM4)', async () => {
     vi.stubEnv('OPENAI_API_KEY', 'sk-ambient')
     onTestFinished(() => void vi.unstubAllEnvs())
     const other = await openModelServer()

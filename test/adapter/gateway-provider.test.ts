@@ -144,7 +144,7 @@ describe.each(MODELS)('%s', (model) => {
     expect(body).toContain('unparsed')
   })
 
-  it('sends the key in a header and nowhere else, and no URL for a provider to fetch (G1)', async () => {
+  it('sends the key in a header and nowhere else, and no URL for a provider to fetch (GM1)', async () => {
     mock.on({}, { content: 'done' })
     await generate(model, conversation(), 2)
     const { url, headers, body } = sent.at(-1) ?? { url: '', headers: new Headers(), body: '' }

@@ -65,7 +65,7 @@ describe.each([
   ['unsafe-process', openPlainProcesses],
 ] as const)('when a server with %s machines is killed', (kind, open) => {
   it.skipIf(kind === 'local' && missing !== undefined)(
-    'every process of its machines ends, at work or stopped, and the next start removes its directories (P8.2, S2, SP2, L2)',
+    'every process of its machines ends, at work or stopped, and the next start removes its directories (P8.2, S2, SP2, SL2)',
     async () => {
       const { child, runtimeDirectory, tree } = await server(kind)
       expect(tree.length).toBeGreaterThan(2)
@@ -82,7 +82,7 @@ describe.each([
   )
 
   it.skipIf(kind === 'local' && missing !== undefined)(
-    'another server in the same directory leaves what lives alone (L1, L3)',
+    'another server in the same directory leaves what lives alone (SL1, SL3)',
     async () => {
       const first = await server(kind)
       const second = await openHost(open, { runtimeDirectory: first.runtimeDirectory })
@@ -96,7 +96,7 @@ describe.each([
 })
 
 it.skipIf(missing !== undefined)(
-  'a server that dies at any point of a machine takes all of it along, and the next start removes the rest (S2, L2, G2)',
+  'a server that dies at any point of a machine takes all of it along, and the next start removes the rest (S2, SL2, CG2)',
   async () => {
     const runtimeDirectory = place()
     const dead = new Set<number>()
@@ -122,7 +122,7 @@ it.skipIf(missing !== undefined)(
   240_000,
 )
 
-it('gives machines of two servers uids of their own, and one that ends leaves the other (L3)', async () => {
+it('gives machines of two servers uids of their own, and one that ends leaves the other (SL3)', async () => {
   const [first, second] = [await server('unsafe-process'), await server('unsafe-process')]
   const others = [...uids(machinesOf(second))]
   second.child.kill('SIGKILL')

@@ -96,7 +96,7 @@ describe('the embedded server', () => {
     expect(await ask(second.address, 'select answer from kept')).toEqual([{ answer: 42 }])
   })
 
-  it('is adopted after its owner was killed, with what was committed (E2)', async () => {
+  it('is adopted after its owner was killed, with what was committed (ES2)', async () => {
     const { child, said } = await openElsewhere()
     await ask(said.address, 'create table kept as select 42 as answer')
     child.kill('SIGKILL')
@@ -120,7 +120,7 @@ describe('the embedded server', () => {
     expect(await ask(server.address, 'select answer from kept')).toEqual([{ answer: 42 }])
   })
 
-  it('refuses a second owner with the pid of the first (E1)', async () => {
+  it('refuses a second owner with the pid of the first (ES1)', async () => {
     const { child } = await openElsewhere()
     await expect(open()).rejects.toMatchObject({
       code: 'directory_in_use',
@@ -135,7 +135,7 @@ describe('the embedded server', () => {
     expect(answers.filter(({ said }) => said.refused === undefined)).toHaveLength(1)
   })
 
-  it('survives a Ctrl-C that ends its owner (E3)', async () => {
+  it('survives a Ctrl-C that ends its owner (ES3)', async () => {
     const { child, said } = await openElsewhere()
     process.kill(-(child.pid ?? 0), 'SIGINT')
     await exited(child)
@@ -179,14 +179,14 @@ describe('the embedded server', () => {
     await expect(lockDirectory(directory).then((lock) => lock.release())).resolves.toBeUndefined()
   })
 
-  it.runIf(isRoot)('runs as an unprivileged user when root starts it (E4)', async () => {
+  it.runIf(isRoot)('runs as an unprivileged user when root starts it (ES4)', async () => {
     const server = await open()
     const status = await readFile(`/proc/${server.pid}/status`, 'utf8')
     expect(/^Uid:\t(\d+)\t(\d+)/m.exec(status)?.slice(1)).toEqual(['54320', '54320'])
     expect(/^Groups:\t(.*)$/m.exec(status)?.[1]?.trim()).toBe('')
   })
 
-  it.runIf(isRoot)('lives elsewhere when root has it in a directory that others cannot enter (E4)', async () => {
+  it.runIf(isRoot)('lives elsewhere when root has it in a directory that others cannot enter (ES4)', async () => {
     const hidden = await mkdtemp('/root/senmon-embedded-')
     elsewhere.push(hidden)
     const inside = join(hidden, 'clone', '.senmon', 'postgres')

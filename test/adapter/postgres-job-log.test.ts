@@ -199,7 +199,7 @@ describe('the job log (Postgres)', () => {
     expect(begun).toBeLessThan(90)
   })
 
-  it('wakes a watcher whose LISTEN connection was dropped while something was appended', async () => {
+  it('wakes a watcher whose LISTEN connection was dropped while something was appended (WU2)', async () => {
     const writer = new PostgresJobLog(database, realClock)
     const reader = new PostgresJobLog(second, realClock)
     let told = await running(writer)
@@ -219,7 +219,7 @@ describe('the job log (Postgres)', () => {
     }
   })
 
-  it('tells other processes of many appends by few NOTIFYs, of the last one too (W3)', async () => {
+  it('tells other processes of many appends by few NOTIFYs, of the last one too (WU3)', async () => {
     const writer = new PostgresJobLog(database, realClock)
     const reader = new PostgresJobLog(second, realClock)
     let told = await running(writer)
@@ -446,7 +446,7 @@ describe('the job log (Postgres)', () => {
     expect(await log.list(told.job.applicationId, { userId: 'user\0' }, 10, null)).toHaveLength(1)
   })
 
-  it('commits once for an append, and never notifies in that transaction', async () => {
+  it('commits once for an append, and never notifies in that transaction (WU1)', async () => {
     const log = new PostgresJobLog(database, realClock)
     let told = await running(log)
     const written: string[] = []

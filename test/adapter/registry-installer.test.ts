@@ -1,4 +1,4 @@
-/** I1 to I5: what a lock names is put on disk, whole, by integrity, and nothing else ever is; and it goes again. */
+/** IN1 to IN5: what a lock names is put on disk, whole, by integrity, and nothing else ever is; and it goes again. */
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -78,7 +78,7 @@ const files = async (root: string) => {
 }
 
 describe('an installer', () => {
-  it('I1 puts each package where the lock says, once, and gives the same place again', async () => {
+  it('IN1 puts each package where the lock says, once, and gives the same place again', async () => {
     const nested = await stored(
       'dep',
       packageEntries({ name: 'dep', version: '1.0.0' }),
@@ -98,7 +98,7 @@ describe('an installer', () => {
     expect((await lstat(root)).ino).toBe(before.ino)
   })
 
-  it('I3 leaves files that everybody may read and nobody may write, and only the programs may run', async () => {
+  it('IN3 leaves files that everybody may read and nobody may write, and only the programs may run', async () => {
     const previous = process.umask(0o077)
     const root = await installer()
       .install(skillOf([await tool()]))
@@ -110,7 +110,7 @@ describe('an installer', () => {
       expect(await mode(path)).toBe('755')
   })
 
-  it('I1 serves many who ask at once, in one process or several, with one installation', async () => {
+  it('IN1 serves many who ask at once, in one process or several, with one installation', async () => {
     const skill = skillOf([await tool()])
     const one = installer()
     const other = installer()
@@ -169,7 +169,7 @@ describe('an installer', () => {
       'node_modules/a/../b',
     ].map((path) => [`at ${path}`, async () => skillOf([{ ...(await tool()), path }]), 'is no place for one'] as const),
   ]
-  it.each(wrong)('I2 refuses an installation %s and leaves nothing', async (_name, make, words) => {
+  it.each(wrong)('IN2 refuses an installation %s and leaves nothing', async (_name, make, words) => {
     await expect(installer().install(await make())).rejects.toMatchObject({
       code: 'skill_start_failed',
       message: expect.stringContaining(words),
@@ -178,7 +178,7 @@ describe('an installer', () => {
     expect(left.filter((name) => name !== 'skills')).toEqual([])
   })
 
-  it('removes what nobody has asked for in a long time, and gives it anew to who asks then (I4)', async () => {
+  it('removes what nobody has asked for in a long time, and gives it anew to who asks then (IN4)', async () => {
     const [old, used] = [
       skillOf([await tool()]),
       skillOf([
@@ -199,7 +199,7 @@ describe('an installer', () => {
     expect(await files(await one.install(old))).toContain('node_modules/tool/lib/deep/x.js')
   })
 
-  it('removes after a day what a crash left half-done or half-removed, and nothing before (I4)', async () => {
+  it('removes after a day what a crash left half-done or half-removed, and nothing before (IN4)', async () => {
     const root = join(directory, 'skills')
     const half = [join(root, '.new-crashed'), join(root, `.dead-${'0'.repeat(64)}`)]
     await installer().sweep()
@@ -215,7 +215,7 @@ describe('an installer', () => {
     await sweeping.close()
   })
 
-  it('keeps what a machine was given as long as it lives, for every server of the directory (I5)', async () => {
+  it('keeps what a machine was given as long as it lives, for every server of the directory (IN5)', async () => {
     const skill = skillOf([await tool()])
     const [mine, other, root] = [installer(), installer(), join(directory, 'skills')]
     await mine.install(skill)

@@ -1,4 +1,4 @@
-/** R1: verdaccio goes on without a plugin that fails; the registry does not. */
+/** RG1: verdaccio goes on without a plugin that fails; the registry does not. */
 import { cp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -49,7 +49,7 @@ describe('the registry', () => {
   })
 
   for (const plugin of PLUGIN_NAMES) {
-    it.each(breaks)(`does not start when its plugin ${plugin} %s`, async (_name, spoil) => {
+    it.each(breaks)(`does not start when its plugin ${plugin} %s (RG1)`, async (_name, spoil) => {
       await spoil(plugin)
       const started = startRegistry({ pluginDirectory })
       await expect(started).rejects.toMatchObject({

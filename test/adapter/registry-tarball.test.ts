@@ -1,4 +1,4 @@
-/** Tarballs that mean harm, built by hand, are refused before anything is made of them: T1 to T3. */
+/** Tarballs that mean harm, built by hand, are refused before anything is made of them: TB1 to TB3. */
 import { gzipSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -229,7 +229,7 @@ const hostile: readonly (readonly [string, () => Uint8Array, string, string])[] 
 ]
 
 describe('a tarball', () => {
-  it.each(hostile)('with %s is refused', async (_name, make, code, words) => {
+  it.each(hostile)('with %s is refused (TB1, TB2, TB3)', async (_name, make, code, words) => {
     const opened = await openTarball(make())
     expect(opened).toMatchObject({ refused: code })
     if ('refused' in opened) {

@@ -119,7 +119,7 @@ describe('a skill on the network', () => {
     },
   )
 
-  it('of the newer line hears in headers the arguments that its tool marks for them (M6)', async () => {
+  it('of the newer line hears in headers the arguments that its tool marks for them (RS6)', async () => {
     const server = kept(await startNewer({}, { marks: true }))
     const far = drive({ endpoint: server.url })
     expect((await far.list()) as readonly { name: string }[]).toMatchObject([
@@ -132,7 +132,7 @@ describe('a skill on the network', () => {
     expect(heard).toEqual(['eu-west', `=?base64?${Buffer.from(' 東京').toString('base64')}?=`])
   })
 
-  it('of the newer line is not called where a tool marks what MCP forbids, and says which when it is picked (M6)', async () => {
+  it('of the newer line is not called where a tool marks what MCP forbids, and says which when it is picked (RS6)', async () => {
     const { url } = kept(await startNewer({}, { marks: true }))
     expect(await drive({ endpoint: url, pick: ['crowd', 'look'] }).list()).toMatchObject({
       code: 'tool_schema_invalid',
@@ -325,7 +325,7 @@ describe('a server that misbehaves', () => {
     expect(await calling).toMatchObject({ code: 'skill_hung', message: saying('did not start within') })
   })
 
-  it('and hangs in a call, or breaks off an answer, ends that call alone', async () => {
+  it('and hangs in a call, or breaks off an answer, ends that call alone, and says so once (RC1)', async () => {
     let calls = 0
     const server = await puppet({
       'tools/call': (_req, res, message) => {
@@ -361,7 +361,7 @@ describe('a server that misbehaves', () => {
     expect(server.asked.filter(({ method }) => method === 'POST')).toHaveLength(6)
   })
 
-  it('and says too much in one answer, or too often, is ended (C3, G4)', async () => {
+  it('and says too much in one answer, or too often, is ended (RC3, GF4)', async () => {
     const flood = (chunk: string, type: string) => (_req: IncomingMessage, res: ServerResponse) => {
       res.writeHead(200, { 'content-type': type })
       const more = (): void => {
@@ -383,7 +383,7 @@ describe('a server that misbehaves', () => {
     }
   })
 
-  it('and repeats the secret that it got says ***, in answers and in failures (C2, M2)', async () => {
+  it('and repeats the secret that it got says ***, in answers and in failures (RC2, RS2)', async () => {
     const secret = 'sesame-opens-1234'
     const leak = (req: IncomingMessage): string => String(req.headers['x-api-key'])
     const server = await puppet({
@@ -403,7 +403,7 @@ describe('a server that misbehaves', () => {
 })
 
 describe('what is asked for a machine', () => {
-  it('is no answer to its server that no human has given (M5)', async () => {
+  it('is no answer to its server that no human has given (RS5)', async () => {
     const heard: unknown[] = []
     const greet: Tool = async (_args, _req, _signal, ask) => {
       heard.push(await ask('Who?'))
@@ -431,7 +431,7 @@ describe('what is asked for a machine', () => {
     expect(heard).toEqual([])
   })
 
-  it('is a list with all its pages for one leave, and no page that the server has not named (M3)', async () => {
+  it('is a list with all its pages for one leave, and no page that the server has not named (RS3)', async () => {
     const pages: Readonly<Record<string, JsonObject>> = {
       first: { resources: [{ uri: 'a:1', name: 'one' }], nextCursor: 'second' },
       second: { resources: [{ uri: 'a:2', name: 'two' }], nextCursor: 'third' },
@@ -467,7 +467,7 @@ describe('what is asked for a machine', () => {
     expect(listed).toEqual(['"first"', '"second"', '"third"'])
   })
 
-  it('is a tool call only as the log has it, of a tool on offer (M3)', async () => {
+  it('is a tool call only as the log has it, of a tool on offer (RS3)', async () => {
     const server = kept(await startStreamable({ echo, hidden: echo }))
     const asked: string[] = []
     const far = drive(
@@ -508,7 +508,7 @@ describe('what is asked for a machine', () => {
     expect(server.asked.length).toBe(before)
   })
 
-  it('is nothing without the secret, for a skill that is none, or that was not opened (M1, M2)', async () => {
+  it('is nothing without the secret, for a skill that is none, or that was not opened (RS1, RS2)', async () => {
     const server = kept(await startStreamable({ echo }))
     const headers = { Authorization: 'Bearer ${TOKEN}' }
     const far = drive({ endpoint: server.url, headers, requiredEnv: ['TOKEN'] })
@@ -522,7 +522,7 @@ describe('what is asked for a machine', () => {
     expect(server.asked).toEqual([])
   })
 
-  it('is gone with the machine (M4)', async () => {
+  it('is gone with the machine (RS4)', async () => {
     const server = kept(await startStreamable({ echo }))
     const far = drive({ endpoint: server.url })
     await far.call('echo')
@@ -538,7 +538,7 @@ describe('what is asked for a machine', () => {
 describe('an address', () => {
   const none = { networks: new Networks([]) }
 
-  it('of this computer, of a private network or of a cloud is not reached, however it is written (G3)', async () => {
+  it('of this computer, of a private network or of a cloud is not reached, however it is written (GF3)', async () => {
     const server = kept(await startStreamable({ echo }))
     const { port } = server
     for (const host of [
@@ -568,7 +568,7 @@ describe('an address', () => {
     expect(server.asked).toEqual([])
   })
 
-  it('that a name stands for is looked at each time that it is connected to (G2)', async () => {
+  it('that a name stands for is looked at each time that it is connected to (GF2)', async () => {
     const server = kept(await startStreamable({ echo }))
     const answers = ['93.184.215.14', '127.0.0.1']
     const looked: string[] = []
@@ -614,7 +614,7 @@ describe('an address', () => {
     expect(server.asked.map(({ path }) => path)).toContain('/mcp/')
   })
 
-  it('that a server sends its client on to is not gone to, with the key or without (G1)', async () => {
+  it('that a server sends its client on to is not gone to, with the key or without (GF1)', async () => {
     const elsewhere = kept(await startStreamable({ echo }))
     for (const status of [301, 302, 303, 307, 308]) {
       const server = await puppet({

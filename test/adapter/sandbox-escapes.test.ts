@@ -185,7 +185,7 @@ describe.skipIf(missing !== undefined)(title, () => {
   })
 
   it.runIf(process.getuid?.() === 0)(
-    'the uid of one machine opens nothing of another, and signals nothing of it (L3)',
+    'the uid of one machine opens nothing of another, and signals nothing of it (SL3)',
     async () => {
       await until(nextWaits, 5)
       const [pid = 0] = stopped()

@@ -90,7 +90,7 @@ function nameOf(path: string): string {
 }
 
 describe.skipIf(missing !== undefined)('a sandbox with limits of its own', () => {
-  it('says what it is limited by, once, and that the kernel ended it for its memory (G3)', async () => {
+  it('says what it is limited by, once, and that the kernel ended it for its memory (CG3)', async () => {
     const lines: string[] = []
     const log = openLog(
       (line) => lines.push(line),

@@ -48,7 +48,7 @@ describe.skipIf(missing !== undefined)(`a skill that misbehaves${missing === und
   afterAll(() => opened.close())
 
   it.each(TABLE)(
-    'that %s ends in an error of its own, and the others go on (S1, S2, SK7, P7.5, P7.6, P7.13)',
+    'that %s ends in an error of its own, and the others go on (SC1, SC2, SK7, P7.5, P7.6, P7.13)',
     async (...row) => {
       const [deed, first, next] = row
       const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lock))

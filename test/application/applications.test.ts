@@ -73,7 +73,7 @@ describe('the life of a key', () => {
     return { ...all, application, keyId: caller.keyId }
   }
 
-  it('is asked of the store once in a while, however often events ask (A4)', async () => {
+  it('is asked of the store once in a while, however often events ask (AP4)', async () => {
     const { good, clock, keyId, lookUps } = await found()
     const before = lookUps()
     for (let i = 0; i < 100; i++) expect(await good.isLive(keyId)).toBe(true)
@@ -83,13 +83,13 @@ describe('the life of a key', () => {
     expect(lookUps()).toBe(before + 1)
   })
 
-  it('ends at once where it is revoked (A4)', async () => {
+  it('ends at once where it is revoked (AP4)', async () => {
     const { good, application, keyId } = await found()
     expect(await good.revokeKey(application.id, keyId)).toBe(true)
     expect(await good.isLive(keyId)).toBe(false)
   })
 
-  it('ends within LIVE_MS when another process revokes it (A4)', async () => {
+  it('ends within LIVE_MS when another process revokes it (AP4)', async () => {
     const { good, memory, clock, keyId } = await found()
     await memory.revokeKey(keyId, clock.now())
     await clock.advance(LIVE_MS - 1)
@@ -98,7 +98,7 @@ describe('the life of a key', () => {
     expect(await good.isLive(keyId)).toBe(false)
   })
 
-  it('is not kept from a look that a revocation overtook (A4)', async () => {
+  it('is not kept from a look that a revocation overtook (AP4)', async () => {
     const { good, application, clock, keyId } = await found()
     await clock.advance(LIVE_MS)
     const asked = good.isLive(keyId)
@@ -109,7 +109,7 @@ describe('the life of a key', () => {
 })
 
 describe('authentication', () => {
-  it('knows the caller of a good key, until the key is revoked (A1)', async () => {
+  it('knows the caller of a good key, until the key is revoked (AP1)', async () => {
     const { good } = world()
     const application = await good.ensure('dev')
     const key = await good.createKey(application.id)
@@ -126,13 +126,13 @@ describe('authentication', () => {
     expect(await good.isLive(keyId)).toBe(false)
   })
 
-  it('drops junk without asking the store (A2)', async () => {
+  it('drops junk without asking the store (AP2)', async () => {
     const { good, lookUps } = world()
     for (const junk of [null, '', 'snm_junk', 'x'.repeat(10_000)]) expect(await good.authenticate(junk)).toBeUndefined()
     expect(lookUps()).toBe(0)
   })
 
-  it("does not let one key's id in with another key's secret (A1)", async () => {
+  it("does not let one key's id in with another key's secret (AP1)", async () => {
     const { good } = world()
     const application = await good.ensure('dev')
     const key = parseToken((await good.createKey(application.id)).reveal())
@@ -173,14 +173,14 @@ describe('authentication', () => {
       }),
     ],
   ]
-  it.each(odd)('lets nobody in when the store gives %s (A3)', async (_, alter) => {
+  it.each(odd)('lets nobody in when the store gives %s (AP3)', async (_, alter) => {
     const { good, altered } = world(alter)
     const key = await good.createKey((await good.ensure('dev')).id)
     expect(await good.authenticate(key.reveal())).toBeDefined()
     expect(await altered.authenticate(key.reveal())).toBeUndefined()
   })
 
-  it('says that it cannot tell when the store throws, and that no key is live (A3)', async () => {
+  it('says that it cannot tell when the store throws, and that no key is live (AP3)', async () => {
     const broken = async (): Promise<never> => {
       throw new Error('password=hunter2')
     }

@@ -271,7 +271,7 @@ describe('a fork with a budget of its own', () => {
     return fork
   }
 
-  it('counts what was used before the checkpoint, and asks when that and its own use it up (F7)', async () => {
+  it('counts what was used before the checkpoint, and asks when that and its own use it up (FK7)', async () => {
     const parent = await begin({ budget: { costUsd: 2.2 } })
     const { world, jobId } = parent
     const [first, second] = ofType(await world.until(jobId, waits), 'stepFinished')
@@ -304,7 +304,7 @@ describe('a fork with a budget of its own', () => {
     })
   })
 
-  it('answers what its parent asked about its budget at the checkpoint, or is refused (F7)', async () => {
+  it('answers what its parent asked about its budget at the checkpoint, or is refused (FK7)', async () => {
     const lead = lockedExpert('lead', { delegates: { clerk: clerk.key } })
     const lock = lockOf(lead, clerk)
     const parent = await begin({

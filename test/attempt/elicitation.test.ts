@@ -163,7 +163,7 @@ describe('the judge of a call whose server goes on where it asked', () => {
     expect(admission.admit(together(2, 1, 2))).toBeUndefined()
   })
 
-  it('takes the rest of what a crash cut short, also when the first of it is answered by then (E2)', () => {
+  it('takes the rest of what a crash cut short, also when the first of it is answered by then (EL2)', () => {
     for (const isAnswered of [false, true]) {
       const admission = judge()
       admission.take(together(0))

@@ -171,7 +171,7 @@ export function machineHostContract(
         expect(line).toEqual({ type: 'log', source: 'runner', text: 'known' })
       })
 
-      it('ends the machine at the tenth (P2.5)', async () => {
+      it('ends the machine at the tenth (P2.5, S1)', async () => {
         const drive = await started()
         for (let i = 0; i < 9; i++) drive.say('nonsense\n')
         drive.say({ type: 'log', source: 'x', text: 'alive' })

@@ -1,4 +1,4 @@
-/** What every package store keeps: P1 to P4 of schema/package-store.ts. */
+/** What every package store keeps: PK1 to PK4 of schema/package-store.ts. */
 import { describe, expect, it } from 'vitest'
 import { sha256 } from '../../schema/hash.ts'
 import { makeId, type ApplicationId } from '../../schema/id.ts'
@@ -72,7 +72,7 @@ function publicationOf(name: string, version: string, draft: Draft = {}): Public
 
 export function packageStoreContract(open: () => Promise<PackageStore>): void {
   describe('a package store', () => {
-    it('P1 gives a name to whoever publishes first, and to nobody else', async () => {
+    it('PK1 gives a name to whoever publishes first, and to nobody else', async () => {
       const store = await open()
       expect(await store.publish(publicationOf('@acme/a', '1.0.0'))).toBe('published')
       const foreign = publicationOf('@acme/a', '1.0.1', { owner: theirs })
@@ -88,7 +88,7 @@ export function packageStoreContract(open: () => Promise<PackageStore>): void {
       expect(found?.versions.map((version) => [version.version, version.deprecated])).toEqual([['1.0.0', null]])
     })
 
-    it('P1 gives a name to one of two applications that publish it at once', async () => {
+    it('PK1 gives a name to one of two applications that publish it at once', async () => {
       const store = await open()
       const results = await Promise.all(
         [ours, theirs, ours, theirs].map((owner, i) => store.publish(publicationOf('race', `1.0.${i}`, { owner }))),
@@ -102,7 +102,7 @@ export function packageStoreContract(open: () => Promise<PackageStore>): void {
       expect(found?.versions.length).toBe(2)
     })
 
-    it('P2 keeps the bytes of a version for ever', async () => {
+    it('PK2 keeps the bytes of a version for ever', async () => {
       const store = await open()
       await store.publish(publicationOf('a', '1.0.0', { bytes: 'first', at: 5 }))
       const before = await store.find('a')
@@ -114,7 +114,7 @@ export function packageStoreContract(open: () => Promise<PackageStore>): void {
       expect(await store.findTarball(integrityOf('second'))).toBeUndefined()
     })
 
-    it('P2 lets one of two different publications of a version win', async () => {
+    it('PK2 lets one of two different publications of a version win', async () => {
       const store = await open()
       await store.publish(publicationOf('a', '1.0.0'))
       const drafts = ['x', 'y', 'z'].map((bytes) => publicationOf('a', '2.0.0', { bytes }))
@@ -128,7 +128,7 @@ export function packageStoreContract(open: () => Promise<PackageStore>): void {
       ])
     })
 
-    it('P3 gives back what was published, to the letter', async () => {
+    it('PK3 gives back what was published, to the letter', async () => {
       const store = await open()
       const publication = publicationOf('@acme/a', '1.0.0', { experts: [cardOf('@acme/a'), cardOf('@acme/a/reader')] })
       await store.publish(publication)
@@ -146,7 +146,7 @@ export function packageStoreContract(open: () => Promise<PackageStore>): void {
       })
     })
 
-    it('P3 keeps versions in order of publication', async () => {
+    it('PK3 keeps versions in order of publication', async () => {
       const store = await open()
       for (const version of ['2.0.0', '1.0.0', '10.0.0', '1.5.0']) await store.publish(publicationOf('a', version))
       const found = await store.find('a')
@@ -154,7 +154,7 @@ export function packageStoreContract(open: () => Promise<PackageStore>): void {
       expect(found?.tags).toEqual({ latest: '1.5.0' })
     })
 
-    it('P4 makes the first version latest, whatever its tag', async () => {
+    it('PK4 makes the first version latest, whatever its tag', async () => {
       const store = await open()
       await store.publish(publicationOf('a', '1.0.0', { tags: ['beta'] }))
       expect((await store.find('a'))?.tags).toEqual({ latest: '1.0.0', beta: '1.0.0' })
@@ -162,7 +162,7 @@ export function packageStoreContract(open: () => Promise<PackageStore>): void {
       expect((await store.find('a'))?.tags).toEqual({ latest: '1.0.0', beta: '1.1.0' })
     })
 
-    it('P4 moves tags only to versions that exist and never loses latest', async () => {
+    it('PK4 moves tags only to versions that exist and never loses latest', async () => {
       const store = await open()
       expect(await store.setTag('a', ours, 'beta', '1.0.0', 1)).toMatchObject({ refused: 'package_not_found' })
       expect(await store.deleteTag('a', ours, 'beta', 1)).toMatchObject({ refused: 'package_not_found' })

@@ -264,7 +264,7 @@ export const faults: readonly Fault[] = [
     suite: 'whole',
   },
   {
-    name: 'what a server of another login left stays (G2)',
+    name: 'what a server of another login left stays (CG2)',
     file: 'src/local/cgroups.ts',
     find: 'return isCgroup ? list(above).map((name) => join(above, name)) : [directory]',
     replace: 'return isCgroup ? [directory] : [directory]',

@@ -432,7 +432,7 @@ export const faults: readonly Fault[] = [
     tests: ['test/pool/plan.test.ts'],
   },
   {
-    name: 'boots wake what was to be given up (B4)',
+    name: 'boots wake what was to be given up (PL4)',
     file: 'src/pool/plan.ts',
     find: 'fresh.toReversed().slice(',
     replace: 'fresh.slice(',

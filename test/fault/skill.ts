@@ -43,14 +43,14 @@ export const faults: readonly Fault[] = [
     ...network,
   },
   {
-    name: 'a call says nothing in its headers (M6)',
+    name: 'a call says nothing in its headers (RS6)',
     file: 'src/skill/remote-connection.ts',
     find: '{ onRequestStreamEnd: lost, headers }',
     replace: '{ onRequestStreamEnd: lost }',
     ...network,
   },
   {
-    name: 'a tool is called whose schema marks what MCP forbids (M6)',
+    name: 'a tool is called whose schema marks what MCP forbids (RS6)',
     file: 'src/skill/remote-skills.ts',
     find: "if (typeof headers === 'string') return this.#answerFor(",
     replace: "if (typeof headers === 'string' && headers === '') return this.#answerFor(",

@@ -74,7 +74,7 @@ describe('classify', () => {
     expect(classify('m', failure, [], NOW)).toBe(failure.failure)
   })
 
-  it('puts no key into a message, whole or masked in its middle, on whatever line (G1)', () => {
+  it('puts no key into a message, whole or masked in its middle, on whatever line (GM1)', () => {
     const words = fc.constantFrom(KEY, `${KEY}.`, `Bearer ${KEY}`, 'sk-can***********cdef', 'wrong', '\n', '\u001b[31m')
     fc.assert(
       fc.property(fc.array(words, { maxLength: 8 }), fc.constantFrom(400, 404, 429, 500, 418), (said, status) => {
@@ -99,7 +99,7 @@ describe('delayBefore', () => {
     )
   })
 
-  it('is null after the last attempt, and for what is final (G2)', () => {
+  it('is null after the last attempt, and for what is final (GM2)', () => {
     expect(delayBefore(failed(500), 4, backoff, 0)).toBeNull()
     expect(delayBefore(failed(400), 1, backoff, 0)).toBeNull()
   })

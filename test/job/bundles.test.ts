@@ -59,7 +59,7 @@ const codeOf = async (act: Promise<unknown>): Promise<string> => {
 }
 
 describe('an export', () => {
-  it('is the log up to where it ended when it was asked for, and what that names (E1)', async () => {
+  it('is the log up to where it ended when it was asked for, and what that names (BE1)', async () => {
     const { bundles, jobId, log, events } = await aJob()
     const lines = await bundles.export(anApplication, jobId, { files: true })
     const stored = await log.find(jobId)
@@ -91,7 +91,7 @@ describe('an export', () => {
 })
 
 describe('an import', () => {
-  it('is the same history under the importer, at its end marked as brought (E3, J11)', async () => {
+  it('is the same history under the importer, at its end marked as brought (BE3, J11)', async () => {
     const { jobId, events, text } = await aJob()
     const there = elsewhere()
     const job = await there.import(await text())
@@ -152,7 +152,7 @@ describe('an import', () => {
     expect(await codeOf(raced.import(bundle))).toBe('job_exists')
   })
 
-  it('takes no content that the bundle does not bring, though the store has it (E2)', async () => {
+  it('takes no content that the bundle does not bring, though the store has it (BE2)', async () => {
     const { text, content } = await aJob()
     const there = elsewhere()
     for (const bytes of content.contents.values()) await there.content.put(bytes)
@@ -183,7 +183,7 @@ describe('an import', () => {
 })
 
 describe('a fork of an imported job', () => {
-  it('goes on here as any other, with its files, when its experts are published here (F5)', async () => {
+  it('goes on here as any other, with its files, when its experts are published here (FK5)', async () => {
     const { jobId, text, events } = await aJob()
     const there = elsewhere(LOCK)
     await there.import(await text())
@@ -197,7 +197,7 @@ describe('a fork of an imported job', () => {
     expect(claimable?.job.id).toBe(fork.id)
   })
 
-  it('is refused where they are not, or are others than the bundle says (F5)', async () => {
+  it('is refused where they are not, or are others than the bundle says (FK5)', async () => {
     const job = await aJob()
     const nowhere = elsewhere()
     await nowhere.import(await job.text())
@@ -213,7 +213,7 @@ describe('a fork of an imported job', () => {
     expect(await codeOf(there.fork(job.jobId))).toBe('lock_unpublished')
   })
 
-  it('may have been told another instruction before (F5)', async () => {
+  it('may have been told another instruction before (FK5)', async () => {
     const job = await aJob()
     const { lead } = partsOfLock()
     const told = { ...LOCK, experts: { ...LOCK.experts, [lead.key]: { ...lead, instruction: 'Do it backwards.' } } }
@@ -222,7 +222,7 @@ describe('a fork of an imported job', () => {
     expect(await codeOf(there.fork(job.jobId))).toBe('done')
   })
 
-  it('makes no call because of a yes that was said elsewhere, but may ask anew (F6)', async () => {
+  it('makes no call because of a yes that was said elsewhere, but may ask anew (FK6)', async () => {
     const job = await aJob()
     // The delegate's step ends between the answer and the result of the call that asked.
     const order = await forge(job, (event) => event, LOCK, reorderAnswer)

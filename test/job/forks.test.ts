@@ -37,7 +37,7 @@ function forking(jobId: JobId, given: Partial<ForkJob>): ForkJob {
 }
 
 describe('a fork', () => {
-  it('is a queued job of its own with the workspace of that moment (F3)', async () => {
+  it('is a queued job of its own with the workspace of that moment (FK3)', async () => {
     const { ask, id, early, late, trees, log } = await forkWorld()
     const fork = accepted(await ask({ seq: early }))
     expect(fork).toMatchObject({ status: 'queued', outcome: null, steps: 1, treeHash: trees[0], userId: 'alice' })
@@ -49,7 +49,7 @@ describe('a fork', () => {
     expect(accepted(await ask()).forkedFrom).toEqual({ jobId: id, seq: late })
   })
 
-  it('leaves its parent as it was, in its log and in its row (F2)', async () => {
+  it('leaves its parent as it was, in its log and in its row (FK2)', async () => {
     const { ask, id, events, log } = await forkWorld()
     const before = await log.find(id)
     accepted(await ask({ query: 'Otherwise' }))
@@ -64,7 +64,7 @@ describe('a fork', () => {
     expect(attempt).toMatchObject({ jobId: fork.id, fence: 2, treeHash: world.trees[0] })
   })
 
-  it('has another instruction in its own lock, and nothing else in it differs (F4)', async () => {
+  it('has another instruction in its own lock, and nothing else in it differs (FK4)', async () => {
     const { ask, id, jobs } = await forkWorld()
     const parent = await jobs.lock(anApplication, id)
     const fork = accepted(await ask({ instruction: 'Do it backwards.', model: 'rehearsal/other.json', maxSteps: 20 }))

@@ -20,7 +20,7 @@ const row = (name: string, change: Partial<PooledMachine> = {}): PooledMachine =
 })
 
 describe('a census', () => {
-  it('ends what no row knows, once it has been there for a while (C1)', () => {
+  it('ends what no row knows, once it has been there for a while (CE1)', () => {
     const first = census([seen('a'), seen('b')], [row('a')], new Map(), 1_000)
     expect(first.strays).toEqual([])
     const soon = census([seen('b')], [], first.unknown, STRAY_MS + 999)
@@ -29,7 +29,7 @@ describe('a census', () => {
     expect(then.strays).toEqual([seen('b')])
   })
 
-  it('knows a machine by our name for it where the row has not heard of its own (C1)', () => {
+  it('knows a machine by our name for it where the row has not heard of its own (CE1)', () => {
     expect(census([seen('a')], [row('a', { providerId: null, state: 'creating' })], new Map(), 0).unknown.size).toBe(0)
   })
 
@@ -43,7 +43,7 @@ describe('a census', () => {
     expect(census([seen('b', 'destroying'), seen('c', 'gone')], [], new Map(), 0).unknown.size).toBe(0)
   })
 
-  it('has looked at what was not listed, unless it is too young to be (C2)', () => {
+  it('has looked at what was not listed, unless it is too young to be (CE2)', () => {
     const rows = [row('old'), row('young', { since: 90_000 }), row('ending', { state: 'retiring' }), row('there')]
     const { missing } = census([seen('there')], rows, new Map(), 100_000)
     expect(missing.map(({ providerId }) => providerId)).toEqual(['old'])

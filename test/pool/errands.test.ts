@@ -50,7 +50,7 @@ function errandsWorld() {
 }
 const now = 0
 
-it('takes no stop of an earlier job for the end of what a later one left (R1, I7)', async () => {
+it('takes no stop of an earlier job for the end of what a later one left (ER1, I7)', async () => {
   const { store, errands, claim, take, machine, add } = errandsWorld()
   const { id } = machine
   await add()
@@ -105,21 +105,21 @@ describe('what ends or suspends a machine', () => {
     return { ...world, machine, asked }
   }
 
-  it('is not asked of one that was claimed since it was decided (R2, I10, I23)', async () => {
+  it('is not asked of one that was claimed since it was decided (ER2, I10, I23)', async () => {
     const { errands, claim, take, machine, asked } = await suspending()
     const claimed = await take(claim())
     expect(await errands.run(machine, 'suspend')).toEqual(claimed)
     expect(asked()).toEqual([])
   })
 
-  it('is not asked of one that was claimed while this process stood still over its last look (R2, I10)', async () => {
+  it('is not asked of one that was claimed while this process stood still over its last look (ER2, I10)', async () => {
     const { errands, still, claim, take, machine, asked } = await suspending()
     still.act = async () => void (await take(claim()))
     await errands.run(machine, 'suspend')
     expect(asked()).toEqual([])
   })
 
-  it('is not asked of one that this very process has claimed, though its look was before (R2, I10)', async () => {
+  it('is not asked of one that this very process has claimed, though its look was before (ER2, I10)', async () => {
     const { errands, claim, take, machine, asked } = await suspending()
     errands.claimed(await take(claim()))
     await errands.run(machine, 'suspend')

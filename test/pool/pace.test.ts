@@ -31,14 +31,14 @@ const outcome = (verb: Verb, fault: ProviderFault | null, now = 0): Outcome => (
 })
 
 describe('the pace of a pool', () => {
-  it('starts anew with one order after a failure, and doubles with each that went well (A1)', () => {
+  it('starts anew with one order after a failure, and doubles with each that went well (PA1)', () => {
     let pace = learn(initialPace, outcome('create', 'ambiguous'))
     const orders = [pace.orders]
     for (let i = 0; i < 7; i++) orders.push((pace = learn(pace, outcome('create', null))).orders)
     expect(orders).toEqual([1, 2, 4, 8, 16, 32, 64, ORDERS_MAX])
   })
 
-  it('allows one suspend more with each that was done, and half as many with each that was late (A2)', () => {
+  it('allows one suspend more with each that was done, and half as many with each that was late (PA2)', () => {
     let pace = initialPace
     for (let i = 0; i < 5; i++) pace = learn(pace, outcome('suspend', null))
     expect(suspendsAt(pace, 'a')).toBe(10)
@@ -47,7 +47,7 @@ describe('the pace of a pool', () => {
     expect(suspendsAt(pace, 'b')).toBe(5)
   })
 
-  it('leaves a place alone that has no room, twice as long each time, until it had some (A3)', () => {
+  it('leaves a place alone that has no room, twice as long each time, until it had some (PA3)', () => {
     let pace = learn(initialPace, outcome('create', 'capacity'))
     expect([isResting(pace, 'a', 4_999), isResting(pace, 'a', 5_000), isResting(pace, 'b', 0)]).toEqual([
       true,
@@ -63,13 +63,13 @@ describe('the pace of a pool', () => {
     expect(isResting(pace, 'a', 20_000)).toBe(false)
   })
 
-  it('orders nothing for a long time when an order never will be right (A4)', () => {
+  it('orders nothing for a long time when an order never will be right (PA4)', () => {
     const pace = learn(initialPace, outcome('create', 'refused', 1_000))
     expect(pace.refused).toEqual({ until: 301_000, why: 'a test' })
     expect(learn(pace, outcome('create', null)).refused).toBeNull()
   })
 
-  it('makes none of a generation of which three in a row did not come up, for a time that doubles (A6)', () => {
+  it('makes none of a generation of which three in a row did not come up, for a time that doubles (PA6)', () => {
     const fail = (pace: Pace, now: number, times = 1): Pace =>
       Array.from({ length: times }).reduce<Pace>((before) => neverCame(before, 'g', now), pace)
     const twice = fail(initialPace, 0, 2)
@@ -98,7 +98,7 @@ describe('the pace of a pool', () => {
     ])
   })
 
-  it('tries again what was put off at the same pace, and what ends machines at once (A5, I22)', () => {
+  it('tries again what was put off at the same pace, and what ends machines at once (PA5, I22)', () => {
     const errand = (verb: Verb, i: number): Errand => {
       return { machineId: `mch_${verb}${i}` as MachineId, verb, version: 1, notBefore: 0, tries: 3 }
     }

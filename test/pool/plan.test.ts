@@ -62,7 +62,7 @@ describe('the plan of a pool', () => {
     ])
   })
 
-  it('counts what is on its way (B1)', () => {
+  it('counts what is on its way (PL1)', () => {
     expect(act({ machines: machines('creating', 'booting') })).toEqual([])
     const lost = machine('creating', { since: NOW - 300_000 })
     expect(types(act({ machines: [lost, machine('ready')] }))).toEqual(['create'])
@@ -95,7 +95,7 @@ describe('the plan of a pool', () => {
     expect(act({ machines: hot(NOW), traits: { ...LOCAL_LIKE, suspends: false } })).toEqual([])
   })
 
-  it('suspends no more at once than may be (B5, I23)', () => {
+  it('suspends no more at once than may be (PL5, I23)', () => {
     const eight = Array.from({ length: 8 }, () => machine('hot'))
     expect(types(act({ machines: eight, policy: { readyMin: 8 } }))).toEqual(Array(5).fill('suspend'))
     const [three, elsewhere] = [machines('suspending', 'suspending', 'suspending'), machine('hot', { place: 'there' })]
@@ -103,7 +103,7 @@ describe('the plan of a pool', () => {
     expect(types(more)).toEqual(Array(3).fill('suspend'))
   })
 
-  it('shrinks only once the whole delay wanted less, one at a time, the longest idle first (B4, I14)', () => {
+  it('shrinks only once the whole delay wanted less, one at a time, the longest idle first (PL4, I14)', () => {
     const [old, young, younger] = [NOW - HOUR, NOW - 2_000, NOW - 1_000].map((idleSince) =>
       machine('ready', { idleSince }),
     )
@@ -116,13 +116,13 @@ describe('the plan of a pool', () => {
     expect(act({ machines: three, memory, now: NOW + 1, traits: LOCAL_LIKE })).toMatchObject([{ type: 'retire' }])
   })
 
-  it('gives nothing up for what is only on its way, and counts a surplus once (B4, I15)', () => {
+  it('gives nothing up for what is only on its way, and counts a surplus once (PL4, I15)', () => {
     expect(act({ machines: machines('ready', 'ready', 'booting') })).toEqual([])
     const hot = machine('hot', { since: NOW - 1_000 })
     expect(types(act({ machines: [...machines('ready', 'ready'), hot] }))).toEqual(['stop'])
   })
 
-  it('shrinks nothing for a whole delay when it has just begun to lead (B4, I14)', () => {
+  it('shrinks nothing for a whole delay when it has just begun to lead (PL4, I14)', () => {
     const four = machines('ready', 'ready', 'ready', 'ready')
     const first = planPool(view({ machines: four, memory: null }))
     expect(first.actions).toEqual([])
@@ -130,7 +130,7 @@ describe('the plan of a pool', () => {
     expect([then(NOW + 299_999), then(NOW + 300_000)]).toEqual([[], ['stop']])
   })
 
-  it('shrinks nothing in a panic (B4, I14)', () => {
+  it('shrinks nothing in a panic (PL4, I14)', () => {
     const memory = { ...view().memory!, panicUntil: NOW + 1 }
     expect(act({ machines: machines('ready', 'ready', 'ready'), memory })).toEqual([])
     const demand = { ...noDemand(NOW), sudden: 10 }
@@ -150,7 +150,7 @@ describe('the plan of a pool', () => {
     ).toBe(122)
   })
 
-  it('boots what came to the reserve last, so that what nobody needs stays idle and is given up (B4)', () => {
+  it('boots what came to the reserve last, so that what nobody needs stays idle and is given up (PL4)', () => {
     const [old, young] = [NOW - HOUR, NOW - 1_000].map((idleSince) => machine('reserve', { idleSince }))
     const [boot] = act({ machines: [machine('ready'), old!, young!] })
     expect(boot).toMatchObject({ type: 'boot', machine: { id: young!.id } })
@@ -163,7 +163,7 @@ describe('the plan of a pool', () => {
     expect(kept(NOW - 1_800_000)).toMatchObject([{ type: 'retire' }])
   })
 
-  it('replaces an older generation while there are enough of the new one, and the reserve first (B6, I15)', () => {
+  it('replaces an older generation while there are enough of the new one, and the reserve first (PL6, I15)', () => {
     const old = machine('ready', { generation: 'g0' })
     // One new one is made beside it first.
     expect(types(act({ machines: [old, machine('ready')] }))).toEqual(['create'])
@@ -179,7 +179,7 @@ describe('the plan of a pool', () => {
     expect(types(act({ machines: [old, machine('ready')], policy: { machinesMax: 2 } }))).toEqual(['retire'])
   })
 
-  it('begins a new generation with canaries, and gives nothing up for it before one has come up (B8, I15)', () => {
+  it('begins a new generation with canaries, and gives nothing up for it before one has come up (PL8, I15)', () => {
     const old = Array.from({ length: 10 }, () => machine('ready', { generation: 'g0' }))
     const policy = { readyMin: 10 }
     const first = act({ machines: old, policy })
@@ -275,14 +275,14 @@ const holds = (check: (given: PoolView, actions: readonly Action[]) => void): vo
   )
 
 describe('every plan of a pool', () => {
-  it('stays within the most that there may be (B2, I9)', () => {
+  it('stays within the most that there may be (PL2, I9)', () => {
     holds(({ machines: all, policy }, actions) => {
       const orders = actions.filter(({ type }) => type === 'create').length
       if (orders > 0) expect(all.length + orders).toBeLessThanOrEqual(policy.machinesMax)
     })
   })
 
-  it('asks nothing of machines that are waking, busy or no longer clean, and one thing of each (B3, I10)', () => {
+  it('asks nothing of machines that are waking, busy or no longer clean, and one thing of each (PL3, I10)', () => {
     holds((_given, actions) => {
       const asked = actions.flatMap((one) => (one.type === 'create' ? [] : [one.machine]))
       for (const one of asked) {
@@ -293,7 +293,7 @@ describe('every plan of a pool', () => {
     })
   })
 
-  it('never has more suspends under way at a place than may be (B5, I23)', () => {
+  it('never has more suspends under way at a place than may be (PL5, I23)', () => {
     holds(({ machines: all, pace }, actions) => {
       for (const place of ['here', 'there']) {
         const asked = actions.filter((one) => one.type === 'suspend' && one.machine.place === place).length
@@ -303,7 +303,7 @@ describe('every plan of a pool', () => {
     })
   })
 
-  it('gives up at most one of a kind, and none while it grows (B4)', () => {
+  it('gives up at most one of a kind, and none while it grows (PL4)', () => {
     holds(({ machines: all }, actions) => {
       const ended = actions.filter((one) => one.type === 'retire')
       expect(ended.length).toBeLessThanOrEqual(1)
@@ -318,5 +318,47 @@ describe('every plan of a pool', () => {
       expect(planPool(given).actions).toEqual(actions)
       for (const { why } of actions) expect(why).not.toBe('')
     })
+  })
+})
+
+describe('a pool whose demand stays as it is', () => {
+  /** What becomes of what was on its way, and of what the plan asked for, in the time between two looks. */
+  function after(given: PoolView, actions: readonly Action[], now: number): readonly PooledMachine[] {
+    const { traits } = given
+    const asked = new Map(
+      actions.flatMap((one) => (one.type === 'create' ? [] : [[one.machine.id, one.type] as const])),
+    )
+    const there = { boot: 'booting', suspend: 'suspending', stop: 'stopping', retire: 'retiring' } as const
+    const made = actions.flatMap((one) =>
+      one.type === 'create' ? [machine('creating', { place: one.place, since: now })] : [],
+    )
+    return [...given.machines, ...made].flatMap((one): readonly PooledMachine[] => {
+      const told = asked.get(one.id)
+      const state = told === undefined ? one.state : there[told]
+      const idle = { since: now, idleSince: now, deadline: null, tainted: 0 }
+      if (state === 'retiring' || (state === 'stopping' && !traits.cleansByStop)) return []
+      if (state === 'stopping') return [{ ...one, ...idle, state: 'reserve' }]
+      if (state === 'creating' || state === 'booting' || state === 'suspending')
+        return [{ ...one, ...idle, state: traits.suspends ? 'ready' : 'hot' }]
+      return [one]
+    })
+  }
+
+  it('comes to rest: everything that is wanted is there, and nothing more is asked for (PL7)', () => {
+    fc.assert(
+      fc.property(aView, (drawn) => {
+        // Time alone makes nothing anew here.
+        let given: PoolView = { ...drawn, policy: { ...drawn.policy, readyKeptMs: Infinity } }
+        const look = (): readonly Action[] => {
+          const { actions, memory } = planPool(given)
+          const now = given.now + 30_000
+          given = { ...given, memory, now, demand: { ...given.demand, at: now }, machines: after(given, actions, now) }
+          return actions
+        }
+        for (let looks = 0; looks < 600; looks++) look()
+        expect(Array.from({ length: 120 }, look).flat()).toEqual([])
+      }),
+      { numRuns: 150 },
+    )
   })
 })

@@ -36,7 +36,7 @@ function unfit(): MachineProvider {
   }
 }
 
-it('are three in a row, then none for a while, and whoever asks hears what the last of them said (A6)', async () => {
+it('are three in a row, then none for a while, and whoever asks hears what the last of them said (PA6)', async () => {
   world = poolWorld({ ready: 2 })
   const host = world.open('here', { provider: unfit() })
   await world.pass(30_000)
@@ -53,7 +53,7 @@ it('are three in a row, then none for a while, and whoever asks hears what the l
   expect(world.provider.calls.filter(({ verb }) => verb === 'create')).toHaveLength(made)
 })
 
-it('of a new generation are a canary at a time, and take nothing from the one that works (B8)', async () => {
+it('of a new generation are a canary at a time, and take nothing from the one that works (PL8)', async () => {
   world = poolWorld({ ready: 4 })
   const old = world.open('old')
   await world.pass(60_000)
@@ -76,7 +76,7 @@ it('of a new generation are a canary at a time, and take nothing from the one th
   await world.settle(machine.destroy())
 })
 
-it('that were set aside and stopped before they came for a job prove nothing of their generation (B8)', () => {
+it('that were set aside and stopped before they came for a job prove nothing of their generation (PL8)', () => {
   const now = 1
   const order = orderMachine(
     { id: makeId('mch', 1, new Uint8Array(16)), pool: 'p', place: 'a', generation: 'g', now },

@@ -1,4 +1,4 @@
-/** A version's bytes change by no route (G2), and nobody writes where they may not (G1, G3, G4): npm and raw HTTP. */
+/** A version's bytes change by no route (GA2), and nobody writes where they may not (GA1, GA3, GA4): npm and raw HTTP. */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -111,7 +111,7 @@ const attempts: readonly (readonly [string, () => Promise<{ status: number }>, n
 ]
 
 describe('a published version', () => {
-  it.each(attempts)('stays as it is, against %s', async (_name, attempt, status) => {
+  it.each(attempts)('stays as it is, against %s (GA2)', async (_name, attempt, status) => {
     const before = await served()
     expect(before.sha512).toBe(integrity)
     const answer = await attempt()
@@ -157,7 +157,7 @@ describe('a published version', () => {
     expect(await served()).toEqual(before)
   })
 
-  it('is one of two when different bytes race for it', async () => {
+  it('is one of two when different bytes race for it (GA2)', async () => {
     const next = { ...manifest, version: '2.0.0' }
     const tarballs = Array.from({ length: 6 }, (_, i) => handTgz(packageEntries(next, { 'kept.js': `race ${i}` })))
     const answers = await Promise.all(tarballs.map((tarball) => registry.put('acme-key', next, tarball)))
@@ -365,14 +365,14 @@ describe('whoever asks', () => {
     ['DELETE', `${path}/-rev/1`],
   ] as const
 
-  it.each(routes)('without a key is refused at %s %s', async (method, route) => {
+  it.each(routes)('without a key is refused at %s %s (GA1, RG2)', async (method, route) => {
     for (const key of [null, 'wrong-key']) {
       const answer = await registry.request(key, method, route)
       expect([answer.status, answer.body.code]).toEqual([401, 'unauthenticated'])
     }
   })
 
-  it('may not register, log in or make keys', async () => {
+  it('may not register, log in or make keys (GA4)', async () => {
     const eve = { name: 'eve', password: 'x', email: 'e@example.com' }
     expect((await registry.request('rival-key', 'PUT', '-/user/org.couchdb.user:eve', eve)).status).toBe(403)
     expect((await registry.request('rival-key', 'POST', '-/v1/login', {})).status).toBe(403)
@@ -409,7 +409,7 @@ describe('whoever asks', () => {
     expect(await served()).toEqual(before)
   })
 
-  it('of another application writes nothing here', async () => {
+  it('of another application writes nothing here (GA3)', async () => {
     const before = await served()
     const tries = [
       registry.put('rival-key', next, tarballOf(next)),
@@ -429,7 +429,7 @@ describe('whoever asks', () => {
     expect(await served()).toEqual(before)
   })
 
-  it('finds nothing that was not published here', async () => {
+  it('finds nothing that was not published here (RG3)', async () => {
     for (const name of ['is-odd', 'react', '@types%2fnode', '-/verdaccio/data', 'constructor', '__proto__'])
       expect((await registry.request('acme-key', 'GET', name)).status).toBeGreaterThanOrEqual(400)
   })

@@ -176,7 +176,7 @@ describe('events', () => {
     expect(text.endsWith('event: complete\ndata: \n\n')).toBe(true)
   })
 
-  it('leave no watcher behind when 20 readers hang up (W1)', async () => {
+  it('leave no watcher behind when 20 readers hang up (SB1)', async () => {
     const jobId = await door.createJob()
     await door.claim()
     const hangUps = Array.from({ length: 20 }, () => new AbortController())
@@ -199,7 +199,7 @@ describe('events', () => {
 })
 
 describe('a stream', () => {
-  it('returns while it waits for an event that never comes (W1)', async () => {
+  it('returns while it waits for an event that never comes (SB1)', async () => {
     const jobId = await door.createJob()
     const caller = await door.applications.authenticate(door.key)
     const { jobs, applications, clock } = door
@@ -235,7 +235,7 @@ describe('a stream', () => {
     for (const hangUp of hangUps) hangUp.abort()
   })
 
-  it('ends when its key is revoked, before the next event and also when there is none (W2)', async () => {
+  it('ends when its key is revoked, before the next event and also when there is none (SB2)', async () => {
     const jobId = await door.createJob()
     const attempt = await door.claim()
     const busy = readFrames(await subscribe(CHECKPOINTS, { jobId }))
@@ -255,7 +255,7 @@ describe('a stream', () => {
     await until(() => door.log.listeners() === 0)
   })
 
-  it('is noticed to be revoked while nothing at all happens (W2)', async () => {
+  it('is noticed to be revoked while nothing at all happens (SB2)', async () => {
     const jobId = await door.createJob()
     await door.claim()
     const idle = readAll(await subscribe(CHECKPOINTS, { jobId }))
@@ -293,7 +293,7 @@ describe('a stream', () => {
     door = await openDoor()
   })
 
-  it('of a job that is foreign, missing or no job at all says the same (W3)', async () => {
+  it('of a job that is foreign, missing or no job at all says the same (SB3)', async () => {
     const foreign = await door.createJob()
     const missing = foreign.replaceAll(/[0-9a-v](?=[0-9a-v]{3}$)/g, (char) => (char === '0' ? '1' : '0'))
     const say = async (jobId: string, key: string) => {
@@ -322,7 +322,7 @@ describe('a stream', () => {
 })
 
 describe('a single connection', () => {
-  it("is of no use with another key's token (S1)", async () => {
+  it("is of no use with another key's token (SS1)", async () => {
     const token = await (await door.fetch('/graphql/stream', { method: 'PUT' })).text()
     const headers = { 'x-graphql-event-stream-token': token, accept: 'text/event-stream' }
     expect((await door.fetch('/graphql/stream', { headers }, door.otherKey)).status).toBe(400)
@@ -333,7 +333,7 @@ describe('a single connection', () => {
     await opened.body?.cancel()
   })
 
-  it('carries several operations, each ended by itself, and all end with it (S3)', async () => {
+  it('carries several operations, each ended by itself, and all end with it (SS3)', async () => {
     const jobId = await door.createJob()
     const attempt = await door.claim()
     const token = await (await door.fetch('/graphql/stream', { method: 'PUT' })).text()
@@ -361,7 +361,7 @@ describe('a single connection', () => {
     await until(() => door.log.listeners() === 0 && door.server.streams() === 0)
   })
 
-  it('reads no further than its reader has taken (S2)', async () => {
+  it('reads no further than its reader has taken (SS2)', async () => {
     const jobId = await door.createJob()
     const attempt = await door.claim()
     await door.takeSteps(attempt, 2500)

@@ -72,7 +72,7 @@ const factsOf = (events: readonly JobEvent[]) =>
   events.map(({ jobId: _jobId, hash: _hash, prevHash: _prevHash, ...fact }) => fact)
 
 describe('a fork of a random job', () => {
-  it('begins with the facts of its parent, at any checkpoint of any run, and leaves the parent as it was (F1, F2)', () => {
+  it('begins with the facts of its parent, at any checkpoint of any run, and leaves the parent as it was (FK1, FK2)', () => {
     fc.assert(
       fc.property(fc.integer(), orders, fc.nat(), (seed, order, pick) => {
         const parent = recorded(JOB, simulate(script(seed), { choose: order(), killAt: null }).log)

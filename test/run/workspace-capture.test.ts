@@ -59,7 +59,7 @@ describe('a capture of a workspace', () => {
     expect(await opened().capture.capture()).not.toBe(first)
   })
 
-  it('sends content before what names it, once, and all of it (C4, P5.3, P5.4)', async () => {
+  it('sends content before what names it, once, and all of it (WC4, P5.3, P5.4)', async () => {
     writeFileSync(join(root, 'a.txt'), 'alpha')
     writeFileSync(join(root, 'same.txt'), 'alpha')
     writeFileSync(join(root, 'empty'), '')
@@ -75,7 +75,7 @@ describe('a capture of a workspace', () => {
     expect(sent).toHaveLength(before)
   })
 
-  it('does not read a file again whose times and size stay, and reads one that changed (C3)', async () => {
+  it('does not read a file again whose times and size stay, and reads one that changed (WC3)', async () => {
     const path = join(root, 'a.txt')
     writeFileSync(path, 'alpha')
     const { capture, known } = opened()
@@ -90,7 +90,7 @@ describe('a capture of a workspace', () => {
     expect(known).toContain(sha256('ALPHA'))
   })
 
-  it('is the tree that a first look would give, whatever changed since the last (C3)', async () => {
+  it('is the tree that a first look would give, whatever changed since the last (WC3)', async () => {
     const names = fc.constantFrom('a', 'b', 'd/a', 'd/b', 'd/e/a', 'e/a')
     const change = fc.oneof(
       fc.record({ verb: fc.constant('write' as const), name: names, text: fc.constantFrom('x', 'y', 'long') }),
@@ -122,7 +122,7 @@ describe('a capture of a workspace', () => {
     )
   })
 
-  it('reads a file again that changed too recently to tell (C3)', async () => {
+  it('reads a file again that changed too recently to tell (WC3)', async () => {
     const path = join(root, 'a.txt')
     writeFileSync(path, 'alpha')
     const { capture, known } = opened({ now: 0 })
@@ -131,7 +131,7 @@ describe('a capture of a workspace', () => {
     expect(known.size).toBe(2)
   })
 
-  it('stays inside when a directory is swapped for a link while it looks (C1)', async () => {
+  it('stays inside when a directory is swapped for a link while it looks (WC1)', async () => {
     const secret = scratchDirectory('secret')
     writeFileSync(join(secret, 'z.txt'), 'secret of the host')
     mkdirSync(join(root, 'dir'))
@@ -151,7 +151,7 @@ describe('a capture of a workspace', () => {
     rmSync(secret, { recursive: true })
   })
 
-  it('sends what it hashed when a file changes meanwhile (C2)', async () => {
+  it('sends what it hashed when a file changes meanwhile (WC2)', async () => {
     const path = join(root, 'big')
     writeFileSync(path, 'x'.repeat(3 * 1024 * 1024))
     const { capture, content } = opened({ onSend: () => writeFileSync(path, 'y'.repeat(3 * 1024 * 1024)) })

@@ -27,7 +27,7 @@ describe('sealed bytes', () => {
     )
   })
 
-  it('open in no other place (S1)', () => {
+  it('open in no other place (SE1)', () => {
     const places: readonly SealedPlace[] = [
       place,
       { ...place, application: 'app_2' },
@@ -43,7 +43,7 @@ describe('sealed bytes', () => {
       }
   })
 
-  it('open under no other key, nor with the commitment of one (S2)', () => {
+  it('open under no other key, nor with the commitment of one (SE2)', () => {
     const sealed = seal(key, place, plain, nonce)
     expect(unseal(otherKey, place, sealed)).toBeUndefined()
     const commitment = seal(otherKey, place, plain, nonce).subarray(1, 33)
@@ -52,7 +52,7 @@ describe('sealed bytes', () => {
     expect(unseal(key, place, dressed)).toBeUndefined()
   })
 
-  it('open with no changed byte and no shorter tag (S3)', () => {
+  it('open with no changed byte and no shorter tag (SE3)', () => {
     const sealed = seal(key, place, plain, nonce)
     for (let at = 0; at < sealed.length; at++)
       expect(unseal(key, place, sealed.with(at, (sealed[at] ?? 0) ^ 1))).toBeUndefined()

@@ -258,6 +258,19 @@ export const uncitedInvariants: Rule = (sources) => {
     )
 }
 
+/** The letters of an invariant say which file it is of: a title that cites it means that rule and no other. */
+export const invariantLetters: Rule = (sources) => {
+  const homes = new Map<string, Set<string>>()
+  for (const { path, text } of sources.filter((one) => !isTest(one.path)))
+    for (const name of invariantsOf(text)) {
+      const letters = name.replace(/\d+$/, '')
+      homes.set(letters, (homes.get(letters) ?? new Set()).add(path))
+    }
+  return [...homes]
+    .filter(([, paths]) => paths.size > 1)
+    .map(([letters, paths]) => `${letters} names invariants of ${[...paths].join(' and ')}`)
+}
+
 function invariantsOf(text: string): readonly string[] {
   const header = /^\s*\/\*\*([\s\S]*?)\*\//.exec(text)?.[1] ?? ''
   return [...header.matchAll(/^\s*\*\s+([A-Z]{1,3}\d{1,2})\s+[A-Z]/gm)].flatMap(([, name]) => name ?? [])

@@ -123,7 +123,7 @@ describe.skipIf(missing !== undefined)('a job with files', { timeout: 180_000 },
     ])
   })
 
-  it("is forked from a delegate's checkpoint with the files of that moment, byte for byte (F3)", async () => {
+  it("is forked from a delegate's checkpoint with the files of that moment, byte for byte (FK3)", async () => {
     const forked = await senmon(
       here,
       'fork',
@@ -211,7 +211,7 @@ describe.skipIf(missing !== undefined)('a job with files', { timeout: 180_000 },
     expect([unmeant.code, unmeant.stderr]).toEqual([2, expect.stringContaining('need --model')])
   })
 
-  it('becomes history on another platform, where a fork of it goes on with its files (E3, F5)', async () => {
+  it('becomes history on another platform, where a fork of it goes on with its files (BE3, FK5)', async () => {
     expect((await senmon(there, 'import', bundle())).stdout).toBe(`${jobId}\n`)
     expect((await readEvents(there, jobId)).slice(0, -1)).toEqual(events)
     const again = await senmon(there, 'import', bundle())
