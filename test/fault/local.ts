@@ -20,13 +20,6 @@ export const faults: readonly Fault[] = [
     ...spawner,
   },
   {
-    name: 'a process that was over at once is never heard of',
-    file: 'src/local/spawner.ts',
-    find: 'if (pending.hasExited) asked.delete(id)',
-    replace: 'if (pending.hasExited) return',
-    ...spawner,
-  },
-  {
     name: 'what forks is not replaced when it has died',
     file: 'src/local/spawner.ts',
     find: 'if (forker === undefined || forker.isOver())',
