@@ -89,7 +89,7 @@ export function refuseContinue(input: ContinueJob, limits: QueryLimits): Refusal
 /** The same for a fork. */
 export function refuseFork(input: ForkJob, limits: QueryLimits): Refusal | undefined {
   if (input.expertKey !== null && input.instruction === null)
-    return refuse('input_invalid', 'ExpertKey says whose instruction is replaced: it comes with an instruction.')
+    return refuse('input_invalid', 'expertKey says whose instruction is replaced: it comes with an instruction.')
   if (input.instruction !== null && input.instruction.trim() === '')
     return refuse('input_invalid', 'The instruction is empty.')
   if (input.instruction !== null && new TextEncoder().encode(input.instruction).length > INSTRUCTION_BYTES_MAX)
