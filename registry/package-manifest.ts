@@ -17,8 +17,6 @@ export interface PackageManifest {
   readonly json: JsonObject
 }
 
-export const EXPERT_KEYWORD = 'senmon-expert'
-export const SKILL_KEYWORD = 'senmon-skill'
 const MANIFEST_BYTES_MAX = 256 * 1024
 const NAMES_DENIED = new Set(['__proto__', 'constructor', 'prototype', 'node_modules', 'favicon.ico'])
 /** What only a registry or a client's own bookkeeping says. */

@@ -9,7 +9,13 @@ import { EXPERT_FILE_NAMES, parseExpertFile } from '../schema/expert-file.ts'
 import { isBasePackage } from '../schema/base-choice.ts'
 import { withImplicitSkills } from '../schema/base-skill.ts'
 import { parseExpertKey } from '../schema/expert-key.ts'
-import { checkAgainstPackage, foreignDelegates, wholeName } from '../schema/expert-package.ts'
+import {
+  EXPERT_KEYWORD,
+  SKILL_KEYWORD,
+  checkAgainstPackage,
+  foreignDelegates,
+  wholeName,
+} from '../schema/expert-package.ts'
 import type { ExpertFile, InteractiveSkill, Skill, StdioSkill } from '../schema/expert.ts'
 import type { ApplicationId } from '../schema/id.ts'
 import { isJsonObject, type Json, type JsonObject } from '../schema/json.ts'
@@ -20,13 +26,7 @@ import { decodeUtf8, isFaults, type Fault } from '../schema/toml-file.ts'
 import { isRange, pickVersion } from '../schema/version-spec.ts'
 import { hashInstallation, lonePackage, type Closures } from './closure.ts'
 import { makeLocks, skillPlace, skillsOf } from './lock.ts'
-import {
-  compareManifests,
-  EXPERT_KEYWORD,
-  parsePackageManifest,
-  SKILL_KEYWORD,
-  type PackageManifest,
-} from './package-manifest.ts'
+import { compareManifests, parsePackageManifest, type PackageManifest } from './package-manifest.ts'
 import { isOwned, programsOf } from './own-skills.ts'
 import type { Content } from './ports.ts'
 import { openTarball, type OpenedTarball } from './tarball.ts'

@@ -3,6 +3,10 @@ import { refuse, type Refusal } from './error.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, Skill } from './expert.ts'
 
+/** Keywords by which a package says that it publishes experts, and that it is a skill. */
+export const EXPERT_KEYWORD = 'senmon-expert'
+export const SKILL_KEYWORD = 'senmon-skill'
+
 /**
  * The whole name of a file's expert: the package's own for the one that is named as the package or as its
  * unscoped part, `<package>/<member>` for others; undefined when its scope is not the package's name.

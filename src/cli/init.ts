@@ -4,6 +4,7 @@ import { basename, join, relative, resolve } from 'node:path'
 import { EDITOR_SCHEMA_NAME, printEditorSchema } from '../../schema/editor-schema.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { parseExpertKey } from '../../schema/expert-key.ts'
+import { EXPERT_KEYWORD } from '../../schema/expert-package.ts'
 import type { Command } from './command.ts'
 
 export const init: Command = {
@@ -48,7 +49,7 @@ function packageFiles(name: string): Readonly<Record<string, string>> {
     name,
     version: '0.1.0',
     description: 'An expert that answers a greeting.',
-    keywords: ['senmon-expert'],
+    keywords: [EXPERT_KEYWORD],
     license: 'UNLICENSED',
     files: ['senmon.toml', 'rehearsals'],
   }

@@ -5,7 +5,7 @@ import { parse } from 'smol-toml'
 import { MEASURES } from '../../schema/budget.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { EXPERT_FILE_NAMES, LEFT_ASIDE, parseExpertFile } from '../../schema/expert-file.ts'
-import { checkAgainstPackage, foreignDelegates, skillPackages } from '../../schema/expert-package.ts'
+import { checkAgainstPackage, EXPERT_KEYWORD, foreignDelegates, skillPackages } from '../../schema/expert-package.ts'
 import type { ExpertFile } from '../../schema/expert.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import { isFaults, type Fault } from '../../schema/toml-file.ts'
@@ -242,7 +242,7 @@ export function checkManifest(
     ...(typeof name === 'string' ? [] : [fault('name', 'is missing')]),
     ...(typeof version === 'string' ? [] : [fault('version', 'is missing')]),
     ...(manifest['private'] === true ? [fault('private', 'is true, so that npm publishes nothing; remove it')] : []),
-    ...(lists(keywords, 'senmon-expert') ? [] : [fault('keywords', 'must hold "senmon-expert"')]),
+    ...(lists(keywords, EXPERT_KEYWORD) ? [] : [fault('keywords', `must hold "${EXPERT_KEYWORD}"`)]),
     ...(files === undefined || lists(files, expertFile) ? [] : [fault('files', `must hold "${expertFile}"`)]),
     ...versions.flatMap((one) =>
       one.version === version

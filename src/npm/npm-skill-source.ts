@@ -1,11 +1,10 @@
 /** Published skills, read from the records that the registry keeps. */
 import { parseExpertKey } from '../../schema/expert-key.ts'
+import { SKILL_KEYWORD } from '../../schema/expert-package.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { PackageStore } from '../../schema/package-store.ts'
 import { newestFirst, pickVersion } from '../../schema/version-spec.ts'
 import type { SkillSource } from '../expert/skill-source.ts'
-
-const KEYWORD = 'senmon-skill'
 
 export function openNpmSkillSource(packages: Pick<PackageStore, 'find'>): SkillSource {
   return {
@@ -35,6 +34,6 @@ export function openNpmSkillSource(packages: Pick<PackageStore, 'find'>): SkillS
 }
 
 function isSkill({ bin, keywords }: JsonObject): boolean {
-  const isNamed = Array.isArray(keywords) && keywords.some((word: Json) => word === KEYWORD)
+  const isNamed = Array.isArray(keywords) && keywords.some((word: Json) => word === SKILL_KEYWORD)
   return isNamed || typeof bin === 'string' || (bin !== undefined && isJsonObject(bin) && Object.keys(bin).length > 0)
 }
