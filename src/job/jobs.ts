@@ -28,6 +28,7 @@ import {
 import type { Beginning, Idempotency, JobDemand, JobFilter, JobLog, LogHead, Rider, StoredJob } from './job-log.ts'
 import type { JobSummary } from './job-summary.ts'
 import { blankJob, decide, evolve, type Ending, type Job, type JobCommand } from './job.ts'
+import type { Lease } from './lease.ts'
 import type { Place, Places } from './place.ts'
 import { openDeltaHub, watchJob, type Delta } from './watch.ts'
 
@@ -312,12 +313,11 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     const { lease } = stored
     const { barrenAttemptsMax } = limits
     const cancellation = stored.job.cancelRequested ? await receipt(stored, now) : undefined
-    const changes = decide(stored.job, { type: 'grant', now, holder, lease, barrenAttemptsMax, cancellation })
-    if (isRefusal(changes)) return undefined
-    const { id, lockHash } = stored.job
-    const events = chain(id, stored.head.revision, stored.head.hash, now, changes)
-    const job = replay({ initial: stored.job, evolve }, events)
-    const granted = job.status === 'running' ? { holder, fence: job.fence, until: now + limits.leaseMs } : null
+    const command = { type: 'grant', now, holder, lease, barrenAttemptsMax, cancellation } as const
+    const outcome = grantOf(stored.job, stored.head, command, limits.leaseMs)
+    if (isRefusal(outcome)) return undefined
+    const { job, events, lease: granted } = outcome
+    const { id, lockHash } = job
     const rider = granted === null ? undefined : ride?.({ jobId: id, fence: job.fence })
     let attempt: Attempt | undefined
     try {
@@ -516,12 +516,26 @@ function beginningOf(
   holder: string,
   { barrenAttemptsMax, leaseMs, quota }: Pick<JobLimits, 'barrenAttemptsMax' | 'leaseMs' | 'quota'>,
 ): Beginning {
-  const { revision, hash } = headOf(events)
-  const changes = decide(created, { type: 'grant', now: at, holder, lease: null, barrenAttemptsMax })
-  if (isRefusal(changes)) throw refusalError(changes)
-  const granted = chain(created.id, revision, hash, at, changes)
-  const job = replay({ initial: created, evolve }, granted)
-  return { job, events: granted, lease: { holder, fence: job.fence, until: at + leaseMs }, quota }
+  const command = { type: 'grant', now: at, holder, lease: null, barrenAttemptsMax } as const
+  const granted = grantOf(created, headOf(events), command, leaseMs)
+  if (isRefusal(granted)) throw refusalError(granted)
+  if (granted.lease === null) throw new TypeError('a job that is new has not ended')
+  return { job: granted.job, events: granted.events, lease: granted.lease, quota }
+}
+
+/** What a grant makes of a job: its lease, or none where the end was all that was left to write. */
+function grantOf(
+  before: Job,
+  { revision, hash }: LogHead,
+  command: Extract<JobCommand, { readonly type: 'grant' }>,
+  leaseMs: number,
+): { readonly job: Job; readonly events: readonly JobEvent[]; readonly lease: Lease | null } | Refusal {
+  const changes = decide(before, command)
+  if (isRefusal(changes)) return changes
+  const { now, holder } = command
+  const events = chain(before.id, revision, hash, now, changes)
+  const job = replay({ initial: before, evolve }, events)
+  return { job, events, lease: job.status === 'running' ? { holder, fence: job.fence, until: now + leaseMs } : null }
 }
 
 function headOf(events: readonly JobEvent[]): LogHead {
