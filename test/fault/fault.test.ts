@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { chooseFaults, listAreas, readFaults } from './areas.ts'
-import { plant, verdictOf, type Fault } from './fault.ts'
+import { confirmedBy, limitsOf, plant, verdictOf, type Fault } from './fault.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 const fault: Fault = { name: 'it is off', file: 'a.ts', find: 'on', replace: 'off', tests: ['test/a.test.ts'] }
@@ -27,14 +27,36 @@ describe('a fault', () => {
 
 describe('a verdict', () => {
   it.each([
-    [{ passed: 3, failed: 1, hung: false, wasRead: true }, 'caught'],
-    [{ passed: 0, failed: 0, hung: true, wasRead: true }, 'caught'],
-    [{ passed: 4, failed: 0, hung: false, wasRead: true }, 'survived'],
-    [{ passed: 0, failed: 0, hung: false, wasRead: true }, 'ran no test'],
-    [{ passed: 4, failed: 0, hung: false, wasRead: false }, 'was not read'],
-    [{ passed: 3, failed: 1, hung: false, wasRead: false }, 'was not read'],
+    [{ passed: 3, failed: 1, isLate: false, wasRead: true }, 'caught'],
+    [{ passed: 0, failed: 0, isLate: true, wasRead: true }, 'undecided'],
+    [{ passed: 5, failed: 1, isLate: true, wasRead: true }, 'undecided'],
+    [{ passed: 4, failed: 0, isLate: false, wasRead: true }, 'survived'],
+    [{ passed: 0, failed: 0, isLate: false, wasRead: true }, 'ran no test'],
+    [{ passed: 4, failed: 0, isLate: false, wasRead: false }, 'was not read'],
+    [{ passed: 3, failed: 1, isLate: false, wasRead: false }, 'was not read'],
   ] as const)('of %o is %s', (outcome, verdict) => {
     expect(verdictOf(outcome)).toBe(verdict)
+  })
+  it.each([
+    [{ passed: 3, failed: 0, isLate: false, wasRead: true }, 'caught'],
+    [{ passed: 3, failed: 1, isLate: true, wasRead: true }, 'undecided'],
+    [{ passed: 0, failed: 0, isLate: true, wasRead: true }, 'undecided'],
+    [{ passed: 0, failed: 0, isLate: false, wasRead: true }, 'undecided'],
+  ] as const)('on a fault with which time ran out, of %o without it, is %s', (outcome, verdict) => {
+    expect(confirmedBy(outcome)).toBe(verdict)
+  })
+})
+
+describe('the time that tests may take with a fault', () => {
+  const tookMs = new Map([
+    ['test/a.test.ts', 100],
+    ['test/b/c.test.ts', 1000],
+    ['test/b/d.test.ts', 2000],
+    ['test/bc.test.ts', 50_000],
+  ])
+  it('grows with what they took without any', () => {
+    expect(limitsOf(['test/a.test.ts'], tookMs)).toEqual({ testMs: 15_300, runMs: 35_300 })
+    expect(limitsOf(['test/a.test.ts', 'test/b'], tookMs)).toEqual({ testMs: 24_300, runMs: 44_300 })
   })
 })
 

@@ -1,24 +1,25 @@
 /**
  * `npm run faults [-- area[:words] ...]`: plants every fault of `test/fault/<area>.ts` (with these words in its name) in a
  * copy of the sources, one at a time, and runs its tests, which must fail. First the same tests run without any fault and
- * must pass. What a run never read proves nothing: that is said, and missed. The last line counts.
+ * must pass; how long they take then is what limits each run. What a run never read proves nothing, nor does time that runs
+ * out where it also does without the fault: that is said, and missed. The last line counts.
  */
 import { spawn } from 'node:child_process'
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { chooseFaults, listAreas, NoSuchFault } from './areas.ts'
-import { plant, verdictOf, type Fault, type Outcome } from './fault.ts'
+import { confirmedBy, limitsOf, plant, verdictOf, type Fault, type Limits, type Outcome } from './fault.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
-/** Longer than any of the tests takes on a busy machine. */
-const HUNG_MS = 180_000
+/** For all the tests at once, without any fault. */
+const CONTROL_MS = 1_200_000
 
 const scratch = await mkdtemp(join(tmpdir(), 'senmon-faults-'))
 const running = new Set<ReturnType<typeof spawn>>()
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.on(signal, () => {
-    for (const child of running) child.kill('SIGKILL')
+    for (const child of running) endGroup(child)
     process.exitCode = 1
   })
 
@@ -35,43 +36,93 @@ async function copySources(name: string): Promise<string> {
   return place
 }
 
-async function runTests(place: string, suite: Suite, tests: readonly string[]): Promise<Omit<Outcome, 'wasRead'>> {
-  const report = join(place, 'report.json')
-  await rm(report, { force: true })
+/** With what it started: a test that computes for ever does not notice that vitest is gone. */
+function endGroup({ pid }: ReturnType<typeof spawn>): void {
+  if (pid !== undefined) process.kill(-pid, 'SIGKILL')
+}
+
+/** What vitest writes, as far as it is read. */
+interface Report {
+  readonly numPassedTests: number
+  readonly numFailedTests: number
+  readonly testResults: readonly {
+    readonly name: string
+    readonly startTime: number
+    readonly endTime: number
+    readonly assertionResults: readonly { readonly status: string; readonly failureMessages: readonly string[] }[]
+  }[]
+}
+
+interface Seen extends Omit<Outcome, 'wasRead'> {
+  /** By the path of each file from the repository's root, in milliseconds. */
+  readonly tookMs: ReadonlyMap<string, number>
+  /** The last that was said, for where no test ran. */
+  readonly lastWords: string
+}
+
+async function runTests(
+  place: string,
+  suite: Suite,
+  tests: readonly string[],
+  { testMs, runMs }: Partial<Limits> & Pick<Limits, 'runMs'>,
+): Promise<Seen> {
+  const path = join(place, 'report.json')
+  await rm(path, { force: true })
   const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs')
   const args = [vitest, 'run', '--root', place, '--project', suite, '--bail', '1', ...tests]
-  const child = spawn(process.execPath, [...args, '--reporter=json', `--outputFile=${report}`], {
+  if (testMs !== undefined) args.push(`--testTimeout=${testMs}`)
+  const child = spawn(process.execPath, [...args, '--reporter=json', `--outputFile=${path}`], {
     cwd: place,
-    stdio: 'ignore',
+    stdio: ['ignore', 'ignore', 'pipe'],
+    detached: true,
   })
   running.add(child)
-  const hung = AbortSignal.timeout(HUNG_MS)
-  hung.addEventListener('abort', () => child.kill('SIGKILL'))
+  let lastWords = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (lastWords = (lastWords + text).slice(-2000)))
+  let isEnded = false
+  const limit = setTimeout(() => {
+    isEnded = true
+    endGroup(child)
+  }, runMs)
+  // Not its streams' end: what a fault lets live may hold them.
   await new Promise((resolve, reject) => child.once('exit', resolve).once('error', reject))
+  clearTimeout(limit)
   running.delete(child)
+  child.stderr.destroy()
   try {
-    const { numPassedTests, numFailedTests } = JSON.parse(await readFile(report, 'utf8')) as {
-      readonly numPassedTests: number
-      readonly numFailedTests: number
+    const report = JSON.parse(await readFile(path, 'utf8')) as Report
+    const failures = report.testResults
+      .flatMap((file) => file.assertionResults)
+      .filter((one) => one.status === 'failed')
+    const isLate = ({ failureMessages }: (typeof failures)[number]): boolean =>
+      failureMessages.every((message) => /timed out in \d+ms/.test(message))
+    return {
+      passed: report.numPassedTests,
+      failed: report.numFailedTests,
+      isLate: failures.length > 0 && failures.every(isLate),
+      tookMs: new Map(report.testResults.map((file) => [relative(place, file.name), file.endTime - file.startTime])),
+      lastWords,
     }
-    return { passed: numPassedTests, failed: numFailedTests, hung: false }
   } catch {
-    return { passed: 0, failed: 0, hung: hung.aborted }
+    return { passed: 0, failed: 0, isLate: isEnded, tookMs: new Map(), lastWords }
   }
 }
 
-/** Whether the tests of the faults fail without any fault. */
-async function controlFails(faults: readonly Fault[]): Promise<boolean> {
+/** How long each file of the faults' tests takes without any fault; none where they fail. */
+async function runControl(faults: readonly Fault[]): Promise<ReadonlyMap<string, number> | undefined> {
   const place = await copySources('control')
+  const tookMs = new Map<string, number>()
   for (const suite of ['core', 'whole'] as const) {
     const tests = new Set(faults.filter((fault) => suiteOf(fault) === suite).flatMap((fault) => fault.tests))
     if (tests.size === 0) continue
-    const { passed, failed } = await runTests(place, suite, [...tests])
-    if (passed > 0 && failed === 0) continue
-    process.stdout.write(`without any fault ${passed} tests pass and ${failed} fail: first mend those\n`)
-    return true
+    const seen = await runTests(place, suite, [...tests], { runMs: CONTROL_MS })
+    for (const [file, ms] of seen.tookMs) tookMs.set(file, ms)
+    if (seen.passed > 0 && seen.failed === 0) continue
+    process.stdout.write(`without any fault ${seen.passed} tests pass and ${seen.failed} fail: first mend those\n`)
+    process.stdout.write(seen.lastWords)
+    return undefined
   }
-  return false
+  return tookMs
 }
 
 /** Long before any run: a file whose last access is still this one was not read since. */
@@ -92,16 +143,25 @@ async function tellsAccess(): Promise<boolean> {
   return await wasRead()
 }
 
-async function work(name: string, queue: () => Fault | undefined, missed: string[]): Promise<void> {
+async function work(
+  name: string,
+  tookMs: ReadonlyMap<string, number>,
+  queue: () => Fault | undefined,
+  missed: string[],
+): Promise<void> {
   const place = await copySources(name)
   for (let fault = queue(); fault !== undefined; fault = queue()) {
     const source = await readFile(join(ROOT, fault.file), 'utf8')
     const planted = await writeWatched(join(place, fault.file), plant(fault, source))
-    const seen = await runTests(place, suiteOf(fault), fault.tests)
-    const verdict = verdictOf({ ...seen, wasRead: await planted.wasRead() })
+    const limits = limitsOf(fault.tests, tookMs)
+    const run = async (): Promise<Seen> => await runTests(place, suiteOf(fault), fault.tests, limits)
+    const seen = await run()
+    let verdict = verdictOf({ ...seen, wasRead: await planted.wasRead() })
     await writeFile(join(place, fault.file), source)
+    if (verdict === 'undecided') verdict = confirmedBy({ ...(await run()), wasRead: true })
     if (verdict !== 'caught') missed.push(fault.name)
     process.stdout.write(`${verdict.padEnd(12)} ${fault.file}: ${fault.name}\n`)
+    if (verdict === 'ran no test') process.stdout.write(seen.lastWords)
   }
 }
 
@@ -113,7 +173,8 @@ async function main(): Promise<number> {
     )
     return 2
   }
-  if (await controlFails(faults)) return 1
+  const tookMs = await runControl(faults)
+  if (tookMs === undefined) return 1
   const missed: string[] = []
   const core = faults.filter((fault) => suiteOf(fault) === 'core')
   // Their tests see the whole computer, where a server that starts ends what a dead one left: another run beside them
@@ -121,7 +182,7 @@ async function main(): Promise<number> {
   const whole = faults.filter((fault) => suiteOf(fault) === 'whole')
   const queues = [() => whole.shift() ?? core.shift(), () => core.shift()]
   const workers = queues.slice(0, Math.min(availableParallelism(), faults.length))
-  await Promise.all(workers.map((queue, i) => work(`copy-${i}`, queue, missed)))
+  await Promise.all(workers.map((queue, i) => work(`copy-${i}`, tookMs, queue, missed)))
   process.stdout.write(`${faults.length - missed.length} caught, ${missed.length} missed\n`)
   return missed.length === 0 ? 0 : 1
 }
