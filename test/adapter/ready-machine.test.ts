@@ -1,12 +1,17 @@
 /** What a machine that waits for its job has given back, and what is made ready while one is claimed. */
 import { spawn } from 'node:child_process'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { describe, expect, it } from 'vitest'
+import { SKILL_LIMITS, type MachinePlan } from '../../schema/machine-plan.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { jobIdOf } from '../job/given.ts'
 import { files } from '../run/team.ts'
-import { fixtureSkill, openHost, openPlainProcesses } from '../support/sandbox.ts'
+import { scratchDirectory } from '../support/scratch.ts'
+import { fixtureSkill, openHost, openPlainProcesses, PUPPET } from '../support/sandbox.ts'
 import { ROOT } from '../support/source.ts'
+
+const ONE_COLLECTION = "gc({ type: 'major', execution: 'sync', flavor: 'last-resort' })"
 
 /** How often a program that is told nothing was asked to give memory back, as V8 says it. */
 async function collections(...args: readonly string[]): Promise<number> {
@@ -20,9 +25,37 @@ async function collections(...args: readonly string[]): Promise<number> {
 describe('a runner', () => {
   it('gives memory back before and after it makes itself ready, and not when a job waits for it', async () => {
     const [once, ready, awaited] = await Promise.all([
-      collections('--eval', "gc({ type: 'major', execution: 'sync', flavor: 'last-resort' })"),
+      collections('--eval', ONE_COLLECTION),
       collections('runner/main.ts'),
       collections('runner/main.ts', '--unprimed'),
+    ])
+    expect(once).toBeGreaterThan(0)
+    expect({ ready, awaited }).toEqual({ ready: 2 * once, awaited: 0 })
+  })
+})
+
+describe('a supervisor', () => {
+  it('gives memory back before and after it makes itself ready, and not when a job waits for it', async () => {
+    const directory = scratchDirectory('supervisor')
+    const launch = {
+      file: process.execPath,
+      args: [PUPPET],
+      cwd: directory,
+      feeds: [],
+      environment: {},
+      ownGroup: true,
+    }
+    const plan: MachinePlan = {
+      workspace: join(directory, 'workspace'),
+      input: join(directory, 'input'),
+      runner: launch,
+      skillLimits: SKILL_LIMITS,
+    }
+    const main = 'runner/supervisor/main.ts'
+    const [once, ready, awaited] = await Promise.all([
+      collections('--eval', ONE_COLLECTION),
+      collections(main, JSON.stringify(plan)),
+      collections(main, JSON.stringify({ ...plan, primes: false })),
     ])
     expect(once).toBeGreaterThan(0)
     expect({ ready, awaited }).toEqual({ ready: 2 * once, awaited: 0 })

@@ -5,6 +5,8 @@ const output = ['test/run/output.test.ts', 'test/schema/output.test.ts']
 
 const expiry = ['test/job/expire-questions.test.ts', 'test/attempt/expiry.test.ts', 'test/run/run.test.ts']
 
+const elicited = ['test/run/elicited.test.ts']
+
 const elicitation = ['test/attempt/elicitation.test.ts', 'test/run/skills.test.ts', 'test/run/run.test.ts']
 
 export const faults: readonly Fault[] = [
@@ -191,6 +193,48 @@ export const faults: readonly Fault[] = [
     find: 'reply !== null && resumption?.from === last.from',
     replace: 'reply !== null && resumption !== null',
     tests: elicitation,
+  },
+  {
+    name: 'a skill that asks again does not wait for what it asks then (EL1)',
+    file: 'runner/run/elicited.ts',
+    find: 'wholeRounds(elicited).some(({ reply }) => reply === null)',
+    replace: 'wholeRounds(elicited).every(({ reply }) => reply === null)',
+    tests: elicited,
+  },
+  {
+    name: 'a call whose skill was answered is never owed again (EL1)',
+    file: 'runner/run/elicited.ts',
+    find: '(one === asked ? { ...one, reply } : one)',
+    replace: '(one !== asked ? { ...one, reply } : one)',
+    tests: elicited,
+  },
+  {
+    name: 'a question of a skill that nobody answered stays open (EL1)',
+    file: 'runner/run/elicited.ts',
+    find: "answer === null ? { action: 'cancel' }",
+    replace: 'answer === null ? (null as never)',
+    tests: elicited,
+  },
+  {
+    name: 'a second answer to the question of a skill replaces the first',
+    file: 'runner/run/elicited.ts',
+    find: 'if (asked.reply !== null) return call',
+    replace: '',
+    tests: elicited,
+  },
+  {
+    name: 'a question of a skill that comes twice is asked twice',
+    file: 'runner/run/elicited.ts',
+    find: 'if (isKnown || call.path.to',
+    replace: 'if (call.path.to',
+    tests: elicited,
+  },
+  {
+    name: 'what a crash cut short is handed back as if it were whole (EL2)',
+    file: 'runner/run/elicited.ts',
+    find: 'wholeRounds(elicited).some(',
+    replace: 'elicited.some(',
+    tests: elicited,
   },
   {
     name: 'the page to visit may hide its host',

@@ -286,6 +286,20 @@ export const faults: readonly Fault[] = [
     ...ready,
   },
   {
+    name: 'a supervisor keeps what it was made ready with',
+    file: 'runner/supervisor/supervisor.ts',
+    find: '      collectGarbage()\n',
+    replace: '',
+    ...ready,
+  },
+  {
+    name: 'a supervisor keeps what only its beginning took',
+    file: 'runner/supervisor/supervisor.ts',
+    find: '      forgetBeginning()\n',
+    replace: '',
+    ...ready,
+  },
+  {
     name: 'garbage is collected as if there were memory enough',
     file: 'runner/garbage.ts',
     find: ", flavor: 'last-resort'",

@@ -439,6 +439,27 @@ export const faults: readonly Fault[] = [
     tests: ['test/pool/plan.test.ts'],
   },
   {
+    name: 'what the reserve is about to give is ordered as well (PL7)',
+    file: 'src/pool/plan.ts',
+    find: '(traits.cleansByStop ? fresh.length - boots.length + fleet.cleaning : 0)',
+    replace: '0',
+    tests: ['test/pool/plan.test.ts'],
+  },
+  {
+    name: 'what is there beside an older generation is stopped as a surplus, and asked for again (PL7)',
+    file: 'src/pool/plan.ts',
+    find: 'const above = fleet.there - target.ready - surgeOf(view, fleet, target)',
+    replace: 'const above = fleet.there - target.ready + 1',
+    tests: ['test/pool/plan.test.ts'],
+  },
+  {
+    name: 'a pool that wants what there is gives one up all the same (PL7)',
+    file: 'src/pool/plan.ts',
+    find: 'if (oldest === undefined || fleet.all <= target.machines) return []',
+    replace: 'if (oldest === undefined || fleet.all < target.machines) return []',
+    tests: ['test/pool/plan.test.ts'],
+  },
+  {
     name: 'nobody is told of a job before a machine is claimed for it',
     file: 'src/pool/machines.ts',
     find: 'provider.expect?.(lock)',

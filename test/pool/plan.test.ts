@@ -163,6 +163,18 @@ describe('the plan of a pool', () => {
     expect(kept(NOW - 1_800_000)).toMatchObject([{ type: 'retire' }])
   })
 
+  it('keeps in reserve, however long, what is wanted for the load (PL7)', () => {
+    const demand: Demand = { ...noDemand(NOW), fast: 0.1, slow: 0.1, busy: 4 }
+    const { target } = planPool(view({ demand }))
+    const ready = Array.from({ length: target.ready }, () => machine('ready', { idleSince: NOW - HOUR }))
+    const spare = (count: number) => Array.from({ length: count }, () => machine('reserve', { idleSince: NOW - HOUR }))
+    const missing = target.machines - target.ready
+    expect(missing).toBeGreaterThan(0)
+    expect(act({ demand, machines: [...ready, ...spare(missing)] })).toEqual([])
+    expect(types(act({ demand, machines: [...ready, ...spare(missing + 1)] }))).toEqual(['retire'])
+    expect(types(act({ demand, machines: [...ready, ...spare(missing - 1)] }))).toEqual(['create'])
+  })
+
   it('replaces an older generation while there are enough of the new one, and the reserve first (PL6, I15)', () => {
     const old = machine('ready', { generation: 'g0' })
     // One new one is made beside it first.
@@ -256,7 +268,8 @@ const aDemand = fc
   .record({
     fast: fc.double({ min: 0, max: 20, noNaN: true }),
     busy: fc.nat(50),
-    sudden: fc.nat(60),
+    // What is many times what there is would be a rush for as long as it stays, and nothing shrinks in one.
+    sudden: fc.oneof(fc.constant(0), fc.nat(8), fc.nat(60)),
     dispersion: fc.constantFrom(1, 2, 10),
   })
   .map((one): Demand => ({ ...noDemand(NOW), ...one, slow: one.fast / 2, stable: one.sudden / 2 }))

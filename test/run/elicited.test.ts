@@ -35,6 +35,16 @@ describe('a call whose skill asks', () => {
     expect([closed && waitsForHuman(closed), closed?.elicited[1]?.reply]).toEqual([false, { action: 'cancel' }])
   })
 
+  it('is made again where a crash left some of what came together, to be asked the rest (EL2)', () => {
+    const round = (key: string) => ({ key, from: 0, of: 2, state: null })
+    const half = putsQuestion(call(), asks(0), round('a'))
+    expect(waitsForHuman(half)).toBe(false)
+    const whole = putsQuestion(half, asks(1), round('b'))
+    expect(waitsForHuman(whole)).toBe(true)
+    const answered = hearsReply(whole, asks(0).id, { value: { name: 'Ann' } })
+    expect(answered && waitsForHuman(answered)).toBe(true)
+  })
+
   it('takes a question once, and the first answer to it, however often they come', () => {
     const question = asks(0)
     const asking = putsQuestion(putsQuestion(call(), question, null), question, null)
