@@ -1,6 +1,7 @@
 /** JSON Schemas that strangers write for interactive tools: what may be in one, so that checking a value is cheap and final. */
 import { Ajv } from 'ajv'
 import { isJsonObject, type Json, type JsonObject } from './json.ts'
+import { unusable } from './json-schema.ts'
 
 const TEXT_MAX = 64 * 1024
 const DEPTH_MAX = 24
@@ -37,7 +38,9 @@ export function parseToolSchema(text: string, of: 'arguments' | 'answer'): JsonO
   if (refused !== undefined) return refused
   const by = judge()
   if (by.validateSchema(schema) !== true) return `is not a valid JSON Schema: ${by.errorsText(by.errors)}`
-  return schema
+  // A pattern that is no regular expression is a valid string to the schema of schemas.
+  const why = unusable(schema)
+  return why === undefined ? schema : `is ${why}`
 }
 
 function refuseDeep(value: Json, depth: number): string | undefined {
@@ -49,8 +52,12 @@ function refuseDeep(value: Json, depth: number): string | undefined {
     if (/^\$(ref|dynamicRef|recursiveRef)$/.test(key)) return `may not use ${key}; write the schema out`
     if (key === 'enum' && Array.isArray(member) && member.length > ENUM_MAX)
       return `has an enum of ${member.length} values; keep it within ${ENUM_MAX}`
-    if (key === 'pattern' && typeof member === 'string' && (member.length > PATTERN_MAX || PATTERN_SLOW.test(member)))
-      return `has a pattern that may take exponential time: ${JSON.stringify(member.slice(0, 60))}; simplify it`
+    const patterns = key === 'patternProperties' && isJsonObject(member) ? Object.keys(member) : []
+    const slow = (key === 'pattern' && typeof member === 'string' ? [member] : patterns).find(
+      (pattern) => pattern.length > PATTERN_MAX || PATTERN_SLOW.test(pattern),
+    )
+    if (slow !== undefined)
+      return `has a pattern that may take exponential time: ${JSON.stringify(slow.slice(0, 60))}; simplify it`
     return refuseDeep(member, depth + 1)
   })
 }

@@ -466,6 +466,20 @@ const malformed: readonly (readonly [name: string, text: string, sentences: read
     ],
   ],
   [
+    'a schema with a slow pattern of names',
+    tool(`inputJsonSchema = '{"type":"object","patternProperties":{"^(a+)+$":{}}}'`),
+    [
+      'senmon.toml:6:1: inputJsonSchema in [experts."a".skills."human".tools."ok"] has a pattern that may take exponential time: "^(a+)+$"; simplify it.',
+    ],
+  ],
+  [
+    'a schema with a pattern that is none',
+    `${head}outputJsonSchema = '{"type":"string","pattern":"("}'\n`,
+    [
+      'senmon.toml:3:1: outputJsonSchema in [experts."a"] is unusable: Invalid regular expression: /(/u: Unterminated group.',
+    ],
+  ],
+  [
     'a schema with 1e4 enums',
     tool(`inputJsonSchema = '{"type":"object","properties":{"x":{"enum":[${'1,'.repeat(9999)}1]}}}'`),
     [
