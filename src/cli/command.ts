@@ -25,6 +25,8 @@ export interface Call {
   readonly clock: Clock
   readonly directory: string
   readonly environment: Readonly<Record<string, string | undefined>>
+  /** The server's, without a slash at its end. Throws input_invalid. */
+  url(): string
   /** Throws unauthenticated when no key is found. */
   api(): Promise<Api>
   /** Fresh for every call: makes a create that is sent again the same create. */

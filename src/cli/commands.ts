@@ -89,6 +89,12 @@ function makeCall({ positionals, values }: ParsedArguments, world: World) {
     return typeof value === 'string' ? [value] : []
   }
   const text = (name: string) => texts(name).at(-1)
+  const urlOf = () => {
+    const named = text('url') ?? nonEmpty(world.environment['SENMON_URL']) ?? defaultUrl(world.environment)
+    const url = named.replace(/\/+$/, '')
+    if (!URL.canParse(url)) throw new PlatformError('input_invalid', `"${url}" is not the URL of a server.`)
+    return url
+  }
   return {
     positionals,
     text,
@@ -100,12 +106,9 @@ function makeCall({ positionals, values }: ParsedArguments, world: World) {
     directory: world.directory,
     environment: world.environment,
     makeIdempotencyKey: () => world.makeIdempotencyKey(),
+    url: urlOf,
     async api(): Promise<Api> {
-      const { environment } = world
-      const named = text('url') ?? nonEmpty(environment['SENMON_URL']) ?? defaultUrl(environment)
-      const url = named.replace(/\/+$/, '')
-      if (!URL.canParse(url)) throw new PlatformError('input_invalid', `"${url}" is not the URL of a server.`)
-      return openApi(url, await readKey(text('key-file'), world), world.clock, world.fetchFn)
+      return openApi(urlOf(), await readKey(text('key-file'), world), world.clock, world.fetchFn)
     },
   }
 }
@@ -118,7 +121,8 @@ async function readKey(keyFile: string | undefined, world: World): Promise<Secre
   try {
     return new Secret((await readFile(path, 'utf8')).trim())
   } catch (cause) {
-    throw new PlatformError('unauthenticated', `No key: SENMON_KEY is not set and ${path} cannot be read.`, { cause })
+    const words = `No key: SENMON_KEY is not set and ${path} cannot be read; name the key's file with --key-file.`
+    throw new PlatformError('unauthenticated', words, { cause })
   }
 }
 

@@ -12,6 +12,7 @@ export const init: Command = {
   usage: '[directory]',
   summary:
     'Writes senmon.toml with its schema for editors, package.json and a rehearsal: an expert that publishes and runs as it is.',
+  details: 'Its package.json names the registry of the server, so that npm never publishes it to another.',
   options: { name: { type: 'string', value: 'name', help: "The package's name; else the directory's." } },
   arity: [0, 1],
   async perform(call) {
@@ -20,7 +21,8 @@ export const init: Command = {
     const key = parseExpertKey(name)
     if (key === undefined || key.member !== undefined || key.spec !== undefined)
       throw new PlatformError('input_invalid', `"${name}" is not the name of an npm package; give one with --name.`)
-    const files = packageFiles(name)
+    const registry = `${call.url()}/npm/`
+    const files = packageFiles(name, registry)
     await mkdir(join(directory, 'rehearsals'), { recursive: true })
     for (const [path, content] of Object.entries(files)) {
       try {
@@ -38,13 +40,15 @@ export const init: Command = {
     else
       call.terminal.write(
         `${paths.map((path) => `wrote ${path}`).join('\n')}\n\n` +
-          `Publish it with npm publish in that directory, then: senmon run ${name} "Hello"\n`,
+          `package.json names ${registry}, so that npm publish publishes there and nowhere else. ` +
+          `Then: senmon run ${name} "Hello"\n`,
       )
     return 0
   },
 }
 
-function packageFiles(name: string): Readonly<Record<string, string>> {
+/** Without its `publishConfig`, npm would publish to the registry that its user has set: the public one, as a rule. */
+function packageFiles(name: string, registry: string): Readonly<Record<string, string>> {
   const manifest = {
     name,
     version: '0.1.0',
@@ -52,6 +56,7 @@ function packageFiles(name: string): Readonly<Record<string, string>> {
     keywords: [EXPERT_KEYWORD],
     license: 'UNLICENSED',
     files: ['senmon.toml', 'rehearsals'],
+    publishConfig: { registry },
   }
   return {
     'package.json': `${JSON.stringify(manifest, undefined, 2)}\n`,

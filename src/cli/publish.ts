@@ -26,7 +26,10 @@ export const publish: Command = {
   async perform(call) {
     const [spec = ''] = call.positionals
     if (!/^(?:@[\w.~-]+\/)?[\w~-][\w.~-]*(?:@[\w.^~+-]+)?$/.test(spec))
-      throw new PlatformError('input_invalid', `"${spec}" is not a package on npm: write name or name@version.`)
+      throw new PlatformError(
+        'input_invalid',
+        `"${spec}" is not a package on npm: write name or name@version. A directory is published with npm publish.`,
+      )
     const api = await call.api()
     const directory = await mkdtemp(join(tmpdir(), 'senmon-publish-'))
     try {
