@@ -1,6 +1,11 @@
 /** How an expert wants its model to be asked: part of the expert file and of the lock, kept by the gateway. */
 import * as z from 'zod'
 
+/** The first parts of models' names: providers of models, and recorded turns. */
+export const PROVIDERS = ['anthropic', 'openai', 'google', 'openai-compatible', 'ollama'] as const
+export type ProviderName = (typeof PROVIDERS)[number]
+export const REHEARSAL = 'rehearsal'
+
 export const REASONING_EFFORTS = ['none', 'minimal', 'low', 'medium', 'high'] as const
 export type ReasoningEffort = (typeof REASONING_EFFORTS)[number]
 

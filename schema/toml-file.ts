@@ -55,7 +55,7 @@ export function readToml<T>(text: string, file: string, grammar: TomlGrammar<T>)
   if (bytes > TOML_BYTES_MAX) {
     return [wholeFault(file, `is ${bytes} bytes long; keep it within ${TOML_BYTES_MAX}`)]
   }
-  const body = text.startsWith('\ufeff') ? text.slice(1) : text
+  const body = withoutMark(text)
   let root: unknown
   try {
     root = parse(body)
@@ -70,6 +70,16 @@ export function readToml<T>(text: string, file: string, grammar: TomlGrammar<T>)
   const complaints = [...issues, ...grammar.check(root)]
   if (parsed.success && complaints.length === 0) return parsed.data
   return locate(file, body, root, complaints)
+}
+
+/** Faults that were found elsewhere, of a text that has been read: each where it stands. */
+export function faultsAt(text: string, file: string, complaints: readonly Complaint[]): readonly Fault[] {
+  const body = withoutMark(text)
+  return complaints.length === 0 ? [] : locate(file, body, parse(body), complaints)
+}
+
+function withoutMark(text: string): string {
+  return text.startsWith('\ufeff') ? text.slice(1) : text
 }
 
 export function isFaults(value: unknown): value is readonly Fault[] {

@@ -86,7 +86,7 @@ async function watch(
     // The stream ended while the job goes on (a server that restarts), or a late watcher met an old rest.
     if (job.revision > cursor) continue
     if (job.status === 'finished') {
-      if (!call.json) call.terminal.note(`${styled(call.terminal, 'dim', printCost(job))}\n`)
+      if (!call.json) call.terminal.note(`${printHint(job)}${styled(call.terminal, 'dim', printCost(job))}\n`)
       return exitCodeOfJob(job)
     }
     if (job.status !== 'waiting') {
@@ -161,6 +161,11 @@ export function printHowToAnswer(jobId: string, question: ShownQuestion): string
   const isEditable = question.kind === 'confirm' && 'anyOf' in question.schema
   const edited = isEditable ? `Or with: ${command} --json-value '{"approved":true,"args":{…}}'\n` : ''
   return `${jobId} waits: ${what}Answer with: ${command} ${value}\n${edited}`
+}
+
+/** What to do about a job that failed, on a line. */
+function printHint({ outcome, reason }: ShownJob): string {
+  return outcome === 'failed' && reason !== null && isErrorCode(reason) ? `${CATALOGUE[reason].hint}\n` : ''
 }
 
 /** 0 for completed; else what the reason's kind says. */

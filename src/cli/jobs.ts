@@ -51,6 +51,6 @@ function printJobs(found: readonly ShownJob[]): readonly string[] {
     const share = job.context?.share ?? null
     const full = share === null ? '' : ` ${printShare(share)} full`
     const query = shownLine(job.query ?? '', 50)
-    return `${job.id}  ${status}  ${job.createdAt}  ${shownLine(job.expertKey, 40)}  ${job.steps} steps${cost}${full}  ${query}`
+    return `${job.id}  ${status}  ${job.createdAt}  ${shownLine(job.expertKey, 40)}  ${job.steps} ${job.steps === 1 ? 'step' : 'steps'}${cost}${full}  ${query}`
   })
 }

@@ -6,6 +6,8 @@ import { MEASURES, type Budget, type Measure } from '../../schema/budget.ts'
 import { parseExpertKey } from '../../schema/expert-key.ts'
 import { findCycle, localDelegate, skillPackage, wholeName } from '../../schema/expert-package.ts'
 import type { Expert, ExpertFile } from '../../schema/expert.ts'
+import { PROVIDERS, REHEARSAL } from '../../schema/model-settings.ts'
+import { meant, type Complaint } from '../../schema/toml-file.ts'
 import { satisfies } from '../../schema/version-spec.ts'
 
 /** An expert that is published, with all that it reaches: what its lock says. */
@@ -21,10 +23,15 @@ export interface PublishedReach {
   readonly unpinned: readonly string[]
 }
 
+/** An expert that the registry does not have: the versions that it has, none when it does not know the name. */
+export interface Missing {
+  readonly versions: readonly string[]
+}
+
 /** What the registry has; an absent key has not been looked up. */
 export interface Published {
-  /** By delegate key as written; null for nothing. */
-  readonly experts: ReadonlyMap<string, PublishedReach | null>
+  /** By delegate key as written. */
+  readonly experts: ReadonlyMap<string, PublishedReach | Missing>
   /** By `name@spec`: whether there is a skill that it means. */
   readonly skills: ReadonlyMap<string, boolean>
 }
@@ -50,8 +57,8 @@ export interface ExpertReport {
 }
 
 export interface LintReport {
-  /** Sentences: what the registry would refuse. */
-  readonly faults: readonly string[]
+  /** What the registry would refuse. */
+  readonly faults: readonly Complaint[]
   /** Sentences: what is allowed and probably not meant. */
   readonly warnings: readonly string[]
   readonly experts: readonly ExpertReport[]
@@ -65,8 +72,10 @@ export function reportOn(
 ): LintReport {
   const cycle = findCycle(own.name, file)
   const experts = Object.values(file.experts)
-  if (cycle !== undefined)
-    return { faults: [`The delegates form a cycle: ${cycle.join(' -> ')}.`], warnings: [], experts: [] }
+  if (cycle !== undefined) {
+    const words = `form a cycle: ${cycle.join(' -> ')}; break it`
+    return { faults: [{ path: ['experts', cycle[0] ?? '', 'delegates'], words }], warnings: [], experts: [] }
+  }
   return {
     faults: experts.flatMap((expert) => [
       ...deadDelegates(file, own, published, expert),
@@ -77,11 +86,16 @@ export function reportOn(
       ...experts.flatMap((expert) => waysAround(expert)),
       ...experts.flatMap((expert) => [...vainBudgets(file, own.name, expert), ...vainCompaction(expert)]),
       ...experts.flatMap((expert) => unpinnedSkills(expert)),
-      ...new Set([...published.experts.values()].flatMap((reach) => reach?.unpinned ?? [])),
+      ...new Set(reachesOf(published).flatMap(({ unpinned }) => unpinned)),
+      ...strangeModels(experts),
       ...experts.flatMap((expert) => [...uselessSkills(expert), ...(expert.model === null ? [modelless(expert)] : [])]),
     ],
     experts: experts.map((expert) => reportOnExpert(file, own.name, published, expert)),
   }
+}
+
+function reachesOf({ experts }: Published): readonly PublishedReach[] {
+  return [...experts.values()].flatMap((found) => ('keys' in found ? [found] : []))
 }
 
 function deadDelegates(
@@ -89,25 +103,37 @@ function deadDelegates(
   own: { readonly name: string; readonly version: string },
   published: Published,
   expert: Expert,
-): readonly string[] {
-  return expert.delegates.flatMap((written) => {
+): readonly Complaint[] {
+  return expert.delegates.flatMap((written, index): Complaint[] => {
+    const path = ['experts', expert.name, 'delegates', index]
     const spec = parseExpertKey(written)?.spec
     const local = localDelegate(own.name, file, written)
-    if (local === undefined)
-      return published.experts.get(written) === null
-        ? [`"${expert.name}" delegates to ${written}, which is neither in the file nor published.`]
-        : []
+    if (local === undefined) {
+      const found = published.experts.get(written)
+      if (found === undefined || 'keys' in found) return []
+      const lacks =
+        found.versions.length === 0
+          ? 'which is neither in the file nor published; publish it first, or correct its name'
+          : `which no version has; there are ${found.versions.join(', ')}`
+      return [{ path, words: `names ${written}, ${lacks}` }]
+    }
     if (spec === undefined || satisfies(own.version, spec)) return []
-    return [`"${expert.name}" delegates to ${written}, but that expert of the same file has version ${own.version}.`]
+    return [{ path, words: `names ${written}, but that expert of the same file has version ${own.version}` }]
   })
 }
 
-function missingSkills({ skills }: Published, expert: Expert): readonly string[] {
-  return Object.entries(expert.skills).flatMap(([name, skill]) => {
+function missingSkills({ skills }: Published, expert: Expert): readonly Complaint[] {
+  return Object.entries(expert.skills).flatMap(([name, skill]): Complaint[] => {
     const wanted = skillPackage(skill)
+    const path = ['experts', expert.name, 'skills', name]
     return wanted === undefined || skills.get(wanted) !== false
       ? []
-      : [`The skill "${name}" of "${expert.name}" wants ${wanted}, which is not published as a skill.`]
+      : [
+          {
+            path,
+            words: `wants ${wanted}, which is not published as a skill; publish it first (\`senmon publish\` takes one from npm), or correct its name`,
+          },
+        ]
   })
 }
 
@@ -184,6 +210,22 @@ function vainCompaction({ name, compaction, maxSteps }: Expert): readonly string
   ]
 }
 
+/** Models of providers that this version does not know; the server may be of another. */
+function strangeModels(experts: readonly Expert[]): readonly string[] {
+  const known = [...PROVIDERS, REHEARSAL]
+  return [...new Set(experts.flatMap(({ model }) => model ?? []))].flatMap((model) => {
+    const provider = model.split('/')[0] ?? ''
+    return known.some((one) => one === provider)
+      ? []
+      : [
+          `The model ${model} has a provider that is not known here, ${provider}${meant(provider, known)}`.replace(
+            /[^?]$/,
+            '$&.',
+          ),
+        ]
+  })
+}
+
 function modelless(expert: Expert): string {
   return `"${expert.name}" names no model: every job of it must.`
 }
@@ -208,7 +250,10 @@ function reportOnExpert(file: ExpertFile, packageName: string, published: Publis
   const foreign = here.flatMap((one) =>
     one.delegates.filter((key) => localDelegate(packageName, file, key) === undefined),
   )
-  const found = foreign.flatMap((key) => published.experts.get(key) ?? [])
+  const found = foreign.flatMap((key) => {
+    const one = published.experts.get(key)
+    return one === undefined || !('keys' in one) ? [] : [one]
+  })
   const skills = here.flatMap((one) => [...Object.values(one.skills), ...Object.values(implicitSkills(one))])
   const stdio = skills.flatMap((skill) => (skill.type === 'mcpStdioSkill' ? [skill] : []))
   const served = skills.flatMap((skill) => (skill.type === 'interactiveSkill' ? [] : [skill]))

@@ -6,12 +6,13 @@ import { MEASURES } from '../../schema/budget.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { EXPERT_FILE_NAMES, LEFT_ASIDE, parseExpertFile } from '../../schema/expert-file.ts'
 import { checkAgainstPackage, EXPERT_KEYWORD, foreignDelegates, skillPackages } from '../../schema/expert-package.ts'
+import { parseExpertKey } from '../../schema/expert-key.ts'
 import type { ExpertFile } from '../../schema/expert.ts'
-import { isJsonObject, type Json } from '../../schema/json.ts'
-import { isFaults, type Fault } from '../../schema/toml-file.ts'
+import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
+import { decodeUtf8, faultsAt, isFaults, type Fault } from '../../schema/toml-file.ts'
 import type { Api } from './api.ts'
 import { exitCodeOf, type Call, type Command } from './command.ts'
-import { LISTED, reportOn, type LintReport, type Published, type PublishedReach } from './lint-report.ts'
+import { LISTED, reportOn, type LintReport, type Missing, type Published, type PublishedReach } from './lint-report.ts'
 import { shown, styled, type Terminal } from './terminal.ts'
 
 export const lint: Command = {
@@ -35,13 +36,22 @@ export const lint: Command = {
           version === null ? [] : [{ expert, version }],
         )
     const manifestPath = relative(call.directory, join(directory, 'package.json'))
-    const manifest = await readText(join(directory, 'package.json'))
+    const manifest = await readText(join(directory, 'package.json'), 'package_invalid')
     const malformed = [...(isFaults(file) ? file : []), ...checkManifest(manifest, manifestPath, name, versions)]
-    const own = ownOf(manifest)
-    const report =
-      isFaults(file) || own === undefined ? undefined : await examine(call, file, path, own, malformed.length === 0)
-    const faults = [...malformed, ...(report?.faults ?? []).map((message) => wholeFault(path, message))]
-    const warnings = isFaults(file) ? [] : [...leftAside(text, path), ...(report?.warnings ?? [])]
+    const parsed = parseManifest(manifest)
+    const own = ownOf(parsed)
+    const report = isFaults(file) || own === undefined ? undefined : await examine(call, file, own)
+    // Where versions differ, that has been said already.
+    const misfit =
+      isFaults(file) || own === undefined || malformed.length > 0 ? undefined : checkAgainstPackage(file, path, own)
+    const faults = [
+      ...malformed,
+      ...(misfit === undefined ? [] : [wholeFault(path, misfit.message)]),
+      ...faultsAt(text, path, report?.faults ?? []),
+    ]
+    const warnings = isFaults(file)
+      ? []
+      : [...leftAside(text, path), ...keywordless(parsed, manifestPath), ...(report?.warnings ?? [])]
     const experts = report?.experts ?? []
     if (call.json) call.terminal.write(`${JSON.stringify({ file: path, faults, warnings, experts })}\n`)
     else show(call.terminal, path, faults, warnings, experts)
@@ -52,20 +62,16 @@ export const lint: Command = {
 async function examine(
   call: Call,
   file: ExpertFile,
-  path: string,
   own: { readonly name: string; readonly version: string },
-  isWellFormed: boolean,
 ): Promise<LintReport> {
   const wanted = { experts: foreignDelegates(own.name, file), skills: skillPackages(file) }
-  const published = await lookUp(call, call.flag('offline') ? { experts: [], skills: [] } : wanted)
-  const report = reportOn(file, own, published)
-  // Where versions differ, that has been said already.
-  const misfit = isWellFormed ? checkAgainstPackage(file, path, own) : undefined
-  return misfit === undefined ? report : { ...report, faults: [misfit.message, ...report.faults] }
+  return reportOn(file, own, await lookUp(call, call.flag('offline') ? { experts: [], skills: [] } : wanted))
 }
 
 const REACH = `query ($key: String!) { expert(key: $key) { key lock { experts { key skills {
   name unpinned requiredEnv allowedDomains command endpoint } } } } }`
+
+const VERSIONS = 'query ($key: String!) { expert(key: $key) { versions } }'
 
 const SKILL = 'query ($key: String!) { skill(key: $key) { key } }'
 
@@ -74,7 +80,7 @@ async function lookUp(
   call: Call,
   wanted: { readonly experts: readonly string[]; readonly skills: readonly string[] },
 ): Promise<Published> {
-  const experts = new Map<string, PublishedReach | null>()
+  const experts = new Map<string, PublishedReach | Missing>()
   const skills = new Map<string, boolean>()
   try {
     if (wanted.experts.length + wanted.skills.length === 0) return { experts, skills }
@@ -89,10 +95,10 @@ async function lookUp(
   return { experts, skills }
 }
 
-async function reachOf(api: Api, key: string): Promise<PublishedReach | null> {
+async function reachOf(api: Api, key: string): Promise<PublishedReach | Missing> {
   const expert = (await api.request(REACH, { key }))['expert']
   const lock = isJsonObject(expert) ? expert['lock'] : null
-  if (!isJsonObject(lock)) return null
+  if (!isJsonObject(lock)) return { versions: await versionsOf(api, parseExpertKey(key)?.name ?? key) }
   const experts = objects(lock['experts'])
   const skills = experts.flatMap((one) => objects(one['skills']))
   const keys = experts.flatMap((one) => texts([one['key'] ?? null]))
@@ -112,6 +118,11 @@ async function reachOf(api: Api, key: string): Promise<PublishedReach | null> {
     endpoints: skills.flatMap((skill) => (typeof skill['endpoint'] === 'string' ? [skill['endpoint']] : [])),
     commands: skills.flatMap((skill) => (typeof skill['command'] === 'string' ? [skill['command']] : [])),
   }
+}
+
+async function versionsOf(api: Api, name: string): Promise<readonly string[]> {
+  const { expert } = await api.request(VERSIONS, { key: name })
+  return isJsonObject(expert) ? texts(expert['versions']) : []
 }
 
 function objects(value: Json | undefined) {
@@ -180,16 +191,29 @@ function leftAside(text: string, path: string): readonly string[] {
 }
 
 /** Name and version of a package.json that has both. */
-function ownOf(manifest: string | undefined): { readonly name: string; readonly version: string } | undefined {
+function ownOf(manifest: JsonObject | undefined): { readonly name: string; readonly version: string } | undefined {
+  const { name, version } = manifest ?? {}
+  return typeof name === 'string' && typeof version === 'string' ? { name, version } : undefined
+}
+
+/** undefined for what `checkManifest` has said already. */
+function parseManifest(text: string | undefined): JsonObject | undefined {
   try {
-    const parsed: unknown = JSON.parse(manifest ?? '')
-    if (!isJsonObject(parsed)) return undefined
-    const { name, version } = parsed
-    return typeof name === 'string' && typeof version === 'string' ? { name, version } : undefined
+    const parsed: unknown = JSON.parse(text ?? '')
+    return isJsonObject(parsed) ? parsed : undefined
   } catch {
     return undefined
   }
 }
+
+/** Without its keyword a package is published as any other when npm packs no expert file; with it, that is refused. */
+function keywordless(manifest: JsonObject | undefined, path: string): readonly string[] {
+  return manifest === undefined || holds(manifest['keywords'], EXPERT_KEYWORD)
+    ? []
+    : [`${path}: "keywords" lacks "${EXPERT_KEYWORD}"; with it no version is published that lacks its experts.`]
+}
+
+const holds = (list: unknown, what: string) => Array.isArray(list) && list.includes(what)
 
 function wholeFault(file: string, message: string): Fault {
   return { file, line: 1, column: null, table: 'the top level', field: null, message: `${file}: ${message}` }
@@ -197,20 +221,27 @@ function wholeFault(file: string, message: string): Fault {
 
 async function readExpertFile(directory: string): Promise<{ name: string; text: string }> {
   for (const name of EXPERT_FILE_NAMES) {
-    const text = await readText(join(directory, name))
+    const text = await readText(join(directory, name), 'expert_file_invalid')
     if (text !== undefined) return { name, text }
   }
   throw new PlatformError('expert_file_missing', `${directory} holds no ${EXPERT_FILE_NAMES.join(' and no ')}.`)
 }
 
 /** undefined when there is no such file. */
-async function readText(path: string): Promise<string | undefined> {
+async function readText(
+  path: string,
+  otherwise: 'expert_file_invalid' | 'package_invalid',
+): Promise<string | undefined> {
+  let bytes: Uint8Array
   try {
-    return await readFile(path, 'utf8')
+    bytes = await readFile(path)
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
     throw error
   }
+  const text = decodeUtf8(bytes)
+  if (text === undefined) throw new PlatformError(otherwise, `${path} is not UTF-8.`)
+  return text
 }
 
 /** What npm and the registry will ask of package.json. Pure. */
@@ -236,14 +267,12 @@ export function checkManifest(
     return [fault(null, `is not JSON: ${error instanceof Error ? error.message : String(error)}`)]
   }
   if (!isJsonObject(manifest)) return [fault(null, 'must hold an object')]
-  const { name, version, keywords, files } = manifest
-  const lists = (value: unknown, what: string) => Array.isArray(value) && value.includes(what)
+  const { name, version, files } = manifest
   return [
     ...(typeof name === 'string' ? [] : [fault('name', 'is missing')]),
     ...(typeof version === 'string' ? [] : [fault('version', 'is missing')]),
     ...(manifest['private'] === true ? [fault('private', 'is true, so that npm publishes nothing; remove it')] : []),
-    ...(lists(keywords, EXPERT_KEYWORD) ? [] : [fault('keywords', `must hold "${EXPERT_KEYWORD}"`)]),
-    ...(files === undefined || lists(files, expertFile) ? [] : [fault('files', `must hold "${expertFile}"`)]),
+    ...(files === undefined || holds(files, expertFile) ? [] : [fault('files', `must hold "${expertFile}"`)]),
     ...versions.flatMap((one) =>
       one.version === version
         ? []

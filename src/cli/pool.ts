@@ -48,7 +48,7 @@ export function printPools(given: Json): readonly string[] {
     for (const process of rows(one['processes'])) {
       const { holder, target, isSilent, leads } = process
       const role = isSilent === true ? `silent since ${timeOf(process['at'])}` : leads === true ? 'leads' : 'follows'
-      lines.push(...entry('process', `${text(holder)} ${role}`))
+      lines.push(...entry('process', `${printHolder(text(holder))} ${role}`))
       const limits = rows(process['limits']).map(printLimit)
       if (limits.length > 0) lines.push(...entry('  limits', limits.join(', ')))
       if (!isJsonObject(target)) continue
@@ -64,6 +64,12 @@ export function printPools(given: Json): readonly string[] {
       lines.push(...entry(timeOf(at), `${text(verb)} FAILED: ${text(why)}`))
   }
   return lines
+}
+
+/** A process as it names itself, `["host",pid,"start"]`, in words; another name as it is. */
+function printHolder(holder: string): string {
+  const found = /^\["(?<host>[^"\\]*)",(?<pid>\d+),/.exec(holder)?.groups
+  return found === undefined ? holder : `${found['pid']} on ${found['host']}`
 }
 
 function printLimit({ name, value, keptBy }: JsonObject): string {

@@ -7,15 +7,13 @@ import { createGoogleGenerativeAI } from '@ai-sdk/google'
 import { createOpenAI, type OpenAIProvider } from '@ai-sdk/openai'
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import { unreachable } from '../../schema/decider.ts'
+import { PROVIDERS, REHEARSAL, type ProviderName } from '../../schema/model-settings.ts'
 
 /** A model object of the AI SDK; a string would be sent to a gateway that is not ours. */
 export type Model = ReturnType<OpenAIProvider['languageModel']>
 export type CallOptions = Parameters<Model['doStream']>[0]
 type StreamOf<Result> = Result extends { readonly stream: ReadableStream<infer Part> } ? Part : never
 export type StreamPart = StreamOf<Awaited<ReturnType<Model['doStream']>>>
-
-export const PROVIDERS = ['anthropic', 'openai', 'google', 'openai-compatible', 'ollama'] as const
-export type ProviderName = (typeof PROVIDERS)[number]
 
 /** Where providers are reached. From the configuration of the server alone: an application that could name one could reach any host. */
 export type BaseUrls = Readonly<Partial<Record<ProviderName, string>>>
@@ -59,7 +57,7 @@ export const PROVIDER_FACTS: Readonly<Record<ProviderName, ProviderFacts>> = {
 }
 
 export interface ModelName {
-  readonly provider: ProviderName | 'rehearsal'
+  readonly provider: ProviderName | typeof REHEARSAL
   readonly name: string
 }
 
@@ -71,7 +69,7 @@ const REHEARSAL_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
 export function parseModelName(text: string, baseUrls: BaseUrls): ModelName | undefined {
   const { provider, name } = MODEL_NAME.exec(text)?.groups ?? {}
   if (provider === undefined || name === undefined) return undefined
-  if (provider === 'rehearsal') return REHEARSAL_NAME.test(name) ? { provider, name } : undefined
+  if (provider === REHEARSAL) return REHEARSAL_NAME.test(name) ? { provider, name } : undefined
   const known = PROVIDERS.find((known) => known === provider)
   if (known === undefined || baseUrlOf(known, baseUrls) === undefined) return undefined
   return { provider: known, name }

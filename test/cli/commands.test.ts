@@ -284,7 +284,7 @@ describe('run', () => {
     })
     const { code, terminal } = await senmon(['run', 'a', 'q'], api)
     expect(code).toBe(5)
-    expect(terminal.noted).toContain('failed: step_limit: Too many.')
+    expect(terminal.noted).toContain('failed: step_limit: Too many.\nContinue the job with a larger maxSteps.\n')
   })
 
   it('detaches on the first interrupt and cancels on the second', async () => {
@@ -487,6 +487,8 @@ describe('init and lint', () => {
     expect(terminal.written).toMatch(/^\nmy-expert\n(?:  .*\n)+\nmy-expert\/senmon\.toml: no faults\n$/)
     expect(await readFile(join(directory, 'my-expert', 'senmon.toml'), 'utf8')).toMatch(/^#:schema \.\/senmon\.schema/)
     expect(code).toBe(0)
+    const manifest = JSON.parse(await readFile(join(directory, 'my-expert', 'package.json'), 'utf8')) as object
+    expect(manifest).toMatchObject({ publishConfig: { registry: 'http://127.0.0.1:4000/npm/' } })
     expect((await senmon(['init', 'my-expert'], noApi, fakeTerminal(), directory)).code).toBe(2)
     expect((await senmon(['init', '.', '--name', 'Not A Name'], noApi, fakeTerminal(), directory)).code).toBe(2)
   })
@@ -504,6 +506,17 @@ describe('init and lint', () => {
     expect(second.terminal.written).toBe(
       'package.json: "version" is "0.1.0" but the expert "my-expert" says "0.2.0".\n',
     )
+    await writeFile(join(directory, 'senmon.toml'), Buffer.from(toml.replace('Answers', 'Gr\u00fc\u00dft'), 'latin1'))
+    expect((await senmon(['lint'], noApi, fakeTerminal(), directory)).terminal.noted).toContain('is not UTF-8.')
+  })
+
+  it('warn of a package that may be published without its experts', async () => {
+    const directory = await scratch()
+    await senmon(['init', '.', '--name', 'my-expert'], noApi, fakeTerminal(), directory)
+    await writeFile(join(directory, 'package.json'), '{ "name": "my-expert", "version": "0.1.0" }')
+    const { code, terminal } = await senmon(['lint', '--offline'], noApi, fakeTerminal(), directory)
+    expect(code).toBe(0)
+    expect(terminal.written).toContain('warning: package.json: "keywords" lacks "senmon-expert"')
   })
 
   it('looks delegates and skills up where a server answers, and says what is unchecked where none does', async () => {
@@ -529,9 +542,14 @@ describe('init and lint', () => {
     expect(JSON.parse(online.terminal.written)).toMatchObject({
       file: 'senmon.toml',
       faults: [
-        { message: 'senmon.toml: "my-expert" delegates to gone, which is neither in the file nor published.' },
         {
-          message: 'senmon.toml: The skill "ink" of "my-expert" wants @acme/ink@^2, which is not published as a skill.',
+          line: 13,
+          field: 'delegates[1]',
+          message: expect.stringContaining('names gone, which is neither in the file'),
+        },
+        {
+          table: '[experts."my-expert".skills."ink"]',
+          message: expect.stringContaining('wants @acme/ink@^2, which is'),
         },
       ],
       warnings: [

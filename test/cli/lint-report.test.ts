@@ -2,7 +2,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { parseExpertFile } from '../../schema/expert-file.ts'
-import { isFaults } from '../../schema/toml-file.ts'
+import { faultsAt, isFaults } from '../../schema/toml-file.ts'
 import { reportOn, type Published } from '../../src/cli/lint-report.ts'
 
 const OWN = { name: '@acme/team', version: '1.2.0' }
@@ -15,7 +15,12 @@ function report(text: string, published: Published = unknown) {
   return reportOn(file, OWN, published)
 }
 
-const expert = (name: string, delegates: readonly string[], lines = 'model = "x/y"') =>
+/** The faults of the report, each where it stands. */
+function faults(text: string, published: Published = unknown): readonly string[] {
+  return faultsAt(text, 'senmon.toml', report(text, published).faults).map(({ message }) => message)
+}
+
+const expert = (name: string, delegates: readonly string[], lines = 'model = "openai/y"') =>
   `[experts."${name}"]\ninstruction = "x"\ndelegates = ${JSON.stringify(delegates)}\n${lines}\n`
 const skill = (of: string, lines: string) =>
   `[experts."${of}".skills."s"]\ntype = "mcpStdioSkill"\npackageName = "@senmon/files@^1"\n${lines}\n`
@@ -33,7 +38,7 @@ const unbounded = {
 describe('the report on a file', () => {
   it('gathers what an expert and all its delegates need, those of the registry included', () => {
     const text =
-      expert('team', ['reader', '@other/x@^2'], 'model = "x/y"\nmaxSteps = 9') +
+      expert('team', ['reader', '@other/x@^2'], 'model = "openai/y"\nmaxSteps = 9') +
       skill('team', 'requiredEnv = ["A"]\nallowedDomains = ["a.example.com"]') +
       expert('reader', []) +
       skill('reader', 'requiredEnv = ["B", "A"]\nargs = ["--read-only"]') +
@@ -59,7 +64,7 @@ describe('the report on a file', () => {
         {
           name: 'team',
           key: '@acme/team',
-          model: 'x/y',
+          model: 'openai/y',
           reaches: ['@acme/team/reader', '@other/x@2.1.0'],
           unchecked: [],
           requiredEnv: ['A', 'B', 'C', 'D'],
@@ -109,29 +114,34 @@ describe('the report on a file', () => {
   })
 
   it('names a cycle, a delegate that is nowhere, and one of another version', () => {
-    expect(report(expert('team', ['a']) + expert('a', ['b']) + expert('b', ['a'])).faults).toEqual([
-      'The delegates form a cycle: a -> b -> a.',
+    expect(faults(expert('team', ['a']) + expert('a', ['b']) + expert('b', ['a']))).toEqual([
+      'senmon.toml:7:1: delegates in [experts."a"] form a cycle: a -> b -> a; break it.',
     ])
-    expect(report(expert('team', ['gone']), { ...unknown, experts: new Map([['gone', null]]) }).faults).toEqual([
-      '"team" delegates to gone, which is neither in the file nor published.',
+    const nowhere = new Map([['gone', { versions: [] }]])
+    expect(faults(expert('team', ['gone']), { ...unknown, experts: nowhere })).toEqual([
+      'senmon.toml:3:14: delegates[0] in [experts."team"] names gone, which is neither in the file nor published; publish it first, or correct its name.',
     ])
-    expect(report(expert('team', ['a@^2']) + expert('a', [])).faults).toEqual([
-      '"team" delegates to a@^2, but that expert of the same file has version 1.2.0.',
+    const old = new Map([['gone@^2', { versions: ['1.0.0', '1.1.0'] }]])
+    expect(faults(expert('team', ['gone@^2']), { ...unknown, experts: old })).toEqual([
+      'senmon.toml:3:14: delegates[0] in [experts."team"] names gone@^2, which no version has; there are 1.0.0, 1.1.0.',
+    ])
+    expect(faults(expert('team', ['a@^2']) + expert('a', []))).toEqual([
+      'senmon.toml:3:14: delegates[0] in [experts."team"] names a@^2, but that expert of the same file has version 1.2.0.',
     ])
   })
 
   it('does not call a delegate dead that nobody has looked up', () => {
-    const { faults, experts } = report(expert('team', ['gone']))
-    expect([faults, experts[0]?.unchecked]).toEqual([[], ['gone']])
+    const { faults: none, experts } = report(expert('team', ['gone']))
+    expect([none, experts[0]?.unchecked]).toEqual([[], ['gone']])
   })
 
   it('names a skill that is not published, and does not call one missing that nobody has looked up', () => {
     const text = expert('team', ['reader']) + expert('reader', []) + skill('reader', '')
-    expect(report(text, { ...unknown, skills: new Map([['@senmon/files@^1', false]]) }).faults).toEqual([
-      'The skill "s" of "reader" wants @senmon/files@^1, which is not published as a skill.',
+    expect(faults(text, { ...unknown, skills: new Map([['@senmon/files@^1', false]]) })).toEqual([
+      'senmon.toml:9:1: [experts."reader".skills."s"] wants @senmon/files@^1, which is not published as a skill; publish it first (`senmon publish` takes one from npm), or correct its name.',
     ])
-    const { faults, experts } = report(text)
-    expect([faults, experts.map(({ unchecked }) => unchecked)]).toEqual([
+    const { faults: none, experts } = report(text)
+    expect([none, experts.map(({ unchecked }) => unchecked)]).toEqual([
       [],
       [['@senmon/files@^1'], ['@senmon/files@^1']],
     ])
@@ -162,9 +172,17 @@ describe('the report on a file', () => {
     expect(report(expert('team', [], '')).warnings).toEqual(['"team" names no model: every job of it must.'])
   })
 
+  it('warns of a model whose provider is not known, and says which may be meant', () => {
+    const model = (name: string) => report(expert('team', [], `model = "${name}"`)).warnings
+    expect(model('openia/gpt-5')).toEqual([
+      'The model openia/gpt-5 has a provider that is not known here, openia; did you mean openai?',
+    ])
+    for (const fine of ['rehearsal/x', 'ollama/llama3', 'openai-compatible/a/b']) expect(model(fine), fine).toEqual([])
+  })
+
   it('warns of a rule over writing files that a command gets around, and of no other', () => {
     const rule = (tool: string, more = '') => `[[experts."team".approvals]]\ntool = "${tool}"\n${more}`
-    const model = 'model = "x/y"\n'
+    const model = 'model = "openai/y"\n'
     const warnings = (more: string) => report(`${expert('team', [], model)}${more}`).warnings
     expect(warnings(rule('files/write_*'))).toEqual([
       '"team" asks before files/write_file and may write files with shell/exec unasked; cover it, or leave it out of base.',
@@ -193,8 +211,8 @@ describe('the report on a file', () => {
             for (const one of rest) seen.add(one)
           return seen
         }
-        const { faults, experts } = report(names.map((name) => expert(name, next(name))).join(''))
-        expect(faults.length > 0).toBe(names.some((name) => reach(name).has(name)))
+        const { faults: found, experts } = report(names.map((name) => expert(name, next(name))).join(''))
+        expect(found.length > 0).toBe(names.some((name) => reach(name).has(name)))
         for (const one of experts)
           expect(one.reaches).toEqual(
             [...reach(one.name)].map((name) => (name === 'team' ? '@acme/team' : `@acme/team/${name}`)).toSorted(),

@@ -22,7 +22,7 @@ it('says why a pool has its size on 80 columns, and obeys no escape of a provide
         ],
         processes: [
           {
-            holder: 'a:1',
+            holder: '["vm",29525,"8000db13-7a52/4932484"]',
             leads: true,
             isSilent: false,
             target: { ready: 3, machines: 6, isPanic: true, why },
@@ -45,7 +45,7 @@ pool local
   machines    ready 2, busy 2
   jobs found  resumed 12, created 1 (92% warm)
   strays      1 that nobody knows
-  process     a:1 leads
+  process     29525 on vm leads
     limits    4096 MiB (cgroup v1), 4096 tasks (NOT KEPT)
     wants     3 ready of 6, in a rush
     because   0.50 jobs per second come, and 0.3 s make a machine ready: 2 of 3
