@@ -121,7 +121,10 @@ export const CATALOGUE = {
     kind: 'failed_precondition',
     hint: 'Rename one of the two skills, or leave one of the two tools out with omit or base, and publish again.',
   },
-  skill_unsupported: { kind: 'unprocessable', hint: 'Use an mcpStdioSkill or an interactiveSkill.' },
+  skill_unsupported: {
+    kind: 'unprocessable',
+    hint: "Remove senmon.programs from the skill's package.json: only skills that come with the platform may have it.",
+  },
   registry_plugin_failed: {
     kind: 'internal',
     hint: 'The registry does not start without all of its plugins; see the cause.',
@@ -167,7 +170,10 @@ export const CATALOGUE = {
 
   // models
   model_not_found: { kind: 'not_found', hint: 'Write provider/model, with a provider that this server knows.' },
-  model_key_missing: { kind: 'failed_precondition', hint: "Set the provider's key as a secret of the application." },
+  model_key_missing: {
+    kind: 'failed_precondition',
+    hint: 'Set it as a secret of the application (`senmon secret set`); for the application dev, the environment of the server may have it.',
+  },
   model_key_refused: { kind: 'failed_precondition', hint: 'The provider refused the key: set a valid one.' },
   model_overloaded: { kind: 'unavailable', hint: 'The provider was busy through all retries; continue the job later.' },
   model_refused: { kind: 'failed_precondition', hint: 'The provider refused the request; the message says why.' },

@@ -113,7 +113,7 @@ async function lookInto(finding: Promise<LookupAddress>, done: Parameters<Lookup
 function refusedAt({ origin }: URL, address: string): PlatformError {
   return new PlatformError(
     'skill_address_refused',
-    `${origin} is at ${address}, which is not of the public internet over https, nor of a network that the operator allows.`,
+    `${origin} is at ${address}, which is not of the public internet over https, nor of a network that the operator allows (SENMON_SKILL_NETWORKS).`,
   )
 }
 
