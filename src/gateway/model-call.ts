@@ -2,8 +2,8 @@
 import { unreachable } from '../../schema/decider.ts'
 import { isJsonObject, type Json } from '../../schema/json.ts'
 import type { GeneratedPart, ImagePart, Message, Prompt, TextPart, ToolResultPart } from '../../schema/message.ts'
-import type { ModelSettings, ReasoningEffort } from '../../schema/model-settings.ts'
-import { PROVIDER_FACTS, type CallOptions, type ProviderName } from './provider.ts'
+import type { ModelSettings, ProviderName, ReasoningEffort } from '../../schema/model-settings.ts'
+import { PROVIDER_FACTS, type CallOptions } from './provider.ts'
 import type { ToolNames } from './tool-name.ts'
 
 type WirePrompt = CallOptions['prompt']

@@ -12,6 +12,7 @@ import type { Chance, Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import type { ApplicationId } from '../../schema/id.ts'
 import type { Secret } from '../../schema/secret.ts'
+import type { ProviderName } from '../../schema/model-settings.ts'
 import type { Log } from '../log.ts'
 import type { Gateway, Generated, GenerateRequest, Streamed } from './gateway.ts'
 import { Generation } from './generation.ts'
@@ -19,15 +20,7 @@ import { modelCall } from './model-call.ts'
 import { priceOf, type Price, type Prices, type Windows } from './price.ts'
 import { classify, delayBefore, StreamFailure, type Backoff } from './model-failure.ts'
 import { cappedFetch } from './output-cap.ts'
-import {
-  openModel,
-  parseModelName,
-  PROVIDER_FACTS,
-  type BaseUrls,
-  type CallOptions,
-  type Model,
-  type ProviderName,
-} from './provider.ts'
+import { openModel, parseModelName, PROVIDER_FACTS, type BaseUrls, type CallOptions, type Model } from './provider.ts'
 import { Rehearsals } from './rehearsals.ts'
 import { toolNames, type ToolNames } from './tool-name.ts'
 import { windowOf } from './window.ts'
