@@ -8,7 +8,7 @@
  * K5 A secret goes to the machine only for a skill whose requiredEnv names it.
  * K6 What a skill on the network is sent, and whether it is called at all, is judged here by the log.
  * K7 No model is asked, and no call permitted, while it is in doubt whether the lease lives.
- * K8 While its machine is still to come, the lease is renewed, and a job that is canceled by then waits for it no longer.
+ * K8 A job that is canceled while its machine is still to come waits for it no longer.
  */
 import type { Clock } from '../../schema/clock.ts'
 import type {
@@ -38,7 +38,7 @@ import { Rate } from '../../schema/rate.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import { wantsNextRun } from '../job/job.ts'
 import type { Attempt, Jobs } from '../job/jobs.ts'
-import { printable, type Log } from '../log.ts'
+import { printable } from '../log.ts'
 import type { Secrets } from '../secret/secrets.ts'
 import { RemoteSkills } from '../skill/remote-skills.ts'
 import type { ContentStore } from '../workspace/content-store.ts'
@@ -46,13 +46,14 @@ import { Admission, type CallStarted } from './admission.ts'
 import { Budgets, type BudgetPlace, type Decision } from './budgets.ts'
 import { openGenerations, type GenerationEnd } from './generations.ts'
 import { HeldContent } from './held-content.ts'
+import { HeldLease, type HeldLeaseDependencies } from './held-lease.ts'
 import type { Machine, MachineHost } from '../pool/machine-host.ts'
 import { openRecorder } from './recorder.ts'
 import { watchSilence } from './silence.ts'
 import { lastWords } from './last-words.ts'
 import { requiredSecrets, secretsOfLock } from './required-secrets.ts'
 
-export interface KeeperDependencies {
+export interface KeeperDependencies extends HeldLeaseDependencies {
   readonly jobs: Jobs
   readonly host: MachineHost
   readonly gateway: Gateway
@@ -60,11 +61,7 @@ export interface KeeperDependencies {
   /** The operator's own networks, where skills may be reached besides the internet. */
   readonly networks: Networks
   readonly content: ContentStore
-  readonly clock: Clock
-  readonly log: Log
-  readonly limits: {
-    /** Between two renewals of a lease: well below how long it lasts. */
-    readonly renewMs: number
+  readonly limits: HeldLeaseDependencies['limits'] & {
     /** How long a canceled machine, or one that is done, may take to end by itself. */
     readonly graceMs: number
     /** How long to wait before a job is given back whose machine could not be started. */
@@ -82,9 +79,6 @@ export interface KeeperDependencies {
 const WAITING_MAX = 256
 /** Words of progress that a machine's watchers are shown. */
 const NOTICES_PER_SECOND = 50
-/** Times of a renewal's that a lease certainly lives after one; it lasts three. */
-const DOUBT = 2
-const RETRY_MS = 500
 /** Events that may come to a job while its machine does; a cancel is among the first. */
 const NEWS_MAX = 100
 const NOWHERE: Place = { runId: null, expertKey: null, stepNumber: null }
@@ -113,11 +107,11 @@ export async function keep(
 ): Promise<void> {
   const { jobs, log, clock, limits } = dependencies
   const { jobId, fence } = attempt
+  const lease = new HeldLease(dependencies, attempt, grantedAt)
   let machine: Machine | undefined
   try {
-    const opened = await openLeased(dependencies, attempt, grantedAt, closing)
-    machine = opened.machine
-    const keeper = new Keeper(dependencies, attempt, machine, opened.renewedAt)
+    machine = await openMachine(dependencies, attempt, AbortSignal.any([closing, lease.lost]))
+    const keeper = new Keeper(dependencies, attempt, machine, lease, grantedAt)
     const stop = await keeper.mind(closing)
     await keeper.settle(stop)
   } catch (error) {
@@ -133,45 +127,39 @@ export async function keep(
         .catch((cause: unknown) => log.error('A job stays leased.', { jobId, cause }))
     }
   } finally {
+    lease.letGo()
     await machine?.destroy()
   }
 }
 
-/** K8. Throws what the host throws, and `fence_stale` when the lease was lost meanwhile. */
-async function openLeased(
+/** K8. Throws what the host throws. */
+async function openMachine(
   { jobs, host, clock, log, limits }: KeeperDependencies,
   attempt: Attempt,
-  grantedAt: number,
   closing: AbortSignal,
-): Promise<{ readonly machine: Machine; readonly renewedAt: number }> {
+): Promise<Machine> {
   const { jobId, fence } = attempt
-  const [came, leave] = [new AbortController(), new AbortController()]
-  let renewedAt = grantedAt
+  const [came, canceled] = [new AbortController(), new AbortController()]
   const look = async (): Promise<void> => {
-    // Read beside the attempt, so that the machine still hears of all of it.
-    const news = await jobs.events(attempt.applicationId, jobId, attempt.head.revision, NEWS_MAX)
-    if (news.some(({ type }) => type === 'cancelRequested')) leave.abort(new Error('the job is canceled'))
-  }
-  const doubt = (error: unknown): void => log.warn('A lease could not be looked after.', { jobId, error })
-  const unsubscribe = jobs.onAppend(attempt, () => void look().catch(doubt))
-  async function renew(): Promise<void> {
-    for (;;) {
-      await clock.sleep(limits.renewMs, came.signal)
-      const askedAt = clock.now()
-      try {
-        if (!(await jobs.renew(attempt))) return leave.abort(new PlatformError('fence_stale', 'The lease is lost.'))
-        renewedAt = askedAt
-        await look()
-      } catch (error) {
-        // The store may come back before the lease ends; when it does not, the machine's first append finds it out.
-        doubt(error)
-      }
+    try {
+      // Read beside the attempt, so that the machine still hears of all of it.
+      const news = await jobs.events(attempt.applicationId, jobId, attempt.head.revision, NEWS_MAX)
+      if (news.some(({ type }) => type === 'cancelRequested')) canceled.abort(new Error('the job is canceled'))
+    } catch (error) {
+      log.warn('Nobody could look whether a job is canceled.', { jobId, error })
     }
   }
-  void renew().catch(() => {})
+  const unsubscribe = jobs.onAppend(attempt, () => void look())
+  async function looking(): Promise<void> {
+    // A call that was lost costs this much.
+    for (;;) {
+      await clock.sleep(limits.renewMs, came.signal)
+      await look()
+    }
+  }
+  void looking().catch(() => {})
   try {
-    const machine = await host.open({ jobId, fence }, attempt.lock, AbortSignal.any([closing, leave.signal]))
-    return { machine, renewedAt }
+    return await host.open({ jobId, fence }, attempt.lock, AbortSignal.any([closing, canceled.signal]))
   } finally {
     came.abort(new Error('the machine came'))
     unsubscribe()
@@ -182,6 +170,7 @@ class Keeper {
   readonly #dependencies: KeeperDependencies
   readonly #attempt: Attempt
   readonly #machine: Machine
+  readonly #lease: HeldLease
   readonly #grantedAt: number
   readonly #admission: Admission
   readonly #budgets: Budgets
@@ -192,8 +181,6 @@ class Keeper {
   readonly #remote: RemoteSkills
   readonly #abort = new AbortController()
   readonly #notices: Rate
-  /** Epoch ms when the lease's last renewal was asked for: it lives for a while from then on. */
-  #renewedAt: number
   #breaches = 0
   #logLines = 0
   #canceling = false
@@ -210,13 +197,19 @@ class Keeper {
   /** The compartments that the supervisor said it ended; null when it said nothing. */
   #skills: readonly CompartmentName[] | null = null
 
-  constructor(dependencies: KeeperDependencies, attempt: Attempt, machine: Machine, grantedAt: number) {
+  constructor(
+    dependencies: KeeperDependencies,
+    attempt: Attempt,
+    machine: Machine,
+    lease: HeldLease,
+    grantedAt: number,
+  ) {
     const { jobs, content } = dependencies
     this.#dependencies = dependencies
     this.#attempt = attempt
     this.#machine = machine
+    this.#lease = lease
     this.#grantedAt = grantedAt
-    this.#renewedAt = grantedAt
     const origin = originOf(attempt.jobId, attempt.history)
     this.#admission = new Admission(origin, attempt.lock, attempt.jobId)
     this.#budgets = new Budgets(origin, attempt, (model) => dependencies.gateway.price(model), dependencies.clock)
@@ -249,18 +242,23 @@ class Keeper {
   async mind(closing: AbortSignal): Promise<Stop> {
     const { jobs } = this.#dependencies
     const close = (): void => this.#stopped.resolve({ why: 'closing' })
+    const lose = (): void => this.#stopped.resolve({ why: 'lost' })
+    const { lost } = this.#lease
     closing.addEventListener('abort', close, { once: true })
+    lost.addEventListener('abort', lose, { once: true })
     const unsubscribe = jobs.onAppend(this.#attempt, () => this.#recorder.look())
     try {
       this.#sendHistory()
       // What was appended between the claim and the subscription woke nobody.
       this.#recorder.look()
-      void this.#renewing()
       void this.#reading()
+      if (lost.aborted) lose()
       if (closing.aborted) close()
       return await this.#stopped.promise
     } finally {
       closing.removeEventListener('abort', close)
+      lost.removeEventListener('abort', lose)
+      this.#lease.letGo()
       unsubscribe()
       this.#abort.abort(new Error('the attempt is over'))
       await this.#remote.close()
@@ -302,51 +300,6 @@ class Keeper {
     this.#machine.send({ type: 'start', protocol: 1, ...start })
     for (const event of history) this.#machine.send({ type: 'recorded', event })
     this.#machine.send({ type: 'go' })
-  }
-
-  async #renewing(): Promise<void> {
-    const { clock, limits } = this.#dependencies
-    const { signal } = this.#abort
-    for (;;) {
-      try {
-        await clock.sleep(limits.renewMs, signal)
-        if (!(await this.#renew())) return
-      } catch {
-        return
-      }
-    }
-  }
-
-  /** False once the lease is lost; where the store does not answer, all stays as it was. */
-  async #renew(): Promise<boolean> {
-    const { jobs, clock, log } = this.#dependencies
-    const askedAt = clock.now()
-    try {
-      if (await jobs.renew(this.#attempt)) {
-        this.#renewedAt = Math.max(this.#renewedAt, askedAt)
-        return true
-      }
-      this.#stopped.resolve({ why: 'lost' })
-      return false
-    } catch (error) {
-      // The store may come back before the lease ends; when it does not, the next append finds a stale fence.
-      log.warn('A lease could not be renewed.', { jobId: this.#attempt.jobId, error })
-      return true
-    }
-  }
-
-  /**
-   * Waits while nobody can say whether the lease lives: this process may have stood still for longer than it lasts, and
-   * another may have the job. Throws `fence_stale`, or the reason of the attempt's end.
-   */
-  async #requireLease(): Promise<void> {
-    const { clock, limits } = this.#dependencies
-    const { signal } = this.#abort
-    while (clock.now() - this.#renewedAt >= DOUBT * limits.renewMs) {
-      const askedAt = clock.now()
-      if (!(await this.#renew())) throw new PlatformError('fence_stale', 'The lease of the attempt is lost.')
-      if (this.#renewedAt < askedAt) await clock.sleep(RETRY_MS, signal)
-    }
   }
 
   async #reading(): Promise<void> {
@@ -482,7 +435,7 @@ class Keeper {
     const started: CallStarted[] = []
     const fault = this.#admission.refuseCall(params, (fact) => started.push(fact))
     await Promise.all(started.map((fact) => this.#recorder.record(event(fact, placeOf(fact)))))
-    await this.#requireLease()
+    await this.#lease.require(this.#abort.signal)
     if (this.#canceling) throw new PlatformError('canceled_by_user', 'The job is being canceled.')
     if (fault !== undefined) this.#breach(`a call was refused: ${fault}`)
     return fault
@@ -505,7 +458,7 @@ class Keeper {
     const recorded = await this.#recordFacts(decision, params)
     if (decision.isHeld) return recorded.at(-1) ?? {}
     const { outputTokensMax, timeMs } = decision
-    await this.#requireLease()
+    await this.#lease.require(this.#abort.signal)
     const fact = await within(timeMs, clock, (cut) =>
       this.#generations.generate(params, { isInterrupted: isInterrupted(), outputTokensMax, cut }),
     )

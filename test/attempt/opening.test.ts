@@ -1,13 +1,15 @@
 /** Attempts whose machine is still to come: their lease lives, and nobody waits for longer than is of use. */
 import { describe, expect, it } from 'vitest'
+import type { JobId } from '../../schema/id.ts'
 import { Networks } from '../../schema/network.ts'
 import { isRefusal, PlatformError } from '../../schema/error.ts'
 import { attemptLimits } from '../../src/attempt/attempts.ts'
 import { keep, type KeeperDependencies } from '../../src/attempt/keeper.ts'
 import { openLog } from '../../src/log.ts'
-import type { MachineHost } from '../../src/pool/machine-host.ts'
+import type { Machine, MachineHost } from '../../src/pool/machine-host.ts'
+import { fakeMachineHost } from '../fake/fake-machine-host.ts'
 import { anApplication } from '../job/given.ts'
-import { jobsWorld, LIMITS, request } from '../job/jobs-world.ts'
+import { HELLO, jobsWorld, LIMITS, request } from '../job/jobs-world.ts'
 
 /** One attempt on one job, whose machine is not there for as long as `open` waits. */
 async function begin(open: MachineHost['open']) {
@@ -39,7 +41,7 @@ async function begin(open: MachineHost['open']) {
 }
 
 describe('an attempt whose machine is still to come', () => {
-  it('keeps its lease, however long that takes (K8)', async () => {
+  it('keeps its lease, however long that takes (HL1)', async () => {
     const { promise, reject } = Promise.withResolvers<never>()
     const { pass, jobs, kept, events } = await begin(() => promise)
     await pass(6 * LIMITS.leaseMs)
@@ -52,6 +54,19 @@ describe('an attempt whose machine is still to come', () => {
       data: { reason: 'machine_provider_failed' },
     })
     expect(await jobs.claim('another', 1)).toHaveLength(1)
+  })
+
+  it('is told from the grant of its lease on how long that took, however often it was renewed by then', async () => {
+    const { promise, resolve } = Promise.withResolvers<Machine>()
+    const { pass, clock, kept, closing, events } = await begin(() => promise)
+    await pass(3 * LIMITS.leaseMs)
+    const call = async (): Promise<string> => ''
+    resolve(await fakeMachineHost({ clock, tools: [], call }).open({ jobId: 'job_1' as JobId, fence: 1 }, HELLO))
+    await pass(1_000)
+    closing.abort(new Error('a test'))
+    await kept
+    const started = (await events()).find(({ type }) => type === 'machineStarted')
+    expect(started).toMatchObject({ data: { dispatchMs: 3 * LIMITS.leaseMs } })
   })
 
   const patient: MachineHost['open'] = async (_attempt, _lock, signal) =>
