@@ -3,13 +3,8 @@
  * over, and a step makes one. All else is the library's: the handshake, listings, resources, what a server asks, and calls
  * whose answers it checks by the schema of their tool.
  */
-import {
-  ProtocolError,
-  SdkError,
-  SdkErrorCode,
-  specTypeSchemas,
-  type CallToolResult,
-} from '@modelcontextprotocol/client'
+import { ProtocolError, SdkError, SdkErrorCode, type CallToolResult } from '@modelcontextprotocol/client'
+import { CallToolResultSchema } from '@modelcontextprotocol/core'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
 import type { Progress } from './progress.ts'
 
@@ -109,8 +104,8 @@ function isText(block: Json): boolean {
 }
 
 function validated(result: JsonObject): CallToolResult | SdkError {
-  const parsed = specTypeSchemas.CallToolResult['~standard'].validate(result)
-  if (parsed.issues === undefined) return parsed.value
-  const why = parsed.issues.map(({ path, message }) => `${(path ?? []).map(String).join('.')}: ${message}`).join(', ')
+  const parsed = CallToolResultSchema.safeParse(result)
+  if (parsed.success) return parsed.data
+  const why = parsed.error.issues.map(({ path, message }) => `${path.map(String).join('.')}: ${message}`).join(', ')
   return new SdkError(SdkErrorCode.InvalidResult, `Invalid result for tools/call: ${why}`)
 }

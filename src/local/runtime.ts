@@ -21,13 +21,12 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { build, stop, type Plugin } from 'esbuild'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
 import { RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
+import { alone, bundleOf } from './bundles.ts'
 import { mainOf, makeCompiled } from './compiled.ts'
 import { makeHeap, type HeapMaker } from './heap.ts'
 import { openUses } from './uses.ts'
@@ -68,22 +67,6 @@ export interface RuntimeOptions {
 export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   return await alone(() => prepare(options))
 }
-
-async function alone<Result>(work: () => Promise<Result>): Promise<Result> {
-  const turn = builds.then(async () => {
-    try {
-      return await work()
-    } finally {
-      await stop()
-    }
-  })
-  builds = turn.then(ignore, ignore)
-  return await turn
-}
-
-/** esbuild leaves a process behind that waits for more, and stopping it breaks what it builds: one after the other. */
-let builds: Promise<void> = Promise.resolve()
-function ignore(): void {}
 
 async function prepare({ directory, execPath, clock, bundles }: RuntimeOptions): Promise<Runtime> {
   mkdirSync(directory, { recursive: true, mode: 0o755 })
@@ -206,58 +189,6 @@ function keepCompiled(keep: Keep, name: string, text: string, node: string, opti
   const key = sha256(JSON.stringify([process.version, options, text])).slice(0, 16)
   return mainOf(keep(`${name}-${key}`, (path) => makeCompiled(path, text, node, options)))
 }
-
-/** zod brings its messages in fifty languages; ours are read by one of them. */
-const onlyEnglish: Plugin = {
-  name: 'only-english',
-  setup(build) {
-    const contents = "export { default as en } from './en.js'"
-    build.onLoad({ filter: /[/\\]zod[/\\]v4[/\\]locales[/\\]index\.js$/ }, () => ({ contents, loader: 'js' }))
-  },
-}
-
-/** Our runner brings its own judge of schemas (runner/skill/output-validator.ts): the client's would be a second compiler. */
-const oneJudge: Plugin = {
-  name: 'one-judge',
-  setup(build) {
-    const contents = `export const CORS_IS_POSSIBLE = false
-      export class DefaultJsonSchemaValidator { constructor() { throw new Error('a client has no judge of schemas') } }`
-    build.onLoad({ filter: /[/\\]client[/\\]dist[/\\]shimsNode\.mjs$/ }, () => ({ contents, loader: 'js' }))
-  },
-}
-
-/** Nothing happens when ajv is loaded, which its package does not say: a program that uses nothing of it goes without. */
-const onlyUsed: Plugin = {
-  name: 'only-used',
-  setup(build) {
-    build.onResolve({ filter: /^ajv(\/|$)/ }, async ({ path, pluginData, ...from }) => {
-      if (pluginData === onlyUsed) return undefined
-      return { ...(await build.resolve(path, { ...from, pluginData: onlyUsed })), sideEffects: false }
-    })
-  },
-}
-
-async function bundleOf(entry: string, format: 'esm' | 'cjs'): Promise<string> {
-  const { outputFiles } = await build({
-    entryPoints: [fileURLToPath(new URL(entry, import.meta.url))],
-    bundle: true,
-    write: false,
-    platform: 'node',
-    target: 'node24',
-    format,
-    legalComments: 'none',
-    logLevel: 'silent',
-    // A waiting machine keeps its source in memory, too.
-    minify: true,
-    keepNames: true,
-    plugins: [onlyEnglish, oneJudge, onlyUsed],
-    ...(format === 'cjs' ? {} : { banner: { js: REQUIRE } }),
-  })
-  return outputFiles[0]?.text ?? ''
-}
-
-/** Bundled CommonJS asks for Node's own modules by require. */
-const REQUIRE = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);"
 
 async function librariesOf(node: string): Promise<readonly string[]> {
   if (process.platform !== 'linux') return []

@@ -37,6 +37,13 @@ describe('the programs of a machine', () => {
       readFileSync(bundle, 'utf8').split('resolves to more than one schema').length - 1
     expect([compilersIn(runtime.bundles.runner), compilersIn(runtime.bundles.supervisor)]).toEqual([1, 0])
   })
+
+  it('hold no shape of MCP that none of them asks for', () => {
+    const runner = readFileSync(runtime.bundles.runner, 'utf8')
+    const namedIn = (shape: string) => runner.split(shape).length - 1
+    // What a server of OAuth says of itself; and a completion, which each of the two lines of MCP has among all its shapes.
+    expect([namedIn('tls_client_certificate_bound_access_tokens'), namedIn('ref/prompt')]).toEqual([0, 2])
+  })
 })
 
 describe('what Node compiled', () => {

@@ -199,9 +199,16 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a runner holds two compilers of schemas',
-    file: 'src/local/runtime.ts',
-    find: 'plugins: [onlyEnglish, oneJudge, onlyUsed]',
-    replace: 'plugins: [onlyEnglish, onlyUsed]',
+    file: 'src/local/bundles.ts',
+    find: 'plugins: [onlyEnglish, oneJudge, onlyUsed, onlyAsked]',
+    replace: 'plugins: [onlyEnglish, onlyUsed, onlyAsked]',
+    ...compiled,
+  },
+  {
+    name: 'a runner holds shapes of MCP that it never asks for',
+    file: 'src/local/bundles.ts',
+    find: '/* @__PURE__ */ (() => ${made})()',
+    replace: '(() => ${made})()',
     ...compiled,
   },
   {
