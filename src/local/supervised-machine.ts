@@ -114,7 +114,8 @@ export async function startSupervisedMachine(options: SupervisedMachineOptions):
   }
   return {
     pid,
-    primed: opening.primed,
+    // Whoever read its lines may have stopped before they ended.
+    primed: Promise.race([opening.primed, ended.then(() => undefined)]),
     suspend: () => {
       if (hasExited || !options.isMortal) return false
       if (cgroup.freeze()) return true

@@ -3,13 +3,14 @@ import { machineHostContract } from '../contract/machine-host.ts'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { descendants, findProcess, listProcesses } from '../../src/local/processes.ts'
 import { openSandboxProvider } from '../../src/local/sandbox-provider.ts'
+import type { Clock } from '../../schema/clock.ts'
 import type { LocalHostOptions } from '../../src/local/supervised-host.ts'
 import { openLog } from '../../src/log.ts'
 import type { MachineProvider } from '../../src/pool/machine-provider.ts'
 import { stopped } from '../support/stopped-processes.ts'
 import { JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
 import { until } from '../support/patience.ts'
-import { openHost, openSandboxes, pooled, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
+import { openHost, openSandboxes, pooled, realClock, sandboxMissing, type OpenHost } from '../support/sandbox.ts'
 
 const missing = await sandboxMissing()
 
@@ -69,6 +70,34 @@ describe.skipIf(missing !== undefined)('a sandbox that is made for its job', () 
     await close()
   })
 })
+
+describe.skipIf(missing !== undefined)('a sandbox that was tried', () => {
+  it('keeps nobody waiting once its provider is closed', async () => {
+    const { clock, asleep } = countedClock()
+    const opened = await openHost(
+      async (options) => {
+        const provider = await openSandboxProvider(options, 'here')
+        expect(await provider.probe()).toMatchObject({ ok: true })
+        return pooled(provider, 0)
+      },
+      { clock },
+    )
+    await opened.close()
+    // Whoever was woken by it comes to its end.
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(asleep()).toBe(0)
+  })
+})
+
+/** The real one, which knows how many sleep. */
+function countedClock(): { readonly clock: Clock; readonly asleep: () => number } {
+  let count = 0
+  const sleep: Clock['sleep'] = async (ms, signal) => {
+    count += 1
+    await realClock.sleep(ms, signal).finally(() => (count -= 1))
+  }
+  return { clock: { ...realClock, sleep }, asleep: () => count }
+}
 
 function treeOf(pid: number): readonly number[] {
   return descendants(pid, listProcesses()).map((one) => one.pid)
