@@ -3,9 +3,11 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../schema/clock.ts'
 import { isRefusal } from '../schema/error.ts'
-import { makeId, type ApplicationId, type JobId, type MachineId } from '../schema/id.ts'
+import { makeId, type ApplicationId, type MachineId } from '../schema/id.ts'
 import type { Lock } from '../schema/lock.ts'
-import { openJobs, type Attempt, type Jobs } from '../src/job/jobs.ts'
+import { attemptLimits } from '../src/attempt/attempts.ts'
+import { openPlaces } from '../src/attempt/places.ts'
+import { openJobs, type Jobs } from '../src/job/jobs.ts'
 import { openLog } from '../src/log.ts'
 import { openErrands } from '../src/pool/errands.ts'
 import type { MachineHost } from '../src/pool/machine-host.ts'
@@ -95,62 +97,23 @@ async function claimAndLetGo(host: MachineHost, lock: Lock, onOpen: () => void):
   await machine.destroy()
 }
 
-/** Takes jobs as attempts do, has a machine for each, and ends them; `started` hears of each that has its machine. */
+/** Has a machine for each job as attempts have, and ends it; `started` hears of each that has its machine. */
 function consume(jobs: Jobs, host: MachineHost, started: (jobId: string) => void): () => Promise<void> {
-  const kept = new Set<Promise<void>>()
-  const closing = new AbortController()
-  let asked = 0
-  let [isFilling, isAsked, isQuiet] = [false, false, false]
-  const ride = (owner: { readonly jobId: JobId; readonly fence: number }) => host.ahead?.(owner)
-  const free = (): number => AT_ONCE - kept.size - asked
-  const serve = async (attempt: Attempt): Promise<void> => {
-    const machine = await host.open(attempt, attempt.lock)
-    started(attempt.jobId)
-    await jobs.finish(attempt, { outcome: 'completed', reason: 'completed', message: null, result: '' })
-    await machine.destroy()
-  }
-  const occupy = (until: Promise<void>): void => {
-    const keeping = until.finally(() => {
-      kept.delete(keeping)
-      if (!isQuiet) void run()
-    })
-    kept.add(keeping)
-  }
-  const run = async (): Promise<void> => {
-    isQuiet = false
-    isAsked = true
-    if (isFilling) return
-    isFilling = true
-    while (isAsked) {
-      isAsked = false
-      while (free() > 0 && !closing.signal.aborted) {
-        isQuiet = true
-        asked = free()
-        const attempts = await jobs.claim('bench', asked, ride)
-        for (const attempt of attempts) occupy(serve(attempt))
-        asked = 0
-        if (attempts.length === 0) break
-      }
-      if (free() <= 0) isQuiet = false
-    }
-    isFilling = false
-  }
-  const stop = jobs.onClaimable(() => void run())
-  const withdraw = jobs.offer({
+  const places = openPlaces({
+    jobs,
+    clock,
+    log,
     holder: 'bench',
-    take() {
-      if (free() <= 0) return undefined
-      const over = Promise.withResolvers<void>()
-      occupy(over.promise)
-      return { ride, begin: (attempt) => over.resolve(serve(attempt)), leave: () => over.resolve() }
+    ride: (owner) => host.ahead?.(owner),
+    async drive(attempt) {
+      const machine = await host.open(attempt, attempt.lock)
+      started(attempt.jobId)
+      await jobs.finish(attempt, { outcome: 'completed', reason: 'completed', message: null, result: '' })
+      await machine.destroy()
     },
+    limits: { concurrent: AT_ONCE, pollMs: attemptLimits.pollMs },
   })
-  return async () => {
-    closing.abort()
-    withdraw()
-    stop()
-    await Promise.all(kept)
-  }
+  return async () => await places.close()
 }
 
 export async function* benchClaims(options: {

@@ -1,11 +1,8 @@
-/**
- * Claims jobs and keeps a machine for each, up to a number at once. Jobs that are created in this process begin at once
- * where a place is free and no other waits.
- */
-import type { Clock } from '../../schema/clock.ts'
+/** Claims jobs and keeps a machine for each, up to a number at once. */
 import type { JobLog } from '../job/job-log.ts'
-import type { Attempt, Place } from '../job/jobs.ts'
+import type { Attempt } from '../job/jobs.ts'
 import { keep, type KeeperDependencies } from './keeper.ts'
+import { openPlaces, type PlacesDependencies } from './places.ts'
 
 export interface AttemptsDependencies extends KeeperDependencies {
   /** Names this process in leases, for whoever finds one of them after its death. */
@@ -14,12 +11,7 @@ export interface AttemptsDependencies extends KeeperDependencies {
   readonly jobLog: Pick<JobLog, 'claimable' | 'renew'>
   /** True only when the process that a lease names can act no more: a dead one of this very host. */
   readonly predecessorIsDead: (holder: string) => Promise<boolean>
-  readonly limits: KeeperDependencies['limits'] & {
-    /** Machines at once. */
-    readonly concurrent: number
-    /** How often to look for jobs though nobody called: what a lost wake-up costs. */
-    readonly pollMs: number
-  }
+  readonly limits: KeeperDependencies['limits'] & PlacesDependencies['limits']
 }
 
 export interface Attempts {
@@ -42,88 +34,16 @@ export const attemptLimits: AttemptsDependencies['limits'] = {
 
 /** Starts claiming at once, after the leases of dead predecessors have been ended. */
 export function openAttempts(dependencies: AttemptsDependencies): Attempts {
-  const { jobs, clock, log, limits, holder } = dependencies
-  const closing = new AbortController()
-  const kept = new Set<Promise<void>>()
-  let alarm = Promise.withResolvers<void>()
-  /** Places that a look has asked for. */
-  let asked = 0
-  /** When this process last looked nothing waited that it could have had, and nobody has called since. */
-  let isQuiet = false
-  const ring = (): void => {
-    isQuiet = false
-    alarm.resolve()
-  }
-  const unsubscribe = jobs.onClaimable(ring)
-  const free = (): number => limits.concurrent - kept.size - asked
-
-  /** A place is taken until what happens in it is over; then whoever waits may have it. */
-  function occupy(until: Promise<void>): void {
-    const keeping = until.finally(() => {
-      kept.delete(keeping)
-      if (!isQuiet) ring()
-    })
-    kept.add(keeping)
-  }
-
-  /** Its machine comes with the lease where one is to be had. */
-  const ride: Place['ride'] = (owner) => dependencies.host.ahead?.(owner)
-  const drive = (attempt: Attempt): Promise<void> => keep(dependencies, attempt, grantedAt(attempt), closing.signal)
-
-  const withdraw = jobs.offer({
-    holder,
-    take() {
-      if (free() <= 0 || closing.signal.aborted) return undefined
-      const over = Promise.withResolvers<void>()
-      occupy(over.promise)
-      return { ride, begin: (attempt) => over.resolve(drive(attempt)), leave: () => over.resolve() }
+  const { host, log } = dependencies
+  const ended = endDeadLeases(dependencies).catch((error: unknown) => log.error('Dead leases stay.', { error }))
+  return openPlaces(
+    {
+      ...dependencies,
+      ride: (owner) => host.ahead?.(owner),
+      drive: (attempt, closing) => keep(dependencies, attempt, grantedAt(attempt), closing),
     },
-  })
-
-  async function fill(): Promise<void> {
-    while (free() > 0 && !closing.signal.aborted) {
-      isQuiet = true
-      asked = free()
-      try {
-        const attempts = await jobs.claim(holder, asked, ride)
-        if (attempts.length === 0) return
-        for (const attempt of attempts) occupy(drive(attempt))
-      } catch (error) {
-        isQuiet = false
-        throw error
-      } finally {
-        asked = 0
-      }
-    }
-    isQuiet = false
-  }
-
-  async function run(): Promise<void> {
-    await endDeadLeases(dependencies).catch((error: unknown) => log.error('Dead leases stay.', { error }))
-    while (!closing.signal.aborted) {
-      // Made before looking, so that a call during the look is not lost.
-      alarm = Promise.withResolvers()
-      try {
-        await fill()
-      } catch (error) {
-        log.error('No job could be claimed.', { error })
-      }
-      await alarmOrPoll(alarm.promise, clock, limits.pollMs, closing.signal)
-    }
-  }
-
-  const running = run()
-  return {
-    count: () => kept.size,
-    async close() {
-      closing.abort(new Error('the attempts are closing'))
-      ring()
-      unsubscribe()
-      withdraw()
-      await running
-      await Promise.all(kept)
-    },
-  }
+    ended,
+  )
 }
 
 /** When its lease was granted, epoch ms: what its history ends with. */
@@ -131,13 +51,6 @@ function grantedAt({ history, jobId }: Attempt): number {
   const granted = history.at(-1)
   if (granted === undefined) throw new TypeError(`an attempt on ${jobId} has no history`)
   return granted.at
-}
-
-async function alarmOrPoll(alarm: Promise<void>, clock: Clock, ms: number, closing: AbortSignal): Promise<void> {
-  const enough = new AbortController()
-  const poll = clock.sleep(ms, AbortSignal.any([enough.signal, closing])).catch(() => {})
-  await Promise.race([alarm, poll])
-  enough.abort(new Error('woken'))
 }
 
 const LEASES_MAX = 10_000

@@ -3,7 +3,7 @@ import type { Fault } from './fault.ts'
 
 const store = { tests: ['test/adapter/postgres-job-log.test.ts'], suite: 'whole' } as const
 const jobs = { file: 'src/job/jobs.ts', tests: ['test/job/claim.test.ts'] } as const
-const attempts = { file: 'src/attempt/attempts.ts', tests: ['test/attempt/attempts.test.ts'] } as const
+const places = { file: 'src/attempt/places.ts', tests: ['test/attempt/attempts.test.ts'] } as const
 
 export const faults: readonly Fault[] = [
   {
@@ -63,12 +63,12 @@ export const faults: readonly Fault[] = [
     name: 'jobs begin beyond the places that there are',
     find: 'if (free() <= 0 || closing.signal.aborted) return undefined',
     replace: 'if (closing.signal.aborted) return undefined',
-    ...attempts,
+    ...places,
   },
   {
     name: 'a job that waits for a place is forgotten when one is free',
     find: 'if (!isQuiet) ring()',
     replace: '',
-    ...attempts,
+    ...places,
   },
 ]
