@@ -8,6 +8,7 @@
  * CG3 A limit that cannot be kept is never said to be.
  * CG4 A compartment that has a part uses no more memory than the part may, and of the machine nothing else ends for it.
  * CG5 A machine that no job waits for takes a processor from nothing else, for as long as it has said that it yields.
+ * CG6 Where processors are short, a machine that may run has as much of them as a process that is in no cgroup of ours.
  */
 import { spawnSync } from 'node:child_process'
 import {
@@ -95,16 +96,17 @@ export async function openCgroups(name: string, clock: Clock): Promise<Cgroups> 
   for (const { directory } of places) for (const place of besides(directory)) await sweep(place, clock)
   const grounds = places.flatMap((place) => open(place, name))
   const kept = grounds.length === 0 ? NONE : keptBy(grounds)
+  const weigh = openWeight(grounds)
   const cgroups: Cgroups = {
     kept,
-    make: (machine, limits, uid) => makeCgroup(grounds, machine, limits, uid),
+    make: (machine, limits, uid) => makeCgroup(grounds, weigh, machine, limits, uid),
     close: async () => {
       for (const { own } of grounds) await endTree(own, clock)
     },
   }
   if (grounds.length === 0 || joins(cgroups)) return cgroups
   await cgroups.close()
-  return { ...cgroups, kept: NONE, make: (machine, limits) => makeCgroup([], machine, limits) }
+  return { ...cgroups, kept: NONE, make: (machine, limits) => makeCgroup([], () => {}, machine, limits) }
 }
 
 /** A process by its name: of this namespace of pids, this pid, and this start. Nothing after a reboot has it. */
@@ -187,6 +189,30 @@ function limit(directory: string, version: 1 | 2, kind: LimitKind, limits: Machi
   }
 }
 
+/** Says of a machine, by a symbol of its own, whether anything of it may run. */
+type Weigh = (machine: symbol, mayRun: boolean) => void
+
+/** By version: where the kernel reads the weight of a cgroup, what one process weighs, and the most that it takes. */
+const WEIGHTS = { 1: ['cpu.shares', 1024, 262_144], 2: ['cpu.weight', 100, 10_000] } as const
+
+/**
+ * Keeps the weight of all machines together. To the kernel a cgroup weighs as much as one process beside it, whatever it
+ * holds: many machines would share what one process gets, and none come in time on a computer that has more to do. So it
+ * grows with the machines that may run (CG6).
+ */
+function openWeight(grounds: readonly Ground[]): Weigh {
+  const ground = grounds.find(({ kinds }) => kinds.includes('cpu'))
+  const running = new Set<symbol>()
+  return (machine, mayRun) => {
+    const before = running.size
+    if (mayRun) running.add(machine)
+    else running.delete(machine)
+    if (ground === undefined || running.size === before) return
+    const [file, one, most] = WEIGHTS[ground.version]
+    attempt(() => writeFileSync(join(ground.own, file), `${Math.min(most, one * Math.max(1, running.size))}`))
+  }
+}
+
 function keptBy(grounds: readonly Ground[]): Kept {
   const by = (kind: LimitKind) => {
     const ground = grounds.find(({ kinds }) => kinds.includes(kind))
@@ -206,7 +232,13 @@ function joins(cgroups: Cgroups): boolean {
 }
 
 /** Throws when a limit cannot be set that could be before: a machine without it is no machine (CG3). */
-function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLimits, uid?: number): Cgroup {
+function makeCgroup(
+  grounds: readonly Ground[],
+  weigh: Weigh,
+  name: string,
+  limits: MachineLimits,
+  uid?: number,
+): Cgroup {
   const made = grounds.map((ground) => ({ ...ground, directory: join(ground.own, name) }))
   for (const { directory, version, kinds } of made) {
     removeTree(directory)
@@ -227,6 +259,14 @@ function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLim
     return true
   }
   const kill = () => made.forEach(({ directory }) => killTree(directory))
+  const machine = Symbol(name)
+  // The last word of whoever lets it yield may come after it was stopped, or is gone.
+  const still = { yielding: false, stopped: false, gone: false }
+  const say = (changed: Partial<typeof still>): void => {
+    Object.assign(still, changed)
+    weigh(machine, !still.yielding && !still.stopped && !still.gone)
+  }
+  say({})
   return {
     joining: joined.length === 0 ? [] : [SHELL, '-c', JOIN, 'sh', ...joined, '--'],
     part: (number, memoryBytes) => {
@@ -238,16 +278,26 @@ function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLim
     yield: (isYielding) => {
       const directory = of('cpu')
       if (directory !== undefined) attempt(() => writeFileSync(join(directory, 'cpu.idle'), isYielding ? '1' : '0'))
+      say({ yielding: isYielding })
     },
-    freeze: () => freezeTo('1'),
+    freeze: () => {
+      say({ stopped: true })
+      return freezeTo('1')
+    },
     isFrozen: () => unified !== undefined && read(join(unified, 'cgroup.events')).includes('frozen 1'),
-    thaw: () => attempt(() => freezeTo('0')),
+    thaw: () => {
+      say({ stopped: false })
+      attempt(() => freezeTo('0'))
+    },
     kill,
     strikes: () => ({
       memory: countOf(of('memory'), ['memory.events', 'memory.oom_control'], 'oom_kill'),
       tasks: countOf(of('pids'), ['pids.events'], 'max'),
     }),
-    remove: () => made.map(({ directory }) => removeTree(directory)).every(Boolean),
+    remove: () => {
+      say({ gone: true })
+      return made.map(({ directory }) => removeTree(directory)).every(Boolean)
+    },
   }
 }
 

@@ -116,6 +116,26 @@ describe.skipIf(none)('machines in cgroups', () => {
     waiting.remove()
   })
 
+  it.skipIf(kept.cpu === null)('weigh together what as many processes weigh as there are that may run (CG6)', () => {
+    const [file, one] = kept.cpu === 'v1' ? ['cpu.shares', 1024] : ['cpu.weight', 100]
+    const own = places.map(({ directory }) => join(directory, nameOfServer(process.pid), file)).find(existsSync)
+    const weight = () => Number(readFileSync(own ?? '', 'utf8')) / one
+    const [first, second, third] = [make(), make(), make()]
+    expect(weight()).toBe(3)
+    second.yield(true)
+    third.freeze()
+    expect(weight()).toBe(1)
+    // As whoever lets it yield says so late, of one that waits.
+    third.yield(false)
+    expect(weight()).toBe(1)
+    third.thaw()
+    second.yield(false)
+    expect(weight()).toBe(3)
+    for (const cgroup of [first, second, third]) expect(cgroup.remove()).toBe(true)
+    third.yield(false)
+    expect(weight()).toBe(1)
+  })
+
   it.skipIf(kept.memory === null)('end what uses more memory than there is, and count it (CG3)', async () => {
     const cgroup = make({ memoryBytes: 96 * MiB })
     const hog = start(

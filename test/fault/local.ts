@@ -233,6 +233,20 @@ export const faults: readonly Fault[] = [
     ...cgroups,
   },
   {
+    name: 'all machines weigh what one process weighs',
+    file: 'src/local/cgroups.ts',
+    find: 'if (mayRun) running.add(machine)',
+    replace: 'if (mayRun) running.clear()',
+    ...cgroups,
+  },
+  {
+    name: 'a machine that waits weighs as one that works',
+    file: 'src/local/cgroups.ts',
+    find: 'say({ stopped: true })',
+    replace: '',
+    ...cgroups,
+  },
+  {
     name: 'the part of a compartment has no limit',
     file: 'src/local/cgroups.ts',
     find: `limit(part, version, 'memory', limits)`,
