@@ -71,6 +71,7 @@ builder.scalarType('DateTime', {
 
 /** How many of a list a page holds: 1 to 100, default 20. */
 export const PAGE_DEFAULT = 20
-export const firstSchema = z.int().min(1).max(100).nullish()
+const PAGE_WORDS = { error: 'it must be a whole number from 1 to 100' }
+export const firstSchema = z.int().min(1, PAGE_WORDS).max(100, PAGE_WORDS).nullish()
 /** A position in a log: 0 is before the first event. */
-export const afterSchema = z.int().min(0).nullish()
+export const afterSchema = z.int().min(0, { error: 'it must be a whole number from 0' }).nullish()

@@ -1,5 +1,5 @@
 /** Jobs: one request each, from submission to outcome. */
-import { isRefusal, type Refusal } from '../../schema/error.ts'
+import { isRefusal, PlatformError, type Refusal } from '../../schema/error.ts'
 import { JOB_STATUSES, type MachineFacts, type SteerMode } from '../../schema/event.ts'
 import { parseId } from '../../schema/id.ts'
 import { budgetOf } from '../job/job-budget.ts'
@@ -243,7 +243,10 @@ builder.queryFields((t) => ({
         ...(expertName ? { expertName } : {}),
         ...(userId ? { userId } : {}),
       }
-      const found = await jobs.list(caller.application.id, filter, size + 1, parseId('job', after) ?? null)
+      const last = parseId('job', after)
+      if (last === undefined && after !== null && after !== undefined)
+        throw new PlatformError('input_invalid', 'after: a page of jobs goes on after the id of a job; pass endCursor.')
+      const found = await jobs.list(caller.application.id, filter, size + 1, last ?? null)
       return pageOf(found, size, ({ id }) => id)
     },
   }),

@@ -122,6 +122,10 @@ describe('a job over GraphQL', () => {
     }
     expect(seen.slice(0, 3)).toEqual(made.toReversed())
     expect(new Set(seen).size).toBe(seen.length)
+    // A page after nothing would be the first one, for ever.
+    expect(await door.ask('{ jobs(after: "junk") { nodes { id } } }')).toMatchObject({
+      errors: [{ message: expect.stringContaining('pass endCursor'), extensions: { code: 'input_invalid' } }],
+    })
   })
 })
 
