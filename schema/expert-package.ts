@@ -2,10 +2,16 @@
 import { refuse, type Refusal } from './error.ts'
 import { parseExpertKey } from './expert-key.ts'
 import type { Expert, ExpertFile, Skill } from './expert.ts'
+import type { JsonObject } from './json.ts'
 
 /** Keywords by which a package says that it publishes experts, and that it is a skill. */
 export const EXPERT_KEYWORD = 'senmon-expert'
 export const SKILL_KEYWORD = 'senmon-skill'
+
+/** Whether a package says that it is a skill: by our keyword, or by the name that MCP's own registry asks for. */
+export function saysSkill({ keywords, mcpName }: JsonObject): boolean {
+  return typeof mcpName === 'string' || (Array.isArray(keywords) && keywords.includes(SKILL_KEYWORD))
+}
 
 /**
  * The whole name of a file's expert: the package's own for the one that is named as the package or as its

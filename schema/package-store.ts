@@ -107,4 +107,6 @@ export interface PackageStore {
     first: number,
     after: string | null,
   ): Promise<readonly { readonly name: string; readonly packageName: string }[]>
+  /** Names of packages whose `latest` version says that it is a skill; order and `search` as for experts. */
+  listSkills(search: string | null, first: number, after: string | null): Promise<readonly string[]>
 }

@@ -20,4 +20,9 @@ export interface PublishedSkill {
 export interface SkillSource {
   /** What `name`, `name@range` or `name@tag` means; undefined when nothing is published that it could mean. */
   find(key: string): Promise<PublishedSkill | undefined>
+  /**
+   * Packages that say of themselves that they are skills, at their `latest`, by name; `search` matches name and description.
+   * `after` is the last name seen.
+   */
+  list(search: string | null, first: number, after: string | null): Promise<readonly PublishedSkill[]>
 }

@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../../schema/clock.ts'
 import { refuse, type Refusal } from '../../schema/error.ts'
+import { SKILL_KEYWORD } from '../../schema/expert-package.ts'
 import type { ApplicationId } from '../../schema/id.ts'
 import type { Integrity, Lock } from '../../schema/lock.ts'
 import type {
@@ -141,6 +142,29 @@ const LIST_EXPERTS = `
   order by (card ->> 'name') collate "C" limit $3`
 
 /**
+ * Packages that say `saysSkill` of themselves. A manifest is as its author wrote it, and SQL cannot read what JSON may
+ * hold: NUL and lone surrogates, which stand in it as escapes, are read as spaces.
+ */
+const LIST_SKILLS = `
+  with said as materialized (
+    select t.package_name as name,
+      regexp_replace(v.manifest::text, '(?<!\\\\)((?:\\\\\\\\)*)\\\\u(?:0000|d[89a-f][0-9a-f]{2})', '\\1 ', 'g')::json as manifest
+    from package_tags t join package_versions v on v.package_name = t.package_name and v.version = t.version
+    where t.tag = 'latest' and t.package_name > coalesce($2::text, '')
+      and (strpos(v.manifest::text, '"${SKILL_KEYWORD}"') > 0 or strpos(v.manifest::text, '"mcpName"') > 0)
+  ), skills as (
+    select name, case json_typeof(manifest -> 'description') when 'string' then manifest ->> 'description' else '' end as description
+    from said
+    where json_typeof(manifest -> 'mcpName') = 'string'
+      or case json_typeof(manifest -> 'keywords') when 'array'
+        then exists (select from json_array_elements(manifest -> 'keywords') as word where word::text = '"${SKILL_KEYWORD}"')
+        else false end
+  )
+  select name from skills
+  where $1::text is null or strpos(lower(name || E'\\n' || description), lower($1)) > 0
+  order by name limit $3`
+
+/**
  * A publication that lost its connection may have taken effect: it is tried again, and then it is the same bytes, so
  * the answer says `published` all the same. The other verbs may happen twice with the outcome of once.
  */
@@ -224,5 +248,8 @@ export function postgresPackageStore({ sql }: { readonly sql: Sql }, clock: Cloc
       const found = await rows<{ name: string; package_name: string }>(LIST_EXPERTS, [search, after, first])
       return found.map(({ name, package_name: packageName }) => ({ name, packageName }))
     },
+
+    listSkills: async (search, first, after) =>
+      (await rows<{ name: string }>(LIST_SKILLS, [search, after, first])).map(({ name }) => name),
   }
 }

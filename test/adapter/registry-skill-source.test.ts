@@ -13,7 +13,7 @@ async function publish(manifest: {
   readonly version: string
   readonly [more: string]: unknown
 }) {
-  const tarball = handTgz(packageEntries(manifest, { 'main.js': '', 'skill.toml': '' }))
+  const tarball = handTgz(packageEntries(manifest, { 'main.js': '' }))
   expect((await registry.put('acme-key', manifest, tarball)).status).toBe(201)
 }
 
@@ -22,6 +22,15 @@ beforeAll(async () => {
   source = openNpmSkillSource(registry.packages)
   await publish({ name: '@acme/pen', version: '1.0.0', bin: 'main.js' })
   await publish({ name: '@acme/pen', version: '1.1.0', bin: { pen: 'main.js' }, description: 'Writes.' })
+  await publish({
+    name: '@acme/ink',
+    version: '1.0.0',
+    bin: 'main.js',
+    keywords: ['senmon-skill'],
+    description: 'Draws.',
+  })
+  await publish({ name: 'net', version: '1.0.0', bin: 'main.js' })
+  await publish({ name: 'net', version: '2.0.0', bin: 'main.js', mcpName: 'io.example/net' })
   await publish({ name: 'plain', version: '1.0.0', keywords: ['text'] })
 })
 afterAll(() => registry.close())
@@ -45,6 +54,13 @@ describe('a skill source', () => {
 
   it('takes a package that has nothing to start for none', async () => {
     expect(await source.find('plain')).toBeUndefined()
+  })
+
+  it('lists what says of itself that it is one, at its latest version, a page at a time', async () => {
+    const names = async (...args: Parameters<SkillSource['list']>) => (await source.list(...args)).map(({ key }) => key)
+    expect(await names(null, 10, null)).toEqual(['@acme/ink@1.0.0', 'net@2.0.0'])
+    expect(await names(null, 1, '@acme/ink')).toEqual(['net@2.0.0'])
+    expect(await names('DRAWS', 10, null)).toEqual(['@acme/ink@1.0.0'])
   })
 
   it('describes a published skill', async () => {

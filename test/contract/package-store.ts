@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { sha256 } from '../../schema/hash.ts'
 import { makeId, type ApplicationId } from '../../schema/id.ts'
 import { printExpertKey } from '../../schema/expert-key.ts'
+import type { JsonObject } from '../../schema/json.ts'
 import type { Integrity, Lock } from '../../schema/lock.ts'
 import type { ExpertCard, PackageStore, Publication } from '../../schema/package-store.ts'
 
@@ -45,6 +46,7 @@ interface Draft {
   readonly tags?: readonly string[]
   readonly experts?: readonly ExpertCard[]
   readonly at?: number
+  readonly manifest?: JsonObject
 }
 
 function publicationOf(name: string, version: string, draft: Draft = {}): Publication {
@@ -61,7 +63,13 @@ function publicationOf(name: string, version: string, draft: Draft = {}): Public
       sizeBytes: bytes.length,
       unpackedBytes: bytes.length * 3,
       fileCount: 2,
-      manifest: { name, version, description: 'quotes " and \u{1f600}', zebra: { a: [1, null, true] }, alpha: 1.5 },
+      manifest: draft.manifest ?? {
+        name,
+        version,
+        description: 'quotes " and \u{1f600}',
+        zebra: { a: [1, null, true] },
+        alpha: 1.5,
+      },
       experts,
       publishedAt: draft.at ?? 1_790_000_000_000,
     },
@@ -218,6 +226,32 @@ export function packageStoreContract(open: () => Promise<PackageStore>): void {
       expect(await names(null, 1, 'a')).toEqual(['a/reader'])
       expect(await names('nothing like it', 10, null)).toEqual([])
       expect(await store.listExperts('1000', 10, null)).toEqual([{ name: 'b', packageName: 'b' }])
+    })
+
+    it('lists the packages whose latest version says that it is a skill, whatever else its author wrote', async () => {
+      const store = await open()
+      const publish = (name: string, version: string, manifest: JsonObject) =>
+        store.publish(publicationOf(name, version, { manifest: { name, version, ...manifest } }))
+      await publish('@acme/pen', '1.0.0', { keywords: ['art', 'senmon-skill'], description: 'Writes 100% of it.' })
+      await publish('@acme/was', '1.0.0', { keywords: ['senmon-skill'] })
+      await publish('@acme/was', '2.0.0', { keywords: ['art'] })
+      await publish('net', '1.0.0', {
+        mcpName: 'io.example/net',
+        description: 'Reads 1000 pages.',
+        keywords: 'senmon-skill',
+      })
+      await publish('nul', '1.0.0', {
+        keywords: ['senmon-skill', 'a\0b'],
+        description: 'One\0\\u0000\\\0 PEN \ud800 and \u{1f600}.',
+      })
+      await publish('odd', '1.0.0', { keywords: ['senmon-skill'], description: { not: 'a text' } })
+      await publish('talks-of-it', '1.0.0', { description: '"senmon-skill" and "mcpName"', mcpName: 7, bin: 'main.js' })
+      await publish('by-keyword', '1.0.0', { keywords: { 0: 'senmon-skill' } })
+      expect(await store.listSkills(null, 10, null)).toEqual(['@acme/pen', 'net', 'nul', 'odd'])
+      expect(await store.listSkills(null, 2, '@acme/pen')).toEqual(['net', 'nul'])
+      expect(await store.listSkills('pen', 10, null)).toEqual(['@acme/pen', 'nul'])
+      expect(await store.listSkills('100%', 10, null)).toEqual(['@acme/pen'])
+      expect(await store.listSkills('nothing like it', 10, null)).toEqual([])
     })
   })
 }

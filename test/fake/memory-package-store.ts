@@ -1,4 +1,5 @@
 /** A package store in memory, which passes the contract that the one on Postgres passes. */
+import { saysSkill } from '../../schema/expert-package.ts'
 import { refuse, type Refusal } from '../../schema/error.ts'
 import type { ApplicationId } from '../../schema/id.ts'
 import type { Integrity, Lock } from '../../schema/lock.ts'
@@ -108,6 +109,20 @@ export class MemoryPackageStore implements PackageStore {
       .toSorted((a, b) => byCodeUnit(a.card.name, b.card.name))
       .slice(0, first)
       .map(({ card, packageName }) => ({ name: card.name, packageName }))
+  }
+
+  async listSkills(search: string | null, first: number, after: string | null): Promise<readonly string[]> {
+    const wanted = search?.toLowerCase() ?? ''
+    return [...this.#packages.values()]
+      .filter(({ record: { name, tags, versions } }) => {
+        const manifest = versions.find(({ version }) => version === tags['latest'])?.manifest ?? {}
+        const { description } = manifest
+        const said = `${name}\n${typeof description === 'string' ? description : ''}`.toLowerCase()
+        return saysSkill(manifest) && said.includes(wanted) && (after === null || name > after)
+      })
+      .map(({ record }) => record.name)
+      .toSorted(byCodeUnit)
+      .slice(0, first)
   }
 
   #owned(name: string, owner: ApplicationId): Kept | Refusal {

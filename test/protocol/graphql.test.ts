@@ -244,12 +244,13 @@ describe('experts', () => {
   it('are found by key and by search', async () => {
     const { data } = await door.ask(
       `{ expert(key: "greeter") { key description versions } none: expert(key: "nobody") { key }
-         skill(key: "nobody") { key } experts(search: "Greets") { nodes { key } pageInfo { hasNextPage } } }`,
+         skill(key: "nobody") { key } skills(search: "nobody", first: 3) { nodes { key } pageInfo { hasNextPage } } experts(search: "Greets") { nodes { key } pageInfo { hasNextPage } } }`,
     )
     expect(data).toEqual({
       expert: { key: 'greeter@1.0.0', description: 'Greets whoever asks.', versions: ['1.0.0'] },
       none: null,
       skill: null,
+      skills: { nodes: [], pageInfo: { hasNextPage: false } },
       experts: { nodes: [{ key: 'greeter@1.0.0' }], pageInfo: { hasNextPage: false } },
     })
   })
