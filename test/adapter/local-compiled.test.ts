@@ -7,7 +7,7 @@ import { startCompartment } from '../../runner/supervisor/compartment.ts'
 import { RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import { cacheEnvironment, cacheOf, compiledInside, shareCompiled } from '../../src/local/compiled.ts'
 import { heapInside, makeHeap } from '../../src/local/heap.ts'
-import { listProcesses } from '../../src/local/processes.ts'
+import { descendants, listProcesses } from '../../src/local/processes.ts'
 import { openRuntime, type Runtime } from '../../src/local/runtime.ts'
 import { sandboxLaunch } from '../../src/sandbox/sandbox.ts'
 import { assemble, denyProgram } from '../../src/sandbox/seccomp.ts'
@@ -105,11 +105,13 @@ describe('a heap', () => {
       const boots = new Set<string>()
       for (let i = 0; i < 2; i++) {
         const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lockOf({})))
-        const commands = () => listProcesses().map(({ pid }) => readText(`/proc/${pid}/cmdline`))
+        // Ours alone: another server on this computer has such processes, too.
+        const ours = () => descendants(process.pid, listProcesses())
+        const commands = () => ours().map(({ pid }) => readText(`/proc/${pid}/cmdline`))
         for (const program of [`${runtime.heapOf(runtime.bundles.supervisor)}`, '/opt/node'])
           await until(() => commands().some((line) => line.includes(program) && line.includes('--snapshot-blob')), 10)
         const own = `${runtime.node} ${SUPERVISOR_OPTIONS.join(' ')} --snapshot-blob ${runtime.heapOf(runtime.bundles.supervisor)}`
-        const begun = () => listProcesses().find(({ pid }) => readText(`/proc/${pid}/cmdline`).startsWith(own))
+        const begun = () => ours().find(({ pid }) => readText(`/proc/${pid}/cmdline`).startsWith(own))
         await until(() => begun() !== undefined, 10)
         const pid = begun()?.pid ?? 0
         expect(readText(`/proc/${pid}/environ`).trim()).toBe('GLIBC_TUNABLES=glibc.malloc.hugetlb=1')

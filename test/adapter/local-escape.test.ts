@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Json } from '../../schema/json.ts'
-import { listProcesses } from '../../src/local/processes.ts'
+import { descendants, listProcesses } from '../../src/local/processes.ts'
 import { Content, JOB_ID, lockOf, MachineDrive } from '../support/machine-drive.ts'
 import { openHost, openSandboxes, sandboxMissing, type OpenLocalHost } from '../support/sandbox.ts'
 import { ROOT } from '../support/source.ts'
@@ -151,7 +151,8 @@ describe.skipIf(missing !== undefined).each(kinds)(title, ({ given }) => {
   })
 
   it('runs as no root of the host, and each machine as its own uid when the server is root', () => {
-    const ours = listProcesses().filter((one) => /skill|runner/.test(readText(`/proc/${one.pid}/cmdline`)))
+    const all = descendants(process.pid, listProcesses())
+    const ours = all.filter((one) => /skill|runner/.test(readText(`/proc/${one.pid}/cmdline`)))
     const uids = ours.map((one) => /^Uid:\s+(\d+)/m.exec(readText(`/proc/${one.pid}/status`))?.[1])
     const mine = uids.filter((uid) => uid !== undefined && Number(uid) >= 200_000)
     if (process.getuid?.() === 0) expect(new Set(mine).size).toBeGreaterThanOrEqual(2)
