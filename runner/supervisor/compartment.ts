@@ -169,7 +169,9 @@ function writable(child: ChildProcess, fd: number): Writable {
 
 /**
  * A launcher that holds its descendants is ended from its first child on, so that it reaps what it started: orphans
- * would stay as zombies wherever the first process of the system does not look after them.
+ * would stay as zombies wherever the first process of the system does not look after them. What forks for a server on this
+ * computer ends a runner in the same way, in words of its own: neither imports the other, and what both import sends no
+ * signal and reads no file.
  */
 async function kill(child: ChildProcess, group: boolean, clock: Clock): Promise<void> {
   const { pid } = child

@@ -91,7 +91,11 @@ function keep(other: ChildProcess, beside: Beside, keeper: Socket): void {
   })
 }
 
-/** A launcher that holds its descendants is ended from its first child on, so that it reaps what it started. */
+/**
+ * A launcher that holds its descendants is ended from its first child on, so that it reaps what it started. As the
+ * supervisor does it (`runner/supervisor/compartment.ts`), in words of its own: neither imports the other, and what both
+ * import sends no signal and reads no file.
+ */
 function end(other: ChildProcess, { ownGroup }: Beside): void {
   const { pid } = other
   if (pid === undefined || other.exitCode !== null || other.signalCode !== null) return
