@@ -21,6 +21,17 @@ export interface MemoryJobLog extends JobLog {
 
 type Wakes = Set<{ readonly wake: (appended?: readonly JobEvent[]) => void }>
 
+/** A copy that nobody can change, neither who gave it nor whoever is given it: no reader needs one of its own. */
+function kept<Value>(value: Value): Value {
+  return frozen(structuredClone(value))
+}
+
+function frozen<Value>(value: Value): Value {
+  if (typeof value !== 'object' || value === null) return value
+  for (const member of Object.values(value)) frozen(member)
+  return Object.freeze(value)
+}
+
 export function memoryJobLog(): MemoryJobLog {
   const rows = new Map<JobId, StoredJob>()
   const events = new Map<JobId, JobEvent[]>()
@@ -40,9 +51,8 @@ export function memoryJobLog(): MemoryJobLog {
   }
   const keep = (stored: StoredJob, added: readonly JobEvent[], idempotency: Idempotency | null | undefined): void => {
     const { id, applicationId } = stored.job
-    // Copied as a store would: nothing of the caller's can change what is kept.
-    rows.set(id, structuredClone(stored))
-    events.set(id, [...(events.get(id) ?? []), ...structuredClone(added)])
+    rows.set(id, kept(stored))
+    events.set(id, [...(events.get(id) ?? []), ...added.map((event) => kept(event))])
     if (idempotency) requests.set(requestName(applicationId, idempotency.key), { ...idempotency, jobId: id })
     wakeAll(appendWakes.get(id), added)
     if (stored.job.status === 'queued') wakeAll(claimWakes)
@@ -64,7 +74,7 @@ export function memoryJobLog(): MemoryJobLog {
       if (idempotency !== null) {
         const known = requests.get(requestName(job.applicationId, idempotency.key))
         if (known !== undefined && known.requestHash !== idempotency.requestHash) throw reused(idempotency.key)
-        if (known !== undefined) return { job: structuredClone(row(known.jobId)), isNew: false }
+        if (known !== undefined) return { job: row(known.jobId), isNew: false }
       }
       const last = added.at(-1)
       if (last === undefined || rows.has(job.id)) throw new Error(`job ${job.id} exists, or has no event`)
@@ -75,7 +85,7 @@ export function memoryJobLog(): MemoryJobLog {
       keep(stored, all, idempotency)
       if (begun !== null) rideWith(begun.rider)
       await log.after('create')
-      return { job: structuredClone(stored), isNew: true }
+      return { job: row(job.id), isNew: true }
     },
 
     async append(expected, job, added, fence, change = {}) {
@@ -108,7 +118,7 @@ export function memoryJobLog(): MemoryJobLog {
 
     async find(jobId) {
       await enter('find')
-      return structuredClone(rows.get(jobId))
+      return rows.get(jobId)
     },
 
     async list(applicationId, filter, first, after) {
@@ -118,17 +128,16 @@ export function memoryJobLog(): MemoryJobLog {
         .filter((stored) => fits(stored, filter))
         .toSorted((a, b) => (a.job.id < b.job.id ? 1 : -1))
         .slice(0, first)
-        .map((stored) => structuredClone(stored))
     },
 
     async read(jobId, after, limit) {
       await enter('read')
-      return structuredClone((events.get(jobId) ?? []).filter((event) => event.seq > after).slice(0, limit))
+      return (events.get(jobId) ?? []).filter((event) => event.seq > after).slice(0, limit)
     },
 
     async claimable(now, limit, quota) {
       await enter('claimable')
-      return next(now, limit, quota).map(({ jobId }) => structuredClone(row(jobId)))
+      return next(now, limit, quota).map(({ jobId }) => row(jobId))
     },
 
     async demand(now, quota) {
@@ -144,14 +153,14 @@ export function memoryJobLog(): MemoryJobLog {
         .filter(({ dueAt }) => dueAt !== null && dueAt <= now)
         .toSorted((a, b) => (a.dueAt ?? 0) - (b.dueAt ?? 0))
         .slice(0, limit)
-        .map(({ stored }) => structuredClone(stored))
+        .map(({ stored }) => stored)
     },
 
     async renew(jobId, fence, until) {
       await enter('renew')
       const stored = rows.get(jobId)
       if (stored?.lease?.fence !== fence) return false
-      rows.set(jobId, { ...stored, lease: { ...stored.lease, until } })
+      rows.set(jobId, kept({ ...stored, lease: { ...stored.lease, until } }))
       return true
     },
 
