@@ -8,6 +8,13 @@ const FAULTS_MAX = 8
 
 /** By the schema's own object, so that a lock's schema is compiled once and forgotten with its lock. */
 const compiled = new WeakMap<JsonObject, ValidateFunction | string>()
+/**
+ * By the schema's text, those that came last: each answer to a question brings the same one as a new object. In the order of
+ * its members, since that is the order of the faults that it finds.
+ */
+const latest = new Map<string, ValidateFunction | string>()
+const LATEST_MAX = 32
+const LATEST_CHARS_MAX = 16_384
 
 /** What the schema has against the value, at most a few faults of it; undefined when it fits. */
 export function schemaFault(schema: JsonObject, value: Json): string | undefined {
@@ -50,16 +57,27 @@ function faultsOf({ errors }: ValidateFunction, whole: string): string {
 
 function compile(schema: JsonObject): ValidateFunction | string {
   try {
-    const { $schema: dialect, $id: _, ...checked } = schema
-    // An asynchronous schema would answer later, with a rejection that nobody awaits.
-    if ('$async' in checked) return 'asynchronous'
-    const old = typeof dialect === 'string' && /draft-0[4-7]/.test(dialect)
-    if (judgeOf(old).validateSchema(checked, true) !== true) return 'no schema'
-    // A fresh instance each time: ajv keeps every schema that it has compiled, and these come from strangers.
-    return (old ? new Ajv(JUDGED) : new Ajv2020(JUDGED)).compile(checked)
+    const text = JSON.stringify(schema)
+    if (text.length > LATEST_CHARS_MAX) return compileNew(schema)
+    const validate = latest.get(text) ?? compileNew(schema)
+    latest.delete(text)
+    latest.set(text, validate)
+    const [oldest] = latest.keys()
+    if (latest.size > LATEST_MAX && oldest !== undefined) latest.delete(oldest)
+    return validate
   } catch (error) {
     return `unusable: ${error instanceof Error ? error.message : 'unknown'}`
   }
+}
+
+function compileNew(schema: JsonObject): ValidateFunction | string {
+  const { $schema: dialect, $id: _, ...checked } = schema
+  // An asynchronous schema would answer later, with a rejection that nobody awaits.
+  if ('$async' in checked) return 'asynchronous'
+  const old = typeof dialect === 'string' && /draft-0[4-7]/.test(dialect)
+  if (judgeOf(old).validateSchema(checked, true) !== true) return 'no schema'
+  // A fresh instance each time: ajv keeps every schema that it has compiled, and these come from strangers.
+  return (old ? new Ajv(JUDGED) : new Ajv2020(JUDGED)).compile(checked)
 }
 
 const OPTIONS = { strict: false, logger: false, validateFormats: false, allErrors: true } as const
