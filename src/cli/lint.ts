@@ -1,6 +1,6 @@
 /** `senmon lint`: all faults of an expert file and its package.json at once, and what the file comes to. */
 import { readFile } from 'node:fs/promises'
-import { join, relative, resolve } from 'node:path'
+import { basename, dirname, join, relative, resolve } from 'node:path'
 import { parse } from 'smol-toml'
 import { MEASURES } from '../../schema/budget.ts'
 import { PlatformError } from '../../schema/error.ts'
@@ -17,7 +17,7 @@ import { shown, styled, type Terminal } from './terminal.ts'
 
 export const lint: Command = {
   name: 'lint',
-  usage: '[directory]',
+  usage: '[directory | file]',
   summary: 'Finds all faults of an expert package, as the registry would at publish, and says what it comes to.',
   details:
     'Delegates of other packages, and skills, are looked up where a server answers; without one they are listed as\n' +
@@ -26,8 +26,10 @@ export const lint: Command = {
   options: { offline: { type: 'boolean', help: 'Ask no server.' } },
   arity: [0, 1],
   async perform(call) {
-    const directory = resolve(call.directory, call.positionals[0] ?? '.')
-    const { name, text } = await readExpertFile(directory)
+    const given = resolve(call.directory, call.positionals[0] ?? '.')
+    const named = EXPERT_FILE_NAMES.find((name) => name === basename(given))
+    const directory = named === undefined ? given : dirname(given)
+    const { name, text } = await readExpertFile(directory, named === undefined ? EXPERT_FILE_NAMES : [named])
     const path = relative(call.directory, join(directory, name)) || name
     const file = parseExpertFile(text, path)
     const versions = isFaults(file)
@@ -219,12 +221,15 @@ function wholeFault(file: string, message: string): Fault {
   return { file, line: 1, column: null, table: 'the top level', field: null, message: `${file}: ${message}` }
 }
 
-async function readExpertFile(directory: string): Promise<{ name: string; text: string }> {
-  for (const name of EXPERT_FILE_NAMES) {
+async function readExpertFile(
+  directory: string,
+  names: readonly string[],
+): Promise<{ readonly name: string; readonly text: string }> {
+  for (const name of names) {
     const text = await readText(join(directory, name), 'expert_file_invalid')
     if (text !== undefined) return { name, text }
   }
-  throw new PlatformError('expert_file_missing', `${directory} holds no ${EXPERT_FILE_NAMES.join(' and no ')}.`)
+  throw new PlatformError('expert_file_missing', `${directory} holds no ${names.join(' and no ')}.`)
 }
 
 /** undefined when there is no such file. */
@@ -236,8 +241,9 @@ async function readText(
   try {
     bytes = await readFile(path)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    throw error
+    const [code, why] = error instanceof Error && 'code' in error ? [error.code, error.message] : [null, String(error)]
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    throw new PlatformError(otherwise, `${path} cannot be read: ${why}.`, { cause: error })
   }
   const text = decodeUtf8(bytes)
   if (text === undefined) throw new PlatformError(otherwise, `${path} is not UTF-8.`)

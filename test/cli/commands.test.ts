@@ -1,5 +1,5 @@
 /** The command line against the API in memory: arguments, exit codes, streams that break, questions at the prompt. */
-import { readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -508,6 +508,26 @@ describe('init and lint', () => {
     )
     await writeFile(join(directory, 'senmon.toml'), Buffer.from(toml.replace('Answers', 'Gr\u00fc\u00dft'), 'latin1'))
     expect((await senmon(['lint'], noApi, fakeTerminal(), directory)).terminal.noted).toContain('is not UTF-8.')
+  })
+
+  it('take the file as well as the directory that holds it, and say of anything else what is wrong', async () => {
+    const directory = await scratch()
+    await senmon(['init', 'my-expert'], noApi, fakeTerminal(), directory)
+    const lint = async (path: string) => await senmon(['lint', path, '--offline'], noApi, fakeTerminal(), directory)
+    const { code, terminal } = await lint('my-expert/senmon.toml')
+    expect(terminal.written).toContain('my-expert/senmon.toml: no faults')
+    expect(code).toBe(0)
+    await mkdir(join(directory, 'perstack.toml'))
+    const said = await Promise.all(
+      ['my-expert/package.json', 'none', 'none/senmon.toml', 'my-expert/perstack.toml', '.'].map(lint),
+    )
+    expect(said.map(({ terminal: { noted } }) => noted.replaceAll(directory, '<here>').split('\n')[0])).toEqual([
+      '[expert_file_missing] <here>/my-expert/package.json holds no senmon.toml and no perstack.toml.',
+      '[expert_file_missing] <here>/none holds no senmon.toml and no perstack.toml.',
+      '[expert_file_missing] <here>/none holds no senmon.toml.',
+      '[expert_file_missing] <here>/my-expert holds no perstack.toml.',
+      '[expert_file_invalid] <here>/perstack.toml cannot be read: EISDIR: illegal operation on a directory, read.',
+    ])
   })
 
   it('warn of a package that may be published without its experts', async () => {
