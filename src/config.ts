@@ -1,6 +1,7 @@
 /** An environment record → Config, every fault listed at once. The only list of what can be set. */
 import { parseNetwork, type Network } from '../schema/network.ts'
 import { Secret } from '../schema/secret.ts'
+import { meant } from '../schema/toml-file.ts'
 
 export const MACHINE_HOSTS = ['local', 'docker', 'fly', 'unsafe-process'] as const
 export type MachineHostName = (typeof MACHINE_HOSTS)[number]
@@ -84,6 +85,22 @@ const BASE_URLS: Readonly<Record<string, string>> = {
   GOOGLE_BASE_URL: 'google',
   OPENAI_COMPATIBLE_BASE_URL: 'openai-compatible',
   OLLAMA_BASE_URL: 'ollama',
+}
+
+/** Every variable of ours that the server or its command line reads. */
+const SETTINGS = `
+  HOST PORT DATA_DIR MASTER_KEY PRICES PUBLIC_URL SKILL_NETWORKS MACHINES READY CONCURRENCY JOBS_PER_APPLICATION
+  MACHINE_MEMORY_MB MACHINE_CPUS MACHINE_TASKS MACHINE_URL DOCKER_IMAGE DOCKER_RUNTIME
+  FLY_IMAGE FLY_REGIONS FLY_SIZE FLY_ISSUER FLY_MACHINES_MAX URL KEY`
+  .trim()
+  .split(/\s+/)
+  .map((name) => `SENMON_${name}`)
+
+/** A sentence for each variable that is named like one of ours and is none: a limit that is misspelt would bound nothing. */
+export function strangeSettings(environment: Environment): readonly string[] {
+  return Object.keys(environment)
+    .filter((name) => name.startsWith('SENMON_') && !SETTINGS.includes(name))
+    .map((name) => `${name} is no setting${meant(name, SETTINGS)}`.replace(/[^?]$/, '$&.'))
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>

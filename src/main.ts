@@ -18,7 +18,7 @@ import type { LockedStdioSkill } from '../schema/lock.ts'
 import { Networks } from '../schema/network.ts'
 import { Secret } from '../schema/secret.ts'
 import { isOperator, OPERATOR, openApplications, type Applications } from './application/applications.ts'
-import { parseConfig, type Config, type FlyConfig } from './config.ts'
+import { parseConfig, strangeSettings, type Config, type FlyConfig } from './config.ts'
 import { openDiskContentStore } from './disk/disk-content-store.ts'
 import { openMasterKey, readDevKey, writeDevKey } from './disk/key-files.ts'
 import { CONTAINER_LIMITS } from './docker/container.ts'
@@ -262,6 +262,7 @@ function guardVerbs(jobs: Jobs, forks: Forks, missing: () => string | null): { j
 }
 
 async function start(config: Config): Promise<void> {
+  for (const words of strangeSettings(process.env)) log.warn(words)
   const opened = new Opened()
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
@@ -274,10 +275,21 @@ async function start(config: Config): Promise<void> {
   }
 }
 
+/** Resolves to the master key. Throws config_invalid for a directory that cannot be used. */
+async function openDataDirectory({ dataDirectory, masterKey }: Config): Promise<Secret> {
+  try {
+    await mkdir(dataDirectory, { recursive: true, mode: 0o700 })
+    return masterKey ?? (await openMasterKey(dataDirectory, chance.bytes(32)))
+  } catch (cause) {
+    if (!(cause instanceof Error) || !('syscall' in cause)) throw cause
+    const words = `The data directory ${dataDirectory} cannot be used (${cause.message}); set SENMON_DATA_DIR to another.`
+    throw new PlatformError('config_invalid', words, { cause })
+  }
+}
+
 async function serve(config: Config, opened: Opened): Promise<void> {
   const { dataDirectory } = config
-  await mkdir(dataDirectory, { recursive: true, mode: 0o700 })
-  const masterKey = config.masterKey ?? (await openMasterKey(dataDirectory, chance.bytes(32)))
+  const masterKey = await openDataDirectory(config)
   const database = opened.keep(await openDatabase({ databaseUrl: config.databaseUrl, dataDirectory, log, clock }))
   const content = await openDiskContentStore(join(dataDirectory, 'content'))
   const applications = openApplications({ store: postgresApplicationStore(database, clock), clock, chance })

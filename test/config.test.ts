@@ -1,6 +1,9 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
-import { parseConfig } from '../src/config.ts'
+import { parseConfig, strangeSettings } from '../src/config.ts'
+import { ROOT } from './support/source.ts'
 
 const absolute = (path: string) => `/srv/${path}`
 
@@ -41,6 +44,15 @@ describe('the configuration', () => {
       port: 4000,
       databaseUrl: null,
     })
+  })
+
+  it('names variables that are ours by their name and are read by nobody', () => {
+    expect(strangeSettings({ SENMON_MACHINE_MEMRY_MB: '512', HOME: '/', SENMON_PORT: '1' })).toEqual([
+      'SENMON_MACHINE_MEMRY_MB is no setting; did you mean SENMON_MACHINE_MEMORY_MB?',
+    ])
+    const read = readFileSync(join(ROOT, 'src/config.ts'), 'utf8').match(/SENMON_[A-Z]\w*/g) ?? []
+    expect(read.length).toBeGreaterThan(20)
+    expect(strangeSettings(Object.fromEntries(read.map((name) => [name, ''])))).toEqual([])
   })
 
   it('names every fault at once', () => {

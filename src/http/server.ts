@@ -185,7 +185,7 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
     else void listen(incoming, outgoing)
   })
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
+    server.once('error', (cause) => reject(cannotListen(cause, hostname, port)))
     server.listen(port, hostname, resolve)
   })
   const { port: bound } = server.address() as AddressInfo
@@ -199,6 +199,17 @@ export async function openServer(dependencies: ServerDependencies): Promise<Serv
       await closed
     },
   }
+}
+
+function cannotListen(cause: Error & { readonly code?: string }, hostname: string, port: number): Error {
+  const why: Readonly<Record<string, string>> = {
+    EADDRINUSE: `Port ${port} of ${hostname} is taken by another program; end that, or set SENMON_PORT to another.`,
+    EACCES: `This user may not listen on port ${port}; set SENMON_PORT to one from 1024 on.`,
+    EADDRNOTAVAIL: `SENMON_HOST is ${hostname}, which is no address of this computer.`,
+    ENOTFOUND: `SENMON_HOST is ${hostname}, which is no address of this computer.`,
+  }
+  const words = why[cause.code ?? '']
+  return words === undefined ? cause : new PlatformError('config_invalid', words, { cause })
 }
 
 /** The request without its body, which has been read: what routes and yoga look at is the rest. */

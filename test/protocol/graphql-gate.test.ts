@@ -318,3 +318,17 @@ describe('what fails inside', () => {
     await faulty.close()
   })
 })
+
+describe('where it cannot listen', () => {
+  it('a server says why, and which setting would help', async () => {
+    const port = Number(new URL(door.url).port)
+    await expect(openDoor({ port })).rejects.toMatchObject({
+      code: 'config_invalid',
+      message: `Port ${port} of 127.0.0.1 is taken by another program; end that, or set SENMON_PORT to another.`,
+    })
+    await expect(openDoor({ hostname: '192.0.2.1' })).rejects.toMatchObject({
+      code: 'config_invalid',
+      message: 'SENMON_HOST is 192.0.2.1, which is no address of this computer.',
+    })
+  })
+})

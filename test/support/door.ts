@@ -63,6 +63,7 @@ export async function openDoor(
   options: {
     readonly registryListener?: RequestListener
     readonly hostname?: string
+    readonly port?: number
     readonly experts?: Partial<ExpertSource>
   } = {},
 ): Promise<Door> {
@@ -114,7 +115,7 @@ export async function openDoor(
     clock,
     chance,
     hostname: options.hostname ?? '127.0.0.1',
-    port: 0,
+    port: options.port ?? 0,
     allowedHosts: [],
   })
   const steps = new Map<JobId, number>()
