@@ -199,6 +199,7 @@ export const CATALOGUE = {
     kind: 'internal',
     hint: 'The master key does not fit the stored secrets; restore the right one.',
   },
+  storage_full: { kind: 'unavailable', hint: 'Have the operator make room on the disk, then try again.' },
   database_unavailable: { kind: 'unavailable', hint: 'Try again; the log of the server says what is wrong with it.' },
   directory_in_use: {
     kind: 'failed_precondition',

@@ -45,6 +45,8 @@ async function write(path: string, bytes: Uint8Array): Promise<void> {
       // Left by a process of the same pid, now or before a crash.
       if (isCode(cause, 'EEXIST')) continue
       await rm(beside, { force: true })
+      if (isCode(cause, 'ENOSPC') || isCode(cause, 'EDQUOT'))
+        throw new PlatformError('storage_full', 'The disk of the content store is full.', { cause })
       throw cause
     }
     await rename(beside, path)
@@ -52,7 +54,7 @@ async function write(path: string, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** The store in `directory`, made when absent. Throws PlatformError content_missing; anything else is the disk's own error. */
+/** The store in `directory`, made when absent. Throws PlatformError content_missing or storage_full; anything else is the disk's own error. */
 export async function openDiskContentStore(directory: string): Promise<ContentStore> {
   await mkdir(directory, { recursive: true, mode: 0o700 })
   /** Directories that are there, durably; one entry for each of 256. */

@@ -34,7 +34,7 @@ function nameOf(text: string): string {
 }
 
 const LOST =
-  /^(08...|57P0[123]|25P03|ECONN.*|EPIPE|ENOENT|EACCES|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)$/
+  /^(08...|53300|57P0[123]|25P03|ECONN.*|EPIPE|ENOENT|EACCES|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)$/
 
 /** True when the connection broke, or could not be made: the database itself did not refuse anything. */
 export function isConnectionLost(error: unknown): boolean {
@@ -44,11 +44,16 @@ export function isConnectionLost(error: unknown): boolean {
   return /terminated|timeout|timed out|not queryable|Client was closed|Cannot use a pool|is closed/i.test(error.message)
 }
 
+const DISK_FULL = '53100'
+
 /** The world's failure under one of our codes. */
 export function classify(cause: unknown): PlatformError {
   if (cause instanceof PlatformError) return cause
   if (isConnectionLost(cause))
     return new PlatformError('database_unavailable', 'The database is out of reach.', { cause })
+  // What the database says names its files.
+  if (cause instanceof Error && 'code' in cause && cause.code === DISK_FULL)
+    return new PlatformError('storage_full', 'The disk of the database is full.', { cause })
   return new PlatformError('internal', 'The database refused a statement.', { cause })
 }
 

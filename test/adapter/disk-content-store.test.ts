@@ -1,4 +1,5 @@
 /** The content store on a disk: the contract, then what disks do to bytes. */
+import { spawnSync } from 'node:child_process'
 import { readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -7,6 +8,10 @@ import { openDiskContentStore } from '../../src/disk/disk-content-store.ts'
 import { contentStoreContract } from '../contract/content-store.ts'
 import { memoryContentStore } from '../fake/memory-content-store.ts'
 import { scratchDirectory } from '../support/scratch.ts'
+import { ROOT } from '../support/source.ts'
+
+/** A computer on which `directory` holds half a megabyte. */
+const walls = (directory: string) => ['--ro-bind', '/', '/', '--dev', '/dev', '--size', '524288', '--tmpfs', directory]
 
 const freshDirectory = async () => scratchDirectory('content')
 
@@ -55,6 +60,19 @@ describe('a content store on a disk', () => {
     expect(Buffer.from(await store.get(hash)).toString()).toBe('content')
     const left = (await readdir(place)).filter((name) => name !== hash.slice(2))
     expect(left).toEqual([`${hash.slice(2)}.${process.pid}-1000.new`])
+  })
+
+  const canMount = spawnSync('bwrap', [...walls('/mnt'), '/bin/true']).status === 0
+  it.skipIf(!canMount)('says that its disk is full, and leaves nothing beside (CS1)', () => {
+    const script = `
+      import { readdirSync } from 'node:fs'
+      import { openDiskContentStore } from '${join(ROOT, 'src/disk/disk-content-store.ts')}'
+      const store = await openDiskContentStore('${directory}/content')
+      const { code } = await store.put(Buffer.alloc(1 << 20, 7)).catch((error) => error)
+      await store.put(Buffer.from('small'))
+      console.log(code, readdirSync('${directory}/content', { recursive: true }).filter((name) => name.endsWith('.new')).length)`
+    const node = [process.execPath, '--input-type=module', '-e', script]
+    expect(spawnSync('bwrap', [...walls(directory), ...node], { encoding: 'utf8' }).stdout).toBe('storage_full 0\n')
   })
 
   it('keeps content from other users of the machine', async () => {

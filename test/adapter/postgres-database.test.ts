@@ -53,6 +53,16 @@ describe('a database', () => {
     expect(await admin.sql.query('select name from migrations')).toEqual(MIGRATIONS.map(({ name }) => ({ name })))
   })
 
+  it('says that its disk is full, and not which of its files did not fit', async () => {
+    const database = keep(await openTestDatabase())
+    const words = `could not extend file "base/16384/2613"`
+    const full = `do $$ begin raise exception using errcode = '53100', message = '${words}'; end $$`
+    await expect(database.sql.query(full)).rejects.toMatchObject({
+      code: 'storage_full',
+      message: 'The disk of the database is full.',
+    })
+  })
+
   it('outlives connections that are cut while idle and while busy', async () => {
     const database = keep(await openTestDatabase())
     const admin = keep(await connect('server', database.config, options))
