@@ -105,7 +105,7 @@ export function adoptRunner(report: (line: string) => void, clock: Clock): Compa
 }
 
 /** A process, however it was started. */
-interface Running {
+export interface Running {
   readonly pid: number | undefined
   readonly input: Writable
   readonly output: Readable
@@ -121,7 +121,7 @@ interface Running {
   readonly clock: Clock
 }
 
-function compartmentOf(running: Running): Compartment {
+export function compartmentOf(running: Running): Compartment {
   const { pid, input, output } = running
   const killed = Promise.withResolvers<void>()
   return {

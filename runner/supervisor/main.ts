@@ -41,10 +41,8 @@ async function main(): Promise<void> {
 /** Makes ready in the directory where a heap is built. */
 async function ready(): Promise<void> {
   const launch = { file: '', args: [], cwd: '', feeds: [], environment: {}, ownGroup: false }
-  await prime(
-    { workspace: resolve('ws'), input: resolve('input'), runner: launch, skillLimits: SKILL_LIMITS },
-    timeless,
-  )
+  const plan = { workspace: resolve('ws'), input: resolve('input'), runner: launch, skillLimits: SKILL_LIMITS }
+  await prime(plan, timeless, supervise)
 }
 
 begin(() => void main(), ready)

@@ -1,9 +1,11 @@
 /**
  * What a supervisor does before it has a job: reads lines such as come, restores a small tree beside the workspace and
- * looks at it, by the very code that the job takes. A machine that waits in the pool has built it then.
+ * looks at it, and supervises a small job whose two sides are here, by the very code that the job takes. A machine that waits
+ * in the pool has built it then.
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { PassThrough, Writable, type Readable } from 'node:stream'
 import { parseInwardLine, parseMachineLine, parseRunnerLine, parseSupervisorLine } from '../../schema/control-line.ts'
 import type { Clock } from '../../schema/clock.ts'
 import { sha256 } from '../../schema/hash.ts'
@@ -11,6 +13,7 @@ import type { Json } from '../../schema/json.ts'
 import { LineSplitter } from '../../schema/lines.ts'
 import type { MachinePlan } from '../../schema/machine-plan.ts'
 import { printTree } from '../../schema/tree.ts'
+import { compartmentOf, type Compartment } from './compartment.ts'
 import { MachineWorkspace } from './machine-workspace.ts'
 import { Requests } from './requests.ts'
 
@@ -25,7 +28,8 @@ const FACT = {
   expertKey: null,
   stepNumber: null,
 }
-const LINES: readonly Json[] = [
+/** What the control plane says first. */
+const BEGINNING: readonly Json[] = [
   {
     type: 'skills',
     skills: [
@@ -45,7 +49,11 @@ const LINES: readonly Json[] = [
   },
   { type: 'recorded', event: { v: 1, jobId: START.jobId, seq: 1, at: 0, prevHash: HASH, hash: HASH, ...FACT } },
   { type: 'go' },
-  { type: 'reply', id: 1, ok: true, value: { base64: '', last: true } },
+]
+const REPLY: Json = { type: 'reply', id: 1, ok: true, value: { base64: '', last: true } }
+/** What the runner says then. */
+const ANSWER: readonly Json[] = [
+  { type: 'alive' },
   {
     type: 'event',
     event: { ...PLACE, type: 'runStarted', data: { query: 'q', parent: null, continues: null, depth: 0 } },
@@ -57,15 +65,31 @@ const LINES: readonly Json[] = [
     method: 'generate',
     params: { ...PLACE, promptHash: HASH, messageCount: 1, prompt: { instruction: '', tools: [] } },
   },
+]
+const DONE: Json = { type: 'done', reason: 'finished' }
+const LINES: readonly Json[] = [
+  ...BEGINNING,
+  REPLY,
+  ...ANSWER,
   { type: 'open', ...SKILL },
   { type: 'frame', ...SKILL, frame: { jsonrpc: '2.0', id: 1, method: 'tools/call', params: {} } },
-  { type: 'done', reason: 'finished' },
+  DONE,
 ]
 
+/** A supervisor of this runner (`supervise`). */
+type Supervise = (job: {
+  readonly plan: MachinePlan
+  readonly bootId: string
+  readonly input: Readable
+  readonly output: Writable
+  readonly runner: Compartment
+  readonly clock: Clock
+  readonly complain: (sentence: string) => void
+}) => Promise<unknown>
+
 /** Leaves nothing behind; what it finds out is nobody's business. */
-export async function prime(plan: MachinePlan, clock: Clock): Promise<void> {
-  const bytes = Buffer.from(LINES.map((line) => `${JSON.stringify(line)}\n`).join(''))
-  for (const line of new LineSplitter().push(bytes)) {
+export async function prime(plan: MachinePlan, clock: Clock, supervise: Supervise): Promise<void> {
+  for (const line of new LineSplitter().push(Buffer.from(print(LINES)))) {
     if (typeof line !== 'string') continue
     for (const parse of [parseInwardLine, parseRunnerLine, parseMachineLine, parseSupervisorLine]) parse(line)
   }
@@ -73,10 +97,51 @@ export async function prime(plan: MachinePlan, clock: Clock): Promise<void> {
   requests.settle({ type: 'reply', id: requests.relay(1), ok: true, value: null })
   const beside = `${plan.workspace}-prime`
   try {
-    await look({ ...plan, workspace: join(beside, 'ws'), input: join(beside, 'input') }, clock)
+    const there = { ...plan, primes: false, workspace: join(beside, 'ws'), input: join(beside, 'input') }
+    await look(there, clock)
+    await oversee(there, clock, supervise)
   } finally {
     rmSync(beside, { recursive: true, force: true })
   }
+}
+
+/** A job of two generations, without a skill. */
+async function oversee(plan: MachinePlan, clock: Clock, supervise: Supervise): Promise<void> {
+  const [input, said, errors] = [new PassThrough(), new PassThrough(), new PassThrough()]
+  const exited = Promise.withResolvers<string>()
+  const hears = new Writable({
+    decodeStrings: false,
+    write: (text: string, _, heard) => {
+      if (text.includes('"go"')) said.write(print(ANSWER))
+      if (text.includes('"reply"')) said.write(print([DONE]))
+      heard()
+    },
+  })
+  const runner = compartmentOf({
+    pid: undefined,
+    input: hears,
+    output: said,
+    errors,
+    streams: [hears, said, errors],
+    exited: exited.promise,
+    closed: exited.promise,
+    kill: () => exited.resolve('primed'),
+    report: () => {},
+    clock,
+  })
+  const output = new Writable({
+    write: (bytes: Buffer, _, heard) => {
+      if (bytes.includes('"request"')) input.write(print([REPLY]))
+      heard()
+    },
+  })
+  const over = supervise({ plan, bootId: 'primer', input, output, runner, clock, complain: () => {} })
+  input.write(print(BEGINNING))
+  await over
+}
+
+function print(lines: readonly Json[]): string {
+  return lines.map((line) => `${JSON.stringify(line)}\n`).join('')
 }
 
 async function look(plan: MachinePlan, clock: Clock): Promise<void> {

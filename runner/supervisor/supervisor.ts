@@ -45,6 +45,8 @@ const UNREAD_BYTES_MAX = 256 * 1024 * 1024
 export interface SupervisorOptions {
   readonly plan: MachinePlan
   readonly bootId: string
+  /** In place of the one that the plan starts or the host has begun. */
+  readonly runner?: Compartment
   readonly input: Readable
   readonly output: Writable
   readonly clock: Clock
@@ -98,8 +100,9 @@ class Supervisor {
       report: (source, text) => this.#log(source, text),
     })
     const report = (line: string): void => this.#log('runner', line)
-    this.#runner =
+    const begin = (): Compartment =>
       plan.isRunnerBegun === true ? adoptRunner(report, clock) : startCompartment(plan.runner, {}, report, clock)
+    this.#runner = options.runner ?? begin()
   }
 
   async run(): Promise<ExitCode> {
@@ -112,7 +115,7 @@ class Supervisor {
     if (plan.primes !== false) {
       // Who cannot do that here can do no job: whoever waits for it must hear so.
       forgetBeginning()
-      await prime(plan, clock).catch((error: unknown) =>
+      await prime(plan, clock, supervise).catch((error: unknown) =>
         this.#finish(EXIT.failed, `It cannot make itself ready: ${String(error)}`),
       )
       collectGarbage()

@@ -25,7 +25,7 @@ import { promisify } from 'node:util'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { sha256 } from '../../schema/hash.ts'
-import { RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
+import { heapOptions, RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import { alone, bundleOf } from './bundles.ts'
 import { mainOf, makeCompiled } from './compiled.ts'
 import { makeHeap, type HeapMaker } from './heap.ts'
@@ -98,7 +98,7 @@ async function prepare({ directory, execPath, clock, bundles }: RuntimeOptions):
         const path = join(directory, name)
         if (!existsSync(path)) {
           const text = await alone(() => bundleOf(entry, 'cjs'))
-          await keepHeap(directory, name, text, { node, options, stop: halt })
+          await keepHeap(directory, name, text, { node, options: heapOptions(options), stop: halt })
         }
         heaps.set(made, path)
       }

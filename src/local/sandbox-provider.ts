@@ -7,7 +7,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { sha256 } from '../../schema/hash.ts'
 import type { Clock } from '../../schema/clock.ts'
-import { RUNNER_OPTIONS, SKILL_OPTIONS } from '../../schema/node-options.ts'
+import { heapOptions, RUNNER_OPTIONS, SKILL_OPTIONS } from '../../schema/node-options.ts'
 import type { Machine, ProbeResult } from '../pool/machine-host.ts'
 import type { MachineProvider } from '../pool/machine-provider.ts'
 import { openLocalProvider } from './local-provider.ts'
@@ -60,12 +60,13 @@ function launchesOf(bwrap: string): Launches {
     runner: (slot, runtime, bundle, isAwaited) => {
       const heap = isAwaited ? runtime.heapOf(bundle) : undefined
       const { mounts, command, environment } = heap === undefined ? compiledInside(bundle) : heapInside(heap)
+      const options = heap === undefined ? RUNNER_OPTIONS : heapOptions(RUNNER_OPTIONS)
       return sandboxLaunch(
         {
           ...specOf(runtime),
           mounts,
           cwd: '/tmp',
-          command: [...RUNNER_OPTIONS, ...command, ...(isAwaited ? ['--unprimed'] : [])],
+          command: [...options, ...command, ...(isAwaited ? ['--unprimed'] : [])],
           environment,
         },
         slot.directory,

@@ -8,7 +8,7 @@ import { parseMachineLine, printLine } from '../../schema/control-line.ts'
 import { PlatformError } from '../../schema/error.ts'
 import { eachLine, isLineFault, LineQueue, type LineFault } from '../../schema/lines.ts'
 import type { MachinePlan, SkillLaunch } from '../../schema/machine-plan.ts'
-import { SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
+import { heapOptions, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import type { Machine } from '../pool/machine-host.ts'
 import type { Cgroup } from './cgroups.ts'
 import { cacheEnvironment, cacheOf, shareCompiled } from './compiled.ts'
@@ -66,8 +66,9 @@ export async function startSupervisedMachine(options: SupervisedMachineOptions):
   const { slot, plan, node, supervisor, heap, cgroup, launcher, spawnUid, spawner, clock } = options
   const planFile = join(slot.directory, 'plan.json')
   writeFileSync(planFile, JSON.stringify({ ...plan, isRunnerBegun: spawner.begins }), { mode: 0o644 })
-  const begins = heap === undefined ? [supervisor] : begunWith(heap)
-  const [file, ...args] = [...launcher, node, ...SUPERVISOR_OPTIONS, ...begins, planFile]
+  const begins =
+    heap === undefined ? [...SUPERVISOR_OPTIONS, supervisor] : [...heapOptions(SUPERVISOR_OPTIONS), ...begunWith(heap)]
+  const [file, ...args] = [...launcher, node, ...begins, planFile]
   const cache = heap === undefined ? cacheOf(supervisor) : undefined
   if (cache !== undefined && slot.uid !== undefined) shareCompiled(cache, slot.uid, false)
   const program = {

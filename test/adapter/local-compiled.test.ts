@@ -2,11 +2,12 @@
 import { spawnSync } from 'node:child_process'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { build } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startCompartment } from '../../runner/supervisor/compartment.ts'
-import { RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
+import { heapOptions, RUNNER_OPTIONS, SUPERVISOR_OPTIONS } from '../../schema/node-options.ts'
 import { cacheEnvironment, cacheOf, compiledInside, shareCompiled } from '../../src/local/compiled.ts'
-import { heapInside, makeHeap } from '../../src/local/heap.ts'
+import { begunWith, heapInside, makeHeap } from '../../src/local/heap.ts'
 import { descendants, listProcesses } from '../../src/local/processes.ts'
 import { openRuntime, type Runtime } from '../../src/local/runtime.ts'
 import { sandboxLaunch } from '../../src/sandbox/sandbox.ts'
@@ -106,14 +107,14 @@ describe('a heap', () => {
       for (let i = 0; i < 2; i++) {
         const drive = new MachineDrive(await opened.host.open({ jobId: JOB_ID, fence: 1 }, lockOf({})))
         // Ours alone: another server on this computer has such processes, too.
-        const ours = () => descendants(process.pid, listProcesses())
-        const commands = () => ours().map(({ pid }) => readText(`/proc/${pid}/cmdline`))
-        for (const program of [`${runtime.heapOf(runtime.bundles.supervisor)}`, '/opt/node'])
-          await until(() => commands().some((line) => line.includes(program) && line.includes('--snapshot-blob')), 10)
-        const own = `${runtime.node} ${SUPERVISOR_OPTIONS.join(' ')} --snapshot-blob ${runtime.heapOf(runtime.bundles.supervisor)}`
-        const begun = () => ours().find(({ pid }) => readText(`/proc/${pid}/cmdline`).startsWith(own))
-        await until(() => begun() !== undefined, 10)
-        const pid = begun()?.pid ?? 0
+        const begun = (command: string) =>
+          descendants(process.pid, listProcesses()).find(({ pid }) =>
+            readText(`/proc/${pid}/cmdline`).startsWith(command),
+          )
+        const own = `${runtime.node} ${heapOptions(SUPERVISOR_OPTIONS).join(' ')} --snapshot-blob ${runtime.heapOf(runtime.bundles.supervisor)}`
+        const runner = `/opt/node --require /opt/preload.cjs ${heapOptions(RUNNER_OPTIONS).join(' ')} --snapshot-blob`
+        for (const command of [own, runner]) await until(() => begun(command) !== undefined, 10)
+        const pid = begun(own)?.pid ?? 0
         expect(readText(`/proc/${pid}/environ`).trim()).toBe('GLIBC_TUNABLES=glibc.malloc.hugetlb=1')
         boots.add((await drive.untilSaid('ready')).bootId)
         drive.start(lockOf({}))
@@ -130,6 +131,37 @@ describe('a heap', () => {
     expect(mounts.filter(({ writable }) => writable)).toEqual([])
     const others = mounts.filter(({ source }) => source !== '/some/heap')
     expect(others.filter(({ source }) => !source.startsWith('/sys/kernel/mm/transparent_hugepage/'))).toEqual([])
+  })
+
+  it('holds nothing that was compiled before it was made ready', async () => {
+    const codeBytes = async (steps: number): Promise<number> => {
+      const begun = `if (index % 2 === 0) { total += index } else { total -= index }\n`
+      const contents = `import { getHeapCodeStatistics } from 'node:v8'
+        import { begin } from '../../runner/heap.ts'
+        let total = 0
+        function once(index: number): void { ${begun.repeat(steps)} }
+        once(1)
+        const say = (): void =>
+          console.log(JSON.stringify({ type: 'alive', ...getHeapCodeStatistics(), total, still: once.name }))
+        begin(say, async () => {})`
+      const { outputFiles } = await build({
+        stdin: { contents, resolveDir: import.meta.dirname, loader: 'ts' },
+        bundle: true,
+        write: false,
+        platform: 'node',
+        format: 'cjs',
+      })
+      const heap = await makeHeap(mkdtempSync(join(directory, 'heap-')), outputFiles[0]?.text ?? '', {
+        node: runtime.node,
+        options: heapOptions(RUNNER_OPTIONS),
+        stop: never,
+      })
+      const { stdout } = spawnSync(runtime.node, [...heapOptions(RUNNER_OPTIONS), ...begunWith(heap)])
+      return (JSON.parse(String(stdout)) as { bytecode_and_metadata_size: number }).bytecode_and_metadata_size
+    }
+    const [small, large] = [await codeBytes(1), await codeBytes(2000)]
+    // Two thousand steps are a hundred kilobytes.
+    expect(large - small).toBeLessThan(10_000)
   })
 
   it('that cannot be made, or that says nothing when it begins, is none', async () => {

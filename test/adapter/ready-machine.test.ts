@@ -1,8 +1,12 @@
 /** What a machine that waits for its job has given back, and what is made ready while one is claimed. */
 import { spawn } from 'node:child_process'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { describe, expect, it } from 'vitest'
+import { timeless } from '../../runner/heap.ts'
+import { prime } from '../../runner/supervisor/prime.ts'
+import { supervise, type ExitCode } from '../../runner/supervisor/supervisor.ts'
 import { SKILL_LIMITS, type MachinePlan } from '../../schema/machine-plan.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { jobIdOf } from '../job/given.ts'
@@ -59,6 +63,18 @@ describe('a supervisor', () => {
     ])
     expect(once).toBeGreaterThan(0)
     expect({ ready, awaited }).toEqual({ ready: 2 * once, awaited: 0 })
+  })
+
+  it('goes through a whole job with itself to make itself ready, and leaves nothing of it', async () => {
+    const directory = scratchDirectory('primed')
+    const launch = { file: '/bin/false', args: [], cwd: '/', feeds: [], environment: {}, ownGroup: true }
+    const places = { workspace: join(directory, 'workspace'), input: join(directory, 'input') }
+    const said: string[] = []
+    const codes: ExitCode[] = []
+    await prime({ ...places, runner: launch, skillLimits: SKILL_LIMITS }, timeless, async (job) => {
+      codes.push(await supervise({ ...job, complain: (sentence) => said.push(sentence) }))
+    })
+    expect({ codes, said, left: readdirSync(directory) }).toEqual({ codes: [0], said: [], left: [] })
   })
 })
 

@@ -212,6 +212,27 @@ export const faults: readonly Fault[] = [
     ...compiled,
   },
   {
+    name: 'a heap keeps what ran once',
+    file: 'runner/heap.ts',
+    find: '  forgetBeginning(collectByLooking)\n',
+    replace: '',
+    ...compiled,
+  },
+  {
+    name: 'a runner begins with other options than its heap was made with',
+    file: 'src/local/sandbox-provider.ts',
+    find: 'heap === undefined ? RUNNER_OPTIONS : heapOptions(RUNNER_OPTIONS)',
+    replace: 'RUNNER_OPTIONS',
+    ...compiled,
+  },
+  {
+    name: 'a supervisor supervises nothing before it has a job',
+    file: 'runner/supervisor/prime.ts',
+    find: '    await oversee(there, clock, supervise)\n',
+    replace: '',
+    ...ready,
+  },
+  {
     name: 'a heap that does not begin is kept',
     file: 'src/local/heap.ts',
     find: 'if (!/"type":"(alive|ready)"/.test(said)) throw',
