@@ -45,8 +45,8 @@ export interface SpawnerOptions {
   /** Of this server's user alone to write. */
   readonly directory: string
   readonly node: string
-  /** What stands before Node so that it ends with this process; [] where there is no such program. */
-  readonly mortal: readonly string[]
+  /** What stands before Node: so that it ends with this process, and for the limits of all that it starts. */
+  readonly before: readonly string[]
 }
 
 const MAIN = fileURLToPath(new URL('spawner/main.ts', import.meta.url))
@@ -90,7 +90,7 @@ interface Pending {
   readonly whole: PromiseWithResolvers<Spawned>
 }
 
-function startForker({ directory, node, mortal }: SpawnerOptions): Forker {
+function startForker({ directory, node, before }: SpawnerOptions): Forker {
   const name = `spawner-${process.pid}-${(opened += 1)}`
   const under = openSync(directory, 'r')
   // A path of a socket has 107 bytes at most: this one is short wherever the directory is.
@@ -100,7 +100,7 @@ function startForker({ directory, node, mortal }: SpawnerOptions): Forker {
   const over = Promise.withResolvers<void>()
   const listening = new Promise<void>((resolve, reject) => listener.once('listening', resolve).once('error', reject))
   listening.catch(() => {})
-  const [file, ...args] = [...mortal, node, ...NODE_OPTIONS, MAIN, name]
+  const [file, ...args] = [...before, node, ...NODE_OPTIONS, MAIN, name]
   const child = spawn(file, args, { cwd: directory, env: {}, stdio: 'pipe', detached: true })
   for (const stream of child.stdio) stream?.on('error', () => {})
   child.stderr.setEncoding('utf8').on('data', (text: string) => (tail = `${tail}${text}`.slice(-STDERR_TAIL_CHARS)))

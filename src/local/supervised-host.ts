@@ -301,7 +301,7 @@ export async function openSupervisedHost(options: LocalHostOptions, launches: La
   })
   const spawner =
     process.platform === 'linux'
-      ? openSpawner({ directory: runtime.directory, node: execPath, mortal: mortal() })
+      ? openSpawner({ directory: runtime.directory, node: execPath, before: [...mortal(), ...limiting()] })
       : openOwnSpawner()
   return new SupervisedHost(options, runtime, launches, cgroups, spawner, hasParts)
 }
@@ -322,6 +322,15 @@ const UNLIMITED: Kept = { memory: null, pids: null, cpu: null, freeze: null }
 function mortal(): readonly string[] {
   const setpriv = find(SETPRIV_PATHS)
   return setpriv === undefined ? [] : [setpriv, '--pdeathsig', 'KILL', '--']
+}
+
+/** Limits what it starts, and all that this starts in turn. No process of root's is counted among a uid's. */
+function limiting(): readonly string[] {
+  const prlimit = find(PRLIMIT_PATHS)
+  const processes = process.getuid?.() === 0 ? [`--nproc=${PROCESSES_MAX}`] : []
+  return prlimit === undefined
+    ? []
+    : [prlimit, '--core=0', '--nofile=4096', `--fsize=${FILE_BYTES_MAX}`, ...processes, '--']
 }
 
 function find(paths: readonly string[]): string | undefined {
@@ -350,23 +359,20 @@ function isJoinable(): boolean {
 }
 
 /**
- * What stands before Node: limits on what a machine may use, and its death with this process even while it is stopped
- * in its tracks. Without the programs for it a machine runs unlimited, and is never stopped.
+ * What stands before Node: its cgroup, whom it runs as, and its death with this process even while it is stopped in its
+ * tracks. Without the programs for it a machine is never stopped. What limits each process comes from the spawner (`limiting`).
  */
 function launcherOf(
   slot: Slot,
   cgroup: Cgroup,
 ): { readonly launcher: readonly string[]; readonly spawnUid: number | undefined; readonly isMortal: boolean } {
-  const [setpriv, prlimit] = [find(SETPRIV_PATHS), find(PRLIMIT_PATHS)]
+  const setpriv = find(SETPRIV_PATHS)
   const joining = isJoinable() ? cgroup.joining : []
   const becomes = joining.length > 0 && slot.uid !== undefined
   const user = becomes ? ['--reuid', `${slot.uid}`, '--regid', `${slot.uid}`, '--clear-groups'] : []
   const mortal = setpriv === undefined ? [] : [setpriv, ...user, '--pdeathsig', 'KILL', '--']
-  const processes = slot.uid === undefined ? [] : [`--nproc=${PROCESSES_MAX}`]
-  const limited =
-    prlimit === undefined ? [] : [prlimit, '--core=0', '--nofile=4096', `--fsize=${FILE_BYTES_MAX}`, ...processes, '--']
   return {
-    launcher: [...joining, ...mortal, ...limited],
+    launcher: [...joining, ...mortal],
     spawnUid: becomes ? undefined : slot.uid,
     isMortal: setpriv !== undefined,
   }

@@ -1,6 +1,6 @@
 /** What a machine that waits for its job has given back, and what is made ready while one is claimed. */
 import { spawn } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { describe, expect, it } from 'vitest'
@@ -8,6 +8,7 @@ import { timeless } from '../../runner/heap.ts'
 import { prime } from '../../runner/supervisor/prime.ts'
 import { supervise, type ExitCode } from '../../runner/supervisor/supervisor.ts'
 import { SKILL_LIMITS, type MachinePlan } from '../../schema/machine-plan.ts'
+import { descendants, listProcesses } from '../../src/local/processes.ts'
 import { lockedExpert, lockOf } from '../fake/fake-expert-source.ts'
 import { jobIdOf } from '../job/given.ts'
 import { files } from '../run/team.ts'
@@ -79,6 +80,30 @@ describe('a supervisor', () => {
 })
 
 describe('a host on this computer', () => {
+  it.skipIf(!existsSync('/usr/bin/prlimit'))('limits each process of a machine', async () => {
+    const opened = await openHost(openPlainProcesses, {})
+    const machine = await opened.host.open({ jobId: jobIdOf(1), fence: 1 }, lockOf(lockedExpert('one')))
+    const readOf = (pid: number, name: string): string => {
+      try {
+        return readFileSync(`/proc/${pid}/${name}`, 'utf8')
+      } catch {
+        return '' // it has gone meanwhile
+      }
+    }
+    const isOfMachine = (pid: number) => /--max-old-space-size=(512|1024)/.test(readOf(pid, 'cmdline'))
+    const own = descendants(process.pid, listProcesses()).filter(({ pid }) => isOfMachine(pid))
+    const limits = own.map(({ pid }) => readOf(pid, 'limits'))
+    expect(limits).toHaveLength(2)
+    for (const text of limits) {
+      expect(text).toMatch(/^Max core file size +0 +0 /m)
+      expect(text).toMatch(/^Max open files +4096 +4096 /m)
+      expect(text).toMatch(/^Max file size +268435456 +268435456 /m)
+      if (process.getuid?.() === 0) expect(text).toMatch(/^Max processes +2048 +2048 /m)
+    }
+    await machine.destroy()
+    await opened.close()
+  })
+
   it('installs a skill once for each machine, however early it was told of the job', async () => {
     let installs = 0
     const opened = await openHost(openPlainProcesses, {

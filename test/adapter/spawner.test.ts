@@ -18,7 +18,7 @@ afterEach(async () => {
 })
 
 function forking(directory = scratchDirectory('test', '/var/tmp')): Spawner {
-  const spawner = openSpawner({ directory, node: process.execPath, mortal })
+  const spawner = openSpawner({ directory, node: process.execPath, before: mortal })
   open.push(spawner)
   return spawner
 }

@@ -212,6 +212,13 @@ export const faults: readonly Fault[] = [
     ...compiled,
   },
   {
+    name: 'what a machine is started with limits none of its processes',
+    file: 'src/local/supervised-host.ts',
+    find: 'before: [...mortal(), ...limiting()]',
+    replace: 'before: mortal()',
+    ...ready,
+  },
+  {
     name: 'a heap keeps what ran once',
     file: 'runner/heap.ts',
     find: '  forgetBeginning(collectByLooking)\n',
