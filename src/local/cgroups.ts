@@ -7,7 +7,8 @@
  * CG2 What a server left that is gone is ended and removed; what one has that lives is left alone.
  * CG3 A limit that cannot be kept is never said to be.
  * CG4 A compartment that has a part uses no more memory than the part may, and of the machine nothing else ends for it.
- * CG5 A machine that no job waits for takes a processor from nothing else, for as long as it has said that it yields.
+ * CG5 A machine that no job waits for takes a processor from nothing else, for as long as it has said that it yields; to end,
+ *    it has one as any other.
  * CG6 Where processors are short, a machine that may run has as much of them as a process that is in no cgroup of ours.
  */
 import { spawnSync } from 'node:child_process'
@@ -383,6 +384,8 @@ function killTree(directory: string): void {
 }
 
 function killAll(directory: string): void {
+  // Who is killed needs a processor to end on, and would wait for one until nobody else wants it.
+  attempt(() => writeFileSync(join(directory, 'cpu.idle'), '0'))
   // Frozen processes of the second version end when they are killed.
   attempt(() => writeFileSync(join(directory, 'cgroup.kill'), '1'))
   for (const pid of read(join(directory, 'cgroup.procs')).split('\n').map(Number))

@@ -139,6 +139,7 @@ export async function startSupervisedMachine(options: SupervisedMachineOptions):
     ended,
     destroy: async () => {
       destroyed ||= !hasExited
+      cgroup.yield(false)
       resume()
       look()
       // Asked first, so that it ends and reaps its compartments; it may be stuck, or stopped by somebody.

@@ -116,6 +116,20 @@ describe.skipIf(none)('machines in cgroups', () => {
     waiting.remove()
   })
 
+  it.skipIf(kept.cpu === null)('have a processor to end on, though they yield (CG5)', async ({ skip }) => {
+    skip(isOlderThan(5, 15), 'cpu.idle came with Linux 5.15')
+    const cgroup = make()
+    const sleeper = start(cgroup, '/bin/sh', '-c', 'echo up; exec sleep 1000')
+    await once(sleeper.stdout ?? sleeper, 'data')
+    const files = places.map(({ directory }) => join(directory, nameOfServer(process.pid), `test-${made}`, 'cpu.idle'))
+    const idle = () => files.filter((path) => existsSync(path)).map((path) => readFileSync(path, 'utf8').trim())
+    cgroup.yield(true)
+    expect(idle()).toEqual(['1'])
+    cgroup.kill()
+    expect(idle()).toEqual(['0'])
+    await once(sleeper, 'close')
+    expect(cgroup.remove()).toBe(true)
+  })
   it.skipIf(kept.cpu === null)('weigh together what as many processes weigh as there are that may run (CG6)', () => {
     const [file, one] = kept.cpu === 'v1' ? ['cpu.shares', 1024] : ['cpu.weight', 100]
     const own = places.map(({ directory }) => join(directory, nameOfServer(process.pid), file)).find(existsSync)

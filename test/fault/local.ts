@@ -114,6 +114,21 @@ export const faults: readonly Fault[] = [
     ...uses,
   },
   {
+    name: 'a machine that yields waits for a processor to end on',
+    file: 'src/local/cgroups.ts',
+    find: "  attempt(() => writeFileSync(join(directory, 'cpu.idle'), '0'))\n",
+    replace: '',
+    ...cgroups,
+  },
+  {
+    name: 'a machine that yields hears late that it is to end',
+    file: 'src/local/supervised-machine.ts',
+    find: '      cgroup.yield(false)\n      resume()',
+    replace: '      resume()',
+    tests: ['test/adapter/supervised-machine.test.ts'],
+    suite: 'whole',
+  },
+  {
     name: 'the cgroups of a server that is gone stay',
     file: 'src/local/cgroups.ts',
     find: 'if (findProcess(Number(pid))?.startedAt !== startedAt) await endTree(',
