@@ -370,7 +370,10 @@ async function serve(config: Config, opened: Opened): Promise<void> {
       pools: openPoolViews(poolReports, clock),
       registryListener,
       machineDoor: fly === null ? null : openMachineDoor({ links: fly.links, clock, log }),
-      ready: async () => notReady,
+      ready: async () => {
+        if (notReady === null) await database.sql.query('select 1')
+        return notReady
+      },
       log,
       clock,
       chance,

@@ -5,6 +5,7 @@
  * ES2 A server that outlived its owner is adopted as it is, with everything that was committed.
  * ES3 The server outlives a signal to our process group: only `close`, or the machine, ends it.
  * ES4 Root's server runs as an unprivileged user, wherever the directory is.
+ * ES5 A server that ends before `close` is started again, for as long as it takes: on a full disk it ends, and does not start.
  */
 import { spawn } from 'node:child_process'
 import { open, readFile, rename, rm, stat } from 'node:fs/promises'
@@ -16,11 +17,15 @@ import type { Log } from '../log.ts'
 import { lockDirectory } from './directory-lock.ts'
 import { findEmbeddedPackage, prepareBinary, type EmbeddedBinary } from './embedded-binary.ts'
 import { giveAll, namedUser, openPlace, own, type EmbeddedPlace, type User } from './embedded-place.ts'
-import { isAlive, pidsIn } from './process-life.ts'
+import { isAlive, pidsIn, startOf } from './process-life.ts'
 
 const START_MS_MAX = 60_000
 const STOP_MS_MAX = 30_000
 const POLL_MS = 10
+/** Between two looks whether it still runs. */
+const WATCH_MS = 1_000
+/** The longest wait before it is started once more. */
+const RESTART_MS_MAX = 15_000
 /** At a start, a longer log is put aside as `log.old`. */
 const LOG_BYTES_MAX = 16 * 1024 * 1024
 /** The superuser's name, whoever we are. */
@@ -37,6 +42,7 @@ export interface ServerAddress {
 
 export interface EmbeddedServer {
   readonly address: ServerAddress
+  /** Of the server that runs, or ran last. */
   readonly pid: number
   /** True when an earlier process had started it. */
   readonly adopted: boolean
@@ -94,9 +100,13 @@ async function unavailable(message: string, place: EmbeddedPlace, cause?: unknow
   return new PlatformError('database_unavailable', `${message} ${path} ends with: ${await logTail(place)}`, { cause })
 }
 
+async function isInitialised({ cluster }: EmbeddedPlace): Promise<boolean> {
+  return (await stat(join(cluster, 'PG_VERSION')).catch(() => undefined)) !== undefined
+}
+
 /** Whole or not there: a cluster half made is thrown away. */
 async function initialise(binary: EmbeddedBinary, place: EmbeddedPlace): Promise<void> {
-  if ((await stat(join(place.cluster, 'PG_VERSION')).catch(() => undefined)) !== undefined) return
+  if (await isInitialised(place)) return
   const half = `${place.cluster}.new`
   await rm(half, { recursive: true, force: true })
   const maker = place.user === null ? null : await namedUser()
@@ -274,6 +284,52 @@ export async function serve(
   return { address, pid, adopted, close: () => stop(pid, clock, log) }
 }
 
+/** What `start` brings up, started again whenever it has ended (ES5). Whoever is connected connects anew, to the same address. */
+async function keep(
+  start: () => Promise<EmbeddedServer>,
+  place: EmbeddedPlace,
+  { clock, log }: Pick<EmbeddedOptions, 'clock' | 'log'>,
+): Promise<EmbeddedServer> {
+  const first = await start()
+  let server = first
+  const closing = new AbortController()
+  const rest = (ms: number) => clock.sleep(ms, closing.signal).catch(() => undefined)
+  async function hasEnded(): Promise<void> {
+    const began = (await startOf(server.pid)) ?? 'gone'
+    while (!closing.signal.aborted && (await isAlive(server.pid, began))) await rest(WATCH_MS)
+  }
+  async function restart(): Promise<void> {
+    log.error(`The embedded database (pid ${server.pid}) has ended; it is started again.`)
+    for (let waitMs = WATCH_MS; !closing.signal.aborted; waitMs = Math.min(2 * waitMs, RESTART_MS_MAX)) {
+      try {
+        // Where somebody has removed it, another would be empty, and seem to have lost everything.
+        if (!(await isInitialised(place))) throw await unavailable(`${place.cluster} is gone.`, place)
+        server = await start()
+        return
+      } catch (error) {
+        log.error('The embedded database does not start.', { error })
+      }
+      await rest(waitMs)
+    }
+  }
+  async function watch(): Promise<void> {
+    while ((await hasEnded(), !closing.signal.aborted)) await restart()
+  }
+  const watching = watch()
+  return {
+    address: first.address,
+    adopted: first.adopted,
+    get pid() {
+      return server.pid
+    },
+    async close() {
+      closing.abort(new Error('the embedded database is closing'))
+      await watching
+      await server.close()
+    },
+  }
+}
+
 /**
  * The embedded server of `directory`; undefined when npm installed no binaries for this platform. Throws
  * `directory_in_use` (ES1), `database_unavailable` with the end of the server's own log, `config_invalid`.
@@ -284,9 +340,14 @@ export async function openEmbeddedServer(options: EmbeddedOptions): Promise<Embe
   const lock = await lockDirectory(options.directory)
   try {
     const place = await openPlace(options.directory, options.log)
-    const server = await serve(await prepareBinary(found, place), place, options)
+    const binary = await prepareBinary(found, place)
+    const server = await keep(() => serve(binary, place, options), place, options)
     return {
-      ...server,
+      address: server.address,
+      adopted: server.adopted,
+      get pid() {
+        return server.pid
+      },
       async close() {
         await server.close()
         await lock.release()

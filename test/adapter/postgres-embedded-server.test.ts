@@ -120,6 +120,28 @@ describe('the embedded server', () => {
     expect(await ask(server.address, 'select answer from kept')).toEqual([{ answer: 42 }])
   })
 
+  it('is started again when it ends by itself, with what was committed, and never made anew (ES5)', async () => {
+    const said: string[] = []
+    const log = { ...quietLog, error: (message: string) => void said.push(message) }
+    const server = await openEmbeddedServer({ directory, log, clock: realClock })
+    if (server === undefined) throw new Error('npm installed no embedded Postgres here')
+    servers.push(server)
+    const { pid, address } = server
+    await ask(address, 'create table kept (n int)')
+    process.kill(pid, 'SIGKILL')
+    while (server.pid === pid) await realClock.sleep(10)
+    expect(await ask(address, 'select n from kept')).toEqual([])
+    expect(said[0]).toBe(`The embedded database (pid ${pid}) has ended; it is started again.`)
+    // What is gone is not made anew: it would be empty.
+    const [cluster] = await ask<{ data_directory: string }>(address, 'show data_directory')
+    const version = join(cluster?.data_directory ?? '', 'PG_VERSION')
+    await rm(version)
+    process.kill(server.pid, 'SIGKILL')
+    while (!said.includes('The embedded database does not start.')) await realClock.sleep(10)
+    await server.close()
+    await expect(stat(version)).rejects.toMatchObject({ code: 'ENOENT' })
+  })
+
   it('refuses a second owner with the pid of the first (ES1)', async () => {
     const { child } = await openElsewhere()
     await expect(open()).rejects.toMatchObject({
