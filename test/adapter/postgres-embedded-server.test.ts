@@ -1,11 +1,12 @@
 /** The embedded server as operators meet it: crashes, second starts, root, other users, awkward directories. */
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { chmod, chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { Client } from 'pg'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { lockDirectory } from '../../src/postgres/directory-lock.ts'
 import { mayUse, namedUser } from '../../src/postgres/embedded-place.ts'
 import { openEmbeddedServer, type EmbeddedServer, type ServerAddress } from '../../src/postgres/embedded-server.ts'
@@ -40,12 +41,20 @@ const exited = async (child: ChildProcess): Promise<void> => {
 
 describe('the embedded server', () => {
   let directory: string
+  /** One that was used before and left in order: to make another takes seconds. */
+  let used: string
+  beforeAll(async () => {
+    used = scratchDirectory('used')
+    await chmod(used, 0o755)
+    const server = await openEmbeddedServer({ directory: used, log: quietLog, clock: realClock })
+    await server?.close()
+  })
   const children: ChildProcess[] = []
   const servers: EmbeddedServer[] = []
   const elsewhere: string[] = []
   beforeEach(async () => {
     directory = scratchDirectory('embedded')
-    await chmod(directory, 0o755)
+    await promisify(execFile)('cp', ['-a', `${used}/.`, directory])
   })
   afterEach(async () => {
     for (const child of children.splice(0)) {
@@ -153,7 +162,8 @@ describe('the embedded server', () => {
   })
 
   it('gives a directory to one of many who open it at once', async () => {
-    const answers = await Promise.all([1, 2, 3].map(async () => openElsewhere()))
+    const fresh = join(directory, 'fresh')
+    const answers = await Promise.all([1, 2, 3].map(async () => openElsewhere(fresh)))
     expect(answers.filter(({ said }) => said.refused === undefined)).toHaveLength(1)
   })
 
