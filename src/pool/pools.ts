@@ -64,8 +64,12 @@ export function openPool(dependencies: PoolDependencies): Pool {
       given: { ...given },
     }),
     async close() {
-      await rounds.close()
-      await machines.close()
+      try {
+        await rounds.close()
+      } finally {
+        // Also where nothing can be recorded any more: machines that stay would keep their process from ending.
+        await machines.close()
+      }
     },
   }
 }

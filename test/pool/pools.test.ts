@@ -315,6 +315,25 @@ describe('a pool', () => {
     expect(states(await world.list())).toEqual(['ready', 'ready'])
   })
 
+  it('ends its machines when it closes, also where that cannot be recorded', async () => {
+    const { store, provider } = open({ traits: LOCAL_LIKE, ready: 1 })
+    let isAway = false
+    let isEnded = false
+    const away: typeof store = {
+      ...store,
+      list: async (pool) => (isAway ? Promise.reject(new Error('the database is away')) : store.list(pool)),
+    }
+    const pool = world.open('here', {
+      store: away,
+      provider: { ...provider, close: async () => void (isEnded = true) },
+    })
+    await world.pass(3_000)
+    isAway = true
+    await expect(world.settle(pool.close())).rejects.toThrow('the database is away')
+    expect(isEnded).toBe(true)
+    isAway = false
+  })
+
   it('takes a machine though somebody else has let an earlier attempt of its job go meanwhile (V4)', async () => {
     open({ ready: 1 })
     const { store } = world
