@@ -63,7 +63,8 @@ export function advance(progress: Progress, event: ShownEvent): { progress: Prog
       return { progress: put({ depth: run?.depth ?? 0, since: run?.since ?? at, calls }), lines: [] }
     }
     case 'stepFinished': {
-      const seconds = `${((at - (run?.since ?? at)) / 1000).toFixed(1)} s`
+      // The server's clock may be set back meanwhile.
+      const seconds = `${(Math.max(0, at - (run?.since ?? at)) / 1000).toFixed(1)} s`
       const calls = run === undefined || run.calls.length === 0 ? 'answered' : run.calls.map(shortCall).join(' · ')
       const after = put({ depth: run?.depth ?? 0, since: at, calls: [] })
       return say('step', `${margin}step ${event.stepNumber} ${expertOf(event)} ${calls} (${seconds})`, after)

@@ -84,6 +84,8 @@ class Notifier {
   readonly #clock: Clock
   readonly #signal: AbortSignal
   readonly #announcements: Announcements
+  /** Said once of an outage, however long that is. */
+  #isLost = false
 
   constructor(hub: Hub, config: ClientConfig, clock: Clock, log: Log, signal: AbortSignal) {
     this.#hub = hub
@@ -105,7 +107,8 @@ class Notifier {
       try {
         await this.#connection(signal)
       } catch (cause) {
-        if (!signal.aborted) this.#log.warn('The connection that brings wake-ups was lost.', { cause })
+        if (!signal.aborted && !this.#isLost) this.#log.warn('The connection that brings wake-ups was lost.', { cause })
+        this.#isLost = true
       }
       await pause(this.#clock, RECONNECT_MS, signal)
     }
@@ -140,6 +143,8 @@ class Notifier {
       // A NOTIFY is a commit; what it says is in the log already, so its own record need not be on disk.
       await client.query('set synchronous_commit = off')
       await client.query(`listen ${CHANNEL}`)
+      if (this.#isLost) this.#log.info('The connection that brings wake-ups is back.')
+      this.#isLost = false
       this.#hub.wakeAll()
       // What could not be said stays due; the poll of the other processes is the net until then.
       const enough = AbortSignal.any([signal, over.signal])

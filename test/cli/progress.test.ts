@@ -30,6 +30,13 @@ describe('the progress of a job', () => {
     ])
   })
 
+  it('shows no step that took less than no time, though the clock was set back', () => {
+    const at = (ms: number, one: ShownEvent) => ({ ...one, at: new Date(ms).toISOString() })
+    const { progress } = advance(noProgress, at(60_000, event('runStarted', { query: 'go', parentRunId: null })))
+    const { lines } = advance(progress, at(0, { ...event('stepFinished', {}), stepNumber: 1 }))
+    expect(lines.map(({ text }) => text.trim())).toEqual(['step 1 lead@1.0.0 answered (0.0 s)'])
+  })
+
   it('shows compactions, and those that failed', () => {
     expect(linesOf(event('compacted', { summary: 's', kept: 2 }))).toEqual([
       '= lead@1.0.0 goes on from a summary of its conversation',
