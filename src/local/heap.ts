@@ -3,9 +3,10 @@
  * there in less than half the time. A machine that waits in the pool begins with the bundle, which holds less memory.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Mount } from '../sandbox/sandbox.ts'
+import { withoutCodeCache } from './heap-file.ts'
 
 export interface HeapMaker {
   readonly node: string
@@ -37,9 +38,15 @@ export async function makeHeap(directory: string, text: string, { node, options,
   }
   await run(['--snapshot-blob', heap, '--build-snapshot', source])
   const plan = JSON.stringify({ workspace: directory, input: directory, runner: NOTHING, primes: false })
-  const said = await run([...begunWith(heap), plan, '--unprimed'])
-  if (!/"type":"(alive|ready)"/.test(said)) throw new Error(`A heap of ${directory} does not begin: ${said}`)
-  return heap
+  const whole = existsSync(heap) ? readFileSync(heap) : Buffer.of()
+  let said = ''
+  for (const made of [withoutCodeCache(whole), whole]) {
+    if (made === undefined) continue
+    writeFileSync(heap, made)
+    said = await run([...begunWith(heap), plan, '--unprimed'])
+    if (/"type":"(alive|ready)"/.test(said)) return heap
+  }
+  throw new Error(`A heap of ${directory} does not begin: ${said}`)
 }
 
 /** What stands in the place of a program's path. */

@@ -133,6 +133,13 @@ describe('a heap', () => {
     expect(others.filter(({ source }) => !source.startsWith('/sys/kernel/mm/transparent_hugepage/'))).toEqual([])
   })
 
+  it('ends with none of what Node compiled of its own modules', () => {
+    for (const bundle of [runtime.bundles.runner, runtime.bundles.supervisor]) {
+      const file = readFileSync(runtime.heapOf(bundle) ?? '')
+      expect(file.subarray(-8)).toEqual(Buffer.alloc(8))
+    }
+  })
+
   it('holds nothing that was compiled before it was made ready', async () => {
     const codeBytes = async (steps: number): Promise<number> => {
       const begun = `if (index % 2 === 0) { total += index } else { total -= index }\n`
