@@ -13,6 +13,7 @@ import { startRegistry, type TestRegistry } from '../support/npm-registry.ts'
 import { publishInstalled } from '../support/installed-packages.ts'
 import { JOB_ID, MachineDrive } from '../support/machine-drive.ts'
 import { openHost, openSandboxes, sandboxMissing, type OpenLocalHost } from '../support/sandbox.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 import { driveSkills, type SkillDrive } from '../support/skill-drive.ts'
 
 const missing = await sandboxMissing()
@@ -55,14 +56,12 @@ describe.skipIf(missing !== undefined)(
       expect(published.code, published.stderr).toBe(0)
       lock = (await registry.packages.findLock('tester', '1.0.0', 'tester')) as Lock
       const { packages, content } = registry
-      opened = await openHost(openSandboxes)
       const installer = openInstaller({
-        directory: `${opened.options.runtimeDirectory}/skills`,
+        directory: scratchDirectory('skills', '/var/tmp'),
         content,
         packages,
         clock: fakeClock(0),
       })
-      await opened.close()
       opened = await openHost(openSandboxes, { install: (skill) => installer.install(skill) })
     })
     afterEach(async () => {

@@ -250,4 +250,18 @@ export const faults: readonly Fault[] = [
     replace: '',
     tests: ['test/schema/model-settings.test.ts'],
   },
+  {
+    name: 'a schema finds faults in the order of another that says the same',
+    file: 'schema/json-schema.ts',
+    find: 'const text = JSON.stringify(schema)',
+    replace: "const text = JSON.stringify(schema).split('').toSorted().join('')",
+    tests: ['test/schema/json-schema.test.ts'],
+  },
+  {
+    name: 'any schema is taken for the one that came first',
+    file: 'schema/json-schema.ts',
+    find: 'const validate = latest.get(text) ?? compileNew(schema)',
+    replace: 'const validate = latest.values().next().value ?? compileNew(schema)',
+    tests: ['test/schema/json-schema.test.ts'],
+  },
 ]
