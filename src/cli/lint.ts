@@ -1,5 +1,5 @@
 /** `senmon lint`: all faults of an expert file and its package.json at once, and what the file comes to. */
-import { readFile } from 'node:fs/promises'
+import { access, readFile } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { parse } from 'smol-toml'
 import { MEASURES } from '../../schema/budget.ts'
@@ -9,6 +9,7 @@ import { checkAgainstPackage, EXPERT_KEYWORD, foreignDelegates, skillPackages } 
 import { parseExpertKey } from '../../schema/expert-key.ts'
 import type { ExpertFile } from '../../schema/expert.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
+import { REHEARSAL } from '../../schema/model-settings.ts'
 import { decodeUtf8, faultsAt, isFaults, type Fault } from '../../schema/toml-file.ts'
 import type { Api } from './api.ts'
 import { exitCodeOf, type Call, type Command } from './command.ts'
@@ -53,7 +54,12 @@ export const lint: Command = {
     ]
     const warnings = isFaults(file)
       ? []
-      : [...leftAside(text, path), ...keywordless(parsed, manifestPath), ...(report?.warnings ?? [])]
+      : [
+          ...leftAside(text, path),
+          ...keywordless(parsed, manifestPath),
+          ...(await unrecorded(file, directory)),
+          ...(report?.warnings ?? []),
+        ]
     const experts = report?.experts ?? []
     if (call.json) call.terminal.write(`${JSON.stringify({ file: path, faults, warnings, experts })}\n`)
     else show(call.terminal, path, faults, warnings, experts)
@@ -179,6 +185,28 @@ function printWorstCase(worstCase: LintReport['experts'][number]['worstCase']): 
 function printCompaction({ at, keepSteps }: LintReport['experts'][number]['compaction']): string {
   const steps = keepSteps === 1 ? 'the last step' : `the last ${keepSteps} steps`
   return `at ${Math.round(at * 100)} % of its model's window, ${steps} kept`
+}
+
+/** Rehearsals that the package lacks: a job would find that out. */
+async function unrecorded(file: ExpertFile, directory: string): Promise<readonly string[]> {
+  const models = new Set(Object.values(file.experts).flatMap(({ model }) => model ?? []))
+  const names = [...models].flatMap((model) => /^rehearsal\/([\w-]+)$/.exec(model)?.[1] ?? [])
+  const lacking = await Promise.all(
+    names.map(async (name) => {
+      const places = ['toml', 'json'].map((ending) => join(directory, 'rehearsals', `${name}.${ending}`))
+      const found = await Promise.all(
+        places.map((place) =>
+          access(place)
+            .then(() => true)
+            .catch(() => false),
+        ),
+      )
+      return found.some(Boolean)
+        ? []
+        : [`The model ${REHEARSAL}/${name} plays rehearsals/${name}.toml, which the package does not have.`]
+    }),
+  )
+  return lacking.flat()
 }
 
 /** Keys that have no effect here, each with what has. */

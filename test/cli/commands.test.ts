@@ -1,5 +1,5 @@
 /** The command line against the API in memory: arguments, exit codes, streams that break, questions at the prompt. */
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -528,6 +528,17 @@ describe('init and lint', () => {
       '[expert_file_missing] <here>/my-expert holds no perstack.toml.',
       '[expert_file_invalid] <here>/perstack.toml cannot be read: EISDIR: illegal operation on a directory, read.',
     ])
+  })
+
+  it('warn of recorded turns that the package lacks', async () => {
+    const directory = await scratch()
+    await senmon(['init', '.', '--name', 'my-expert'], noApi, fakeTerminal(), directory)
+    await rename(join(directory, 'rehearsals/hello.toml'), join(directory, 'rehearsals/other.toml'))
+    const { code, terminal } = await senmon(['lint', '--offline'], noApi, fakeTerminal(), directory)
+    expect(code).toBe(0)
+    expect(terminal.written).toContain(
+      'warning: The model rehearsal/hello plays rehearsals/hello.toml, which the package does not have.',
+    )
   })
 
   it('warn of a package that may be published without its experts', async () => {
