@@ -90,10 +90,14 @@ export const pageSchema = z.object({
 export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
-  throw new PlatformError(
-    'input_invalid',
-    parsed.error.issues.map(({ path, message }) => `${path.join('.') || 'The body'}: ${message}.`).join(' '),
-  )
+  throw new PlatformError('input_invalid', parsed.error.issues.map((issue) => wordsOf(issue)).join(' '))
+}
+
+function wordsOf(issue: z.core.$ZodIssue): string {
+  const where = issue.path.join('.') || 'The body'
+  if (issue.code === 'unrecognized_keys')
+    return `${where} has what is not known here: ${issue.keys.map((key) => JSON.stringify(key)).join(', ')}.`
+  return issue.message.endsWith('received undefined') ? `${where} is missing.` : `${where}: ${issue.message}.`
 }
 
 /** The caller's job that the path names. Throws `job_not_found`. */

@@ -199,7 +199,9 @@ export function openRest(dependencies: RestDependencies): Hono<{ Bindings: RestB
   const app = new Hono<{ Bindings: RestBindings }>()
   app.onError((error) => restFailure(error, dependencies.failures))
   app.notFound((c) => {
-    throw new PlatformError('item_not_found', `There is no ${c.req.method} ${c.req.path.slice(0, 200)}.`)
+    // The path stands below where it is mounted.
+    const path = c.req.path === '/' ? '' : c.req.path.slice(0, 200)
+    throw new PlatformError('item_not_found', `There is no ${c.req.method} /expert_jobs${path}.`)
   })
   app.post('/', route(createJob))
   app.get('/', route(listJobs))

@@ -337,7 +337,10 @@ describe('the door', () => {
       body: new URLSearchParams({ expertKey: 'greeter' }),
     })
     expect(form.status).toBe(415)
-    expect(await get('/expert_jobs/x/y/z')).toMatchObject({ code: 404 })
+    expect(await get('/expert_jobs/x/y/z')).toMatchObject({ code: 404, reason: 'There is no GET /expert_jobs/x/y/z.' })
+    expect(await post('/expert_jobs', { input: {} })).toMatchObject({
+      reason: 'expertKey is missing. The body has what is not known here: "input".',
+    })
   })
 
   it('takes the idempotency key of a header', async () => {
