@@ -2,7 +2,7 @@
 import type { Chance, Clock } from '../../schema/clock.ts'
 import { editedArgs } from '../../schema/approval.ts'
 import { replay } from '../../schema/decider.ts'
-import { isRefusal, PlatformError, refusalError, refuse, type Refusal } from '../../schema/error.ts'
+import { isRefusal, PlatformError, refuse, type Refusal } from '../../schema/error.ts'
 import { chain, genesisHash, type JobEvent, type NewEvent } from '../../schema/event.ts'
 import { canonical, type Sha256 } from '../../schema/hash.ts'
 import type { Cancellation } from '../../schema/cancellation.ts'
@@ -25,10 +25,10 @@ import {
   type CreateJob,
   type QueryLimits,
 } from './job-input.ts'
-import type { Beginning, Idempotency, JobDemand, JobFilter, JobLog, LogHead, Rider, StoredJob } from './job-log.ts'
+import type { Beginning, Idempotency, JobDemand, JobFilter, JobLog, Rider, StoredJob } from './job-log.ts'
 import type { JobSummary } from './job-summary.ts'
+import { beginningOf, grantOf, headOf } from './grant.ts'
 import { blankJob, decide, evolve, type Ending, type Job, type JobCommand } from './job.ts'
-import type { Lease } from './lease.ts'
 import type { Place, Places } from './place.ts'
 import { openDeltaHub, watchJob, type Delta } from './watch.ts'
 
@@ -506,42 +506,6 @@ export function openJobs(dependencies: JobsDependencies): Jobs {
     },
     show: (delta) => hub.show(delta),
   }
-}
-
-/** The lease of a new job, with the events that grant it after those of its creation. */
-function beginningOf(
-  created: Job,
-  events: readonly JobEvent[],
-  at: number,
-  holder: string,
-  { barrenAttemptsMax, leaseMs, quota }: Pick<JobLimits, 'barrenAttemptsMax' | 'leaseMs' | 'quota'>,
-): Beginning {
-  const command = { type: 'grant', now: at, holder, lease: null, barrenAttemptsMax } as const
-  const granted = grantOf(created, headOf(events), command, leaseMs)
-  if (isRefusal(granted)) throw refusalError(granted)
-  if (granted.lease === null) throw new TypeError('a job that is new has not ended')
-  return { job: granted.job, events: granted.events, lease: granted.lease, quota }
-}
-
-/** What a grant makes of a job: its lease, or none where the end was all that was left to write. */
-function grantOf(
-  before: Job,
-  { revision, hash }: LogHead,
-  command: Extract<JobCommand, { readonly type: 'grant' }>,
-  leaseMs: number,
-): { readonly job: Job; readonly events: readonly JobEvent[]; readonly lease: Lease | null } | Refusal {
-  const changes = decide(before, command)
-  if (isRefusal(changes)) return changes
-  const { now, holder } = command
-  const events = chain(before.id, revision, hash, now, changes)
-  const job = replay({ initial: before, evolve }, events)
-  return { job, events, lease: job.status === 'running' ? { holder, fence: job.fence, until: now + leaseMs } : null }
-}
-
-function headOf(events: readonly JobEvent[]): LogHead {
-  const last = events.at(-1)
-  if (last === undefined) throw new TypeError('a job begins with an event')
-  return { revision: last.seq, hash: last.hash }
 }
 
 /** A job as callers see it. */
