@@ -7,9 +7,12 @@
  * CG2 What a server left that is gone is ended and removed; what one has that lives is left alone.
  * CG3 A limit that cannot be kept is never said to be.
  * CG4 A compartment that has a part uses no more memory than the part may, and of the machine nothing else ends for it.
- * CG5 A machine that no job waits for takes a processor from nothing else, for as long as it has said that it yields; to end,
- *    it has one as any other.
- * CG6 Where processors are short, a machine that may run has as much of them as a process that is in no cgroup of ours.
+ * CG5 A machine that no job waits for takes a processor from nothing else, be it a machine or any process beside them, for as
+ *    long as it has said that it yields; to end, it has one as any other.
+ * CG6 Where processors are short, a machine has as much of them as a process that is in no cgroup of ours.
+ *
+ * For the last two each machine's cgroup stands beside the server itself: to the kernel one cgroup around them all would weigh
+ * as much as one process, whatever is in it, and whether that yields.
  */
 import { spawnSync } from 'node:child_process'
 import {
@@ -83,9 +86,9 @@ const END_MS_MAX = 10_000
 const END_POLL_MS = 5
 const NONE: Kept = { memory: null, pids: null, cpu: null, freeze: null }
 
-/** One of the directories in which this server makes its machines. */
+/** One of the directories in which this server makes its machines, whose names begin with the server's. */
 interface Ground extends CgroupPlace {
-  readonly own: string
+  readonly prefix: string
 }
 
 /**
@@ -97,17 +100,18 @@ export async function openCgroups(name: string, clock: Clock): Promise<Cgroups> 
   for (const { directory } of places) for (const place of besides(directory)) await sweep(place, clock)
   const grounds = places.flatMap((place) => open(place, name))
   const kept = grounds.length === 0 ? NONE : keptBy(grounds)
-  const weigh = openWeight(grounds)
   const cgroups: Cgroups = {
     kept,
-    make: (machine, limits, uid) => makeCgroup(grounds, weigh, machine, limits, uid),
+    make: (machine, limits, uid) => makeCgroup(grounds, machine, limits, uid),
     close: async () => {
-      for (const { own } of grounds) await endTree(own, clock)
+      for (const { directory, prefix } of grounds)
+        for (const name of list(directory).filter((one) => one.startsWith(prefix)))
+          await endTree(join(directory, name), clock)
     },
   }
   if (grounds.length === 0 || joins(cgroups)) return cgroups
   await cgroups.close()
-  return { ...cgroups, kept: NONE, make: (machine, limits) => makeCgroup([], () => {}, machine, limits) }
+  return { ...cgroups, kept: NONE, make: (machine, limits) => makeCgroup([], machine, limits) }
 }
 
 /** A process by its name: of this namespace of pids, this pid, and this start. Nothing after a reboot has it. */
@@ -124,41 +128,35 @@ function namespaceOfPids(): string {
 }
 
 function open(place: CgroupPlace, name: string): readonly Ground[] {
-  const own = join(place.directory, name)
-  try {
-    mkdirSync(own, { recursive: true })
-    const offered = place.version === 1 ? place.kinds : enable([place.directory, own])
-    const kinds = offered.filter((kind) => tryLimit(own, place.version, kind))
-    const isUseful = place.version === 2 || kinds.length > 0
-    if (isUseful) return [{ ...place, own, kinds }]
-  } catch {
-    // Not ours to write: a container, or a person without a cgroup of their own.
-  }
-  removeTree(own)
-  return []
+  const { directory, version } = place
+  const prefix = `${name}.`
+  const trial = join(directory, `${prefix}trial`)
+  const offered = version === 1 ? place.kinds : enable(directory)
+  const kinds = offered.filter((kind) => tryLimit(trial, version, kind))
+  // By the second version machines are stopped, too.
+  return kinds.length > 0 || (version === 2 && tryLimit(trial, version, null)) ? [{ ...place, prefix, kinds }] : []
 }
 
-/** Gives the controllers that there are to the children of each, and says which there are for the last one's. */
-function enable(directories: readonly string[]): readonly LimitKind[] {
-  for (const directory of directories)
-    for (const kind of LIMIT_KINDS) {
-      try {
-        writeFileSync(join(directory, 'cgroup.subtree_control'), `+${kind}`)
-      } catch {
-        // Not there, or the cgroup has processes of its own: `tryLimit` says so.
-      }
+/** Gives the controllers that there are to what is below, and says which there may be. */
+function enable(directory: string): readonly LimitKind[] {
+  for (const kind of LIMIT_KINDS) {
+    try {
+      writeFileSync(join(directory, 'cgroup.subtree_control'), `+${kind}`)
+    } catch {
+      // Not there, or the cgroup has processes of its own: `tryLimit` says so.
     }
+  }
   return LIMIT_KINDS
 }
 
-/** Whether a limit that is set is there. */
-function tryLimit(own: string, version: 1 | 2, kind: LimitKind): boolean {
-  const directory = join(own, 'trial')
+/** Whether a cgroup can be made, and a limit that is set is there. */
+function tryLimit(directory: string, version: 1 | 2, kind: LimitKind | null): boolean {
   try {
-    mkdirSync(directory)
-    limit(directory, version, kind, { memoryBytes: 64 * 1024 * 1024, tasks: 64, cpus: 1 })
+    mkdirSync(directory, { recursive: true })
+    if (kind !== null) limit(directory, version, kind, { memoryBytes: 64 * 1024 * 1024, tasks: 64, cpus: 1 })
     return true
   } catch {
+    // Not ours to write: a container, or a person without a cgroup of their own.
     return false
   } finally {
     removeTree(directory)
@@ -190,30 +188,6 @@ function limit(directory: string, version: 1 | 2, kind: LimitKind, limits: Machi
   }
 }
 
-/** Says of a machine, by a symbol of its own, whether anything of it may run. */
-type Weigh = (machine: symbol, mayRun: boolean) => void
-
-/** By version: where the kernel reads the weight of a cgroup, what one process weighs, and the most that it takes. */
-const WEIGHTS = { 1: ['cpu.shares', 1024, 262_144], 2: ['cpu.weight', 100, 10_000] } as const
-
-/**
- * Keeps the weight of all machines together. To the kernel a cgroup weighs as much as one process beside it, whatever it
- * holds: many machines would share what one process gets, and none come in time on a computer that has more to do. So it
- * grows with the machines that may run (CG6).
- */
-function openWeight(grounds: readonly Ground[]): Weigh {
-  const ground = grounds.find(({ kinds }) => kinds.includes('cpu'))
-  const running = new Set<symbol>()
-  return (machine, mayRun) => {
-    const before = running.size
-    if (mayRun) running.add(machine)
-    else running.delete(machine)
-    if (ground === undefined || running.size === before) return
-    const [file, one, most] = WEIGHTS[ground.version]
-    attempt(() => writeFileSync(join(ground.own, file), `${Math.min(most, one * Math.max(1, running.size))}`))
-  }
-}
-
 function keptBy(grounds: readonly Ground[]): Kept {
   const by = (kind: LimitKind) => {
     const ground = grounds.find(({ kinds }) => kinds.includes(kind))
@@ -233,14 +207,8 @@ function joins(cgroups: Cgroups): boolean {
 }
 
 /** Throws when a limit cannot be set that could be before: a machine without it is no machine (CG3). */
-function makeCgroup(
-  grounds: readonly Ground[],
-  weigh: Weigh,
-  name: string,
-  limits: MachineLimits,
-  uid?: number,
-): Cgroup {
-  const made = grounds.map((ground) => ({ ...ground, directory: join(ground.own, name) }))
+function makeCgroup(grounds: readonly Ground[], name: string, limits: MachineLimits, uid?: number): Cgroup {
+  const made = grounds.map((ground) => ({ ...ground, directory: join(ground.directory, `${ground.prefix}${name}`) }))
   for (const { directory, version, kinds } of made) {
     removeTree(directory)
     mkdirSync(directory)
@@ -260,14 +228,6 @@ function makeCgroup(
     return true
   }
   const kill = () => made.forEach(({ directory }) => killTree(directory))
-  const machine = Symbol(name)
-  // The last word of whoever lets it yield may come after it was stopped, or is gone.
-  const still = { yielding: false, stopped: false, gone: false }
-  const say = (changed: Partial<typeof still>): void => {
-    Object.assign(still, changed)
-    weigh(machine, !still.yielding && !still.stopped && !still.gone)
-  }
-  say({})
   return {
     joining: joined.length === 0 ? [] : [SHELL, '-c', JOIN, 'sh', ...joined, '--'],
     part: (number, memoryBytes) => {
@@ -279,26 +239,16 @@ function makeCgroup(
     yield: (isYielding) => {
       const directory = of('cpu')
       if (directory !== undefined) attempt(() => writeFileSync(join(directory, 'cpu.idle'), isYielding ? '1' : '0'))
-      say({ yielding: isYielding })
     },
-    freeze: () => {
-      say({ stopped: true })
-      return freezeTo('1')
-    },
+    freeze: () => freezeTo('1'),
     isFrozen: () => unified !== undefined && read(join(unified, 'cgroup.events')).includes('frozen 1'),
-    thaw: () => {
-      say({ stopped: false })
-      attempt(() => freezeTo('0'))
-    },
+    thaw: () => attempt(() => freezeTo('0')),
     kill,
     strikes: () => ({
       memory: countOf(of('memory'), ['memory.events', 'memory.oom_control'], 'oom_kill'),
       tasks: countOf(of('pids'), ['pids.events'], 'max'),
     }),
-    remove: () => {
-      say({ gone: true })
-      return made.map(({ directory }) => removeTree(directory)).every(Boolean)
-    },
+    remove: () => made.map(({ directory }) => removeTree(directory)).every(Boolean),
   }
 }
 
@@ -352,7 +302,7 @@ function besides(directory: string): readonly string[] {
 async function sweep(directory: string, clock: Clock): Promise<void> {
   const here = namespaceOfPids()
   for (const name of list(directory)) {
-    const [, namespace, pid, startedAt] = /^senmon-(\d+)-(\d+)-(\d+)(?:-\d+)?$/.exec(name) ?? []
+    const [, namespace, pid, startedAt] = /^senmon-(\d+)-(\d+)-(\d+)(?:-\d+)?(?:\.|$)/.exec(name) ?? []
     // One of another namespace of pids we cannot ask after.
     if (namespace === undefined || namespace !== here) continue
     if (findProcess(Number(pid))?.startedAt !== startedAt) await endTree(join(directory, name), clock)

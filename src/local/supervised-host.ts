@@ -73,7 +73,7 @@ export interface Launches {
 }
 
 /** For so long a machine that no job waits for takes no processor from others; then it comes up like any other. */
-const YIELD_MS = 3000
+const YIELD_MS = 1000
 
 /** Where the program is that makes a process end with its parent. */
 export const SETPRIV_PATHS = ['/usr/bin/setpriv', '/bin/setpriv', '/usr/local/bin/setpriv']

@@ -82,19 +82,25 @@ describe.skipIf(none)('machines in cgroups', () => {
     expect(spawnSync(file, args, { encoding: 'utf8' })).toMatchObject({ status: 78, stdout: '' })
   })
 
-  it.skipIf(kept.cpu === null)('take a processor from nothing else while they yield (CG5)', async ({ skip }) => {
-    skip(isOlderThan(5, 15), 'cpu.idle came with Linux 5.15')
-    const [waiting, busy] = [make(), make()]
-    waiting.yield(true)
-    // Both on one processor; which one is the kernel's to say.
+  describe.skipIf(kept.cpu === null)('on one processor', () => {
+    // Which one is the kernel's to say.
     const [cpu = '0'] =
       /\d+/.exec(/^Cpus_allowed_list:\s*(.*)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '') ?? []
-    const pinned = ['taskset', '-c', cpu, '/bin/sh', '-c']
-    const idler = start(waiting, ...pinned, 'echo up; while :; do :; done')
-    await once(idler.stdout ?? idler, 'data')
-    const stat = `cat /proc/${idler.pid}/stat /proc/$$/stat`
-    const turn = async (): Promise<{ readonly theirs: number; readonly own: number }> => {
-      const rival = start(busy, ...pinned, `${stat}; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; ${stat}`)
+    const pinned = ['taskset', '-c', cpu, '/bin/sh', '-c'] as const
+
+    /** Something in the cgroup that computes for ever. */
+    async function hog(cgroup: Cgroup): Promise<ChildProcess> {
+      const child = start(cgroup, ...pinned, 'echo up; while :; do :; done')
+      await once(child.stdout ?? child, 'data')
+      return child
+    }
+
+    /** What others have of the processor while a rival counts, for each moment of its own. */
+    async function share(others: readonly ChildProcess[], rivals: Cgroup | null): Promise<number> {
+      const stat = `cat ${others.map(({ pid }) => `/proc/${pid}/stat`).join(' ')} /proc/$$/stat`
+      const script = `${stat}; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; ${stat}`
+      const [file, ...args] = [...pinned, script]
+      const rival = rivals === null ? spawn(file, args) : start(rivals, file, ...args)
       let text = ''
       rival.stdout?.setEncoding('utf8').on('data', (part: string) => (text += part))
       await once(rival, 'close')
@@ -102,18 +108,36 @@ describe.skipIf(none)('machines in cgroups', () => {
         .trim()
         .split('\n')
         .map((line) => Number(line.split(' ')[13]) + Number(line.split(' ')[14]))
-      const [theirsBefore = 0, ownBefore = 0, theirsAfter = 0, ownAfter = 0] = ticks
-      return { theirs: theirsAfter - theirsBefore, own: ownAfter - ownBefore }
+      const took = ticks.slice(ticks.length / 2).map((after, at) => after - (ticks[at] ?? 0))
+      const own = took.pop() ?? 0
+      return took.reduce((sum, one) => sum + one, 0) / own
     }
-    const yielding = await turn()
-    expect(yielding.theirs).toBeLessThan(yielding.own / 3)
-    waiting.yield(false)
-    const equal = await turn()
-    expect(equal.theirs).toBeGreaterThan(equal.own / 2)
-    idler.kill('SIGKILL')
-    await once(idler, 'close')
-    busy.remove()
-    waiting.remove()
+
+    async function end(...hogs: readonly ChildProcess[]): Promise<void> {
+      for (const child of hogs) child.kill('SIGKILL')
+      await Promise.all(hogs.map((child) => once(child, 'close')))
+    }
+
+    it('take nothing from a machine nor from any process while they yield (CG5)', async ({ skip }) => {
+      skip(isOlderThan(5, 15), 'cpu.idle came with Linux 5.15')
+      const [waiting, busy] = [make(), make()]
+      waiting.yield(true)
+      const idler = await hog(waiting)
+      expect(await share([idler], busy)).toBeLessThan(1 / 3)
+      expect(await share([idler], null)).toBeLessThan(1 / 3)
+      waiting.yield(false)
+      expect(await share([idler], busy)).toBeGreaterThan(1 / 2)
+      await end(idler)
+      for (const cgroup of [busy, waiting]) expect(cgroup.remove()).toBe(true)
+    })
+
+    it('have each as much as a process that is in none of them (CG6)', async () => {
+      const cgroups = [make(), make(), make()]
+      const hogs = await Promise.all(cgroups.map(hog))
+      expect(await share(hogs, null)).toBeGreaterThan(2)
+      await end(...hogs)
+      for (const cgroup of cgroups) expect(cgroup.remove()).toBe(true)
+    })
   })
 
   it.skipIf(kept.cpu === null)('have a processor to end on, though they yield (CG5)', async ({ skip }) => {
@@ -121,7 +145,9 @@ describe.skipIf(none)('machines in cgroups', () => {
     const cgroup = make()
     const sleeper = start(cgroup, '/bin/sh', '-c', 'echo up; exec sleep 1000')
     await once(sleeper.stdout ?? sleeper, 'data')
-    const files = places.map(({ directory }) => join(directory, nameOfServer(process.pid), `test-${made}`, 'cpu.idle'))
+    const files = places.map(({ directory }) =>
+      join(directory, `${nameOfServer(process.pid)}.test-${made}`, 'cpu.idle'),
+    )
     const idle = () => files.filter((path) => existsSync(path)).map((path) => readFileSync(path, 'utf8').trim())
     cgroup.yield(true)
     expect(idle()).toEqual(['1'])
@@ -130,26 +156,6 @@ describe.skipIf(none)('machines in cgroups', () => {
     await once(sleeper, 'close')
     expect(cgroup.remove()).toBe(true)
   })
-  it.skipIf(kept.cpu === null)('weigh together what as many processes weigh as there are that may run (CG6)', () => {
-    const [file, one] = kept.cpu === 'v1' ? ['cpu.shares', 1024] : ['cpu.weight', 100]
-    const own = places.map(({ directory }) => join(directory, nameOfServer(process.pid), file)).find(existsSync)
-    const weight = () => Number(readFileSync(own ?? '', 'utf8')) / one
-    const [first, second, third] = [make(), make(), make()]
-    expect(weight()).toBe(3)
-    second.yield(true)
-    third.freeze()
-    expect(weight()).toBe(1)
-    // As whoever lets it yield says so late, of one that waits.
-    third.yield(false)
-    expect(weight()).toBe(1)
-    third.thaw()
-    second.yield(false)
-    expect(weight()).toBe(3)
-    for (const cgroup of [first, second, third]) expect(cgroup.remove()).toBe(true)
-    third.yield(false)
-    expect(weight()).toBe(1)
-  })
-
   it.skipIf(kept.memory === null)('end what uses more memory than there is, and count it (CG3)', async () => {
     const cgroup = make({ memoryBytes: 96 * MiB })
     const hog = start(
@@ -248,7 +254,7 @@ describe.skipIf(none)('machines in cgroups', () => {
     const mine = make()
     const survivor = start(mine, '/bin/sleep', '60')
     const { name, pid, kill } = await serve([])
-    const left = () => places.filter(({ directory }) => existsSync(join(directory, name)))
+    const left = () => places.filter(({ directory }) => existsSync(join(directory, `${name}.1`)))
     expect(left().length).toBeGreaterThan(0)
     expect(findProcess(pid)?.zombie).toBe(false)
     // From now on any server of this computer that starts may sweep it, too.
@@ -270,10 +276,10 @@ describe.skipIf(none)('machines in cgroups', () => {
     mkdirSync(login)
     try {
       const { name, pid, kill } = await serve(['/bin/sh', '-c', `echo 0 >${login}/cgroup.procs; exec "$@"`, 'sh'])
-      expect(existsSync(join(login, name))).toBe(true)
+      expect(existsSync(join(login, `${name}.1`))).toBe(true)
       await kill()
       await sweep()
-      expect(existsSync(join(login, name))).toBe(false)
+      expect(existsSync(join(login, `${name}.1`))).toBe(false)
       expect([undefined, true]).toContain(findProcess(pid)?.zombie)
     } finally {
       rmdirSync(login)
@@ -287,6 +293,6 @@ describe.skipIf(none)('machines in cgroups', () => {
     await opened.close()
     await exited
     const names = places.flatMap(({ directory }) => readdirSync(directory))
-    expect(names).not.toContain(nameOfServer(process.pid))
+    expect(names.filter((name) => name.startsWith(nameOfServer(process.pid)))).toEqual([])
   })
 })

@@ -88,7 +88,7 @@ function patchFiles(at: At): void {
     },
     rmdirSync(...given: Parameters<typeof rmdirSync>) {
       rmdirSync(...given)
-      if (!hasMachines && /\/senmon-[\d-]+(\/[^/]+)?$/.test(String(given[0]))) at('sweeping')
+      if (!hasMachines && /\/senmon-[\d-]+\.[^/]+$/.test(String(given[0]))) at('sweeping')
     },
   })
 }

@@ -291,17 +291,10 @@ export const faults: readonly Fault[] = [
     ...cgroups,
   },
   {
-    name: 'all machines weigh what one process weighs',
+    name: 'all machines together weigh what one process weighs',
     file: 'src/local/cgroups.ts',
-    find: 'if (mayRun) running.add(machine)',
-    replace: 'if (mayRun) running.clear()',
-    ...cgroups,
-  },
-  {
-    name: 'a machine that waits weighs as one that works',
-    file: 'src/local/cgroups.ts',
-    find: 'say({ stopped: true })',
-    replace: '',
+    find: 'const prefix = `${name}.`',
+    replace: 'const prefix = `${name}.d/`; attempt(() => mkdirSync(join(directory, `${name}.d`)))',
     ...cgroups,
   },
   {
