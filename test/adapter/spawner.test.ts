@@ -177,7 +177,7 @@ describe.skipIf(process.platform !== 'linux')('what begins beside a process', ()
 
   it('ends with all that it leads when it ends by itself (SP4)', async () => {
     const { pids, stdout, exited } = await forking().spawn(
-      javascript(`new (require('net').Socket)({ fd: 4 }).pipe(process.stdout); setInterval(() => {}, 1e6)`),
+      javascript(`new (require('net').Socket)({ fd: 4 }).pipe(process.stdout); setTimeout(() => {}, 300_000)`),
       beside('sleep 1000 >&- & echo $!', { ownGroup: true }),
     )
     const led = Number(await line(stdout))
