@@ -9,6 +9,8 @@ export interface Explanation {
   readonly pool: string
   /** Epoch ms. */
   readonly at: number
+  /** The process said it as it ended: it keeps nothing any more. */
+  readonly isLast?: boolean
   /** Whether this process leads the pool: only who does has a target. */
   readonly leads: boolean
   readonly target: Target | null

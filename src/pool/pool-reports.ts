@@ -3,6 +3,7 @@
  *
  * PR1 Machines are counted from their rows, whichever process is asked and whichever lives.
  * PR2 A process that has not reported for a while still counts in what it gave, and is shown as silent.
+ * PR3 One that ended says so, still counts in what it gave, and is shown no more.
  */
 import type { Clock } from '../../schema/clock.ts'
 import type { Resume } from '../../schema/event.ts'
@@ -93,6 +94,7 @@ export function viewPools(
       name,
       counts: counts.filter(({ pool }) => pool === name).map(({ state, count }) => ({ state, count })),
       processes: own
+        .filter(({ explanation: { isLast = false } }) => !isLast)
         .map(({ holder, explanation: { at, leads, target, limits = [], restraints = [] } }) => {
           const isSilent = now - at > SILENT_MS
           return {
@@ -108,7 +110,9 @@ export function viewPools(
         .toSorted((one, other) => other.at - one.at),
       given: [...given].map(([resume, count]) => ({ resume, count })),
       warmShare: all === 0 ? null : (given.get('resumed') ?? 0) / all,
-      strays: said.filter(({ leads, at }) => leads && now - at <= SILENT_MS).reduce((sum, one) => sum + one.strays, 0),
+      strays: said
+        .filter(({ leads, at, isLast = false }) => leads && !isLast && now - at <= SILENT_MS)
+        .reduce((sum, one) => sum + one.strays, 0),
       actions: newest(said.flatMap(({ actions }) => actions)),
       faults: newest(said.flatMap(({ faults }) => faults)),
     }
@@ -140,13 +144,17 @@ export interface PoolReportsDependencies {
 /** Reports every few seconds until it is closed. */
 export function openPoolReports({ holder, explain, store, clock, log }: PoolReportsDependencies) {
   const closing = new AbortController()
+  async function report(explanation: Explanation): Promise<void> {
+    await store.put({ holder, explanation }, clock.now() - KEPT_MS).catch((error: unknown) => {
+      log.warn('What the pool does could not be reported.', { error })
+    })
+  }
   async function run(): Promise<void> {
     while (!closing.signal.aborted) {
-      await store.put({ holder, explanation: explain() }, clock.now() - KEPT_MS).catch((error: unknown) => {
-        log.warn('What the pool does could not be reported.', { error })
-      })
+      await report(explain())
       await clock.sleep(REPORT_MS, closing.signal).catch(() => {})
     }
+    await report({ ...explain(), isLast: true })
   }
   const running = run()
   return {

@@ -1,7 +1,9 @@
 /** What processes say of a pool, taken together. */
 import { describe, expect, it } from 'vitest'
-import { SILENT_MS, viewPools } from '../../src/pool/pool-reports.ts'
+import { openPoolReports, SILENT_MS, viewPools } from '../../src/pool/pool-reports.ts'
+import { openLog } from '../../src/log.ts'
 import { poolReportStoreContract, reportOf } from '../contract/pool-report-store.ts'
+import { fakeClock } from '../fake/fake-clock.ts'
 import { memoryPoolReportStore } from '../fake/memory-pool-report-store.ts'
 
 poolReportStoreContract('memory', async () => ({ store: memoryPoolReportStore(), close: async () => {} }))
@@ -38,11 +40,42 @@ describe('a pool as operators see it', () => {
     ])
   })
 
+  it('shows no process that said that it ended, and counts what it gave (PR3)', () => {
+    const ended = reportOf('a', now, { given: { created: 1 }, strays: 7, isLast: true })
+    const [view] = viewPools([ended, reportOf('b', now, { given: { resumed: 1 } })], [], now)
+    expect(view).toMatchObject({ processes: [{ holder: 'b' }], strays: 0, warmShare: 0.5 })
+  })
+
   it('shows the last ten actions of all, newest first', () => {
     const action = (at: number) => ({ at, type: 'create' as const, machineId: null, why: `at ${at}` })
     const one = reportOf('a', now, { actions: [9, 7, 5, 3, 1].map(action) })
     const other = reportOf('b', now, { actions: [12, 10, 8, 6, 4, 2].map(action) })
     const [view] = viewPools([one, other], [], now)
     expect(view?.actions.map(({ at }) => at)).toEqual([12, 10, 9, 8, 7, 6, 5, 4, 3, 2])
+  })
+})
+
+describe('a process that keeps a pool', () => {
+  it('reports every three seconds, and once more that it ends (PR3)', async () => {
+    const clock = fakeClock()
+    const store = memoryPoolReportStore()
+    const explain = () => reportOf('a', clock.now()).explanation
+    const log = openLog(
+      () => {},
+      () => clock.now(),
+    )
+    const reports = openPoolReports({ holder: 'a', explain, store, clock, log })
+    const last = async () => (await store.list()).map(({ explanation: { at, isLast = false } }) => ({ at, isLast }))
+    const startedAt = clock.now()
+    const asleep = async () => {
+      while (clock.sleepers() === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+    await asleep()
+    await clock.advance(3000)
+    await asleep()
+    expect(await last()).toEqual([{ at: startedAt + 3000, isLast: false }])
+    await clock.advance(1000)
+    await reports.close()
+    expect(await last()).toEqual([{ at: startedAt + 4000, isLast: true }])
   })
 })
