@@ -81,7 +81,7 @@ export async function startSupervisedMachine(options: SupervisedMachineOptions):
   const spawned = await spawner.spawn(program, spawner.begins ? besideOf(plan.runner, launcher, spawnUid) : null)
   const { stdin: input, pids } = spawned
   const [pid = 0] = pids
-  let [destroyed, hasExited] = [false, false]
+  let [destroyed, hasExited, hasJob] = [false, false, false]
   /** What descended from the supervisor, and from what began beside it, when they were last alive to be asked. */
   let tree: readonly Process[] = []
   const descending = (): readonly Process[] => {
@@ -126,6 +126,7 @@ export async function startSupervisedMachine(options: SupervisedMachineOptions):
     },
     resume,
     provide: (skills) => {
+      hasJob = true
       if (input.writable) input.write(printLine({ type: 'skills', skills }))
     },
     processes: () => (hasExited ? 0 : descending().filter(({ zombie }) => !zombie).length),
@@ -142,10 +143,11 @@ export async function startSupervisedMachine(options: SupervisedMachineOptions):
       cgroup.yield(false)
       resume()
       look()
-      // Asked first, so that it ends and reaps its compartments; it may be stuck, or stopped by somebody.
       input.end()
+      // Asked first, so that it ends and reaps its compartments; it may be stuck, or stopped by somebody. One that was given no
+      // job has nothing to end well, and hears nothing while it makes itself ready.
       const given = new AbortController()
-      await Promise.race([ended, clock.sleep(GRACE_MS, given.signal).catch(() => {})])
+      if (hasJob) await Promise.race([ended, clock.sleep(GRACE_MS, given.signal).catch(() => {})])
       given.abort()
       if (!hasExited) {
         look()

@@ -121,6 +121,14 @@ export const faults: readonly Fault[] = [
     ...cgroups,
   },
   {
+    name: 'a machine without a job is given time to end',
+    file: 'src/local/supervised-machine.ts',
+    find: 'if (hasJob) await Promise.race',
+    replace: 'await Promise.race',
+    tests: ['test/adapter/supervised-machine.test.ts'],
+    suite: 'whole',
+  },
+  {
     name: 'a machine that yields hears late that it is to end',
     file: 'src/local/supervised-machine.ts',
     find: '      cgroup.yield(false)\n      resume()',
