@@ -209,6 +209,11 @@ export function valueAt(root: unknown, path: readonly (string | number)[]): unkn
   return value
 }
 
+/** With a full stop, where words do not end one already, as `meant` may. */
+export function sentence(words: string): string {
+  return /[.?]$/.test(words) ? words : `${words}.`
+}
+
 /** `; did you mean x?`, or the keys there are when none is near. */
 export function meant(word: string, known: readonly string[]): string {
   const near = known
@@ -250,7 +255,7 @@ function faultOf(file: string, positions: Positions, root: unknown, { path, word
   const where = `${file}:${position.line}${position.exact ? `:${position.column}` : ''}`
   const subject = field === null ? table : `${field} in ${table}`
   const column = position.exact ? position.column : null
-  const message = `${where}: ${subject} ${words}${/[.?]$/.test(words) ? '' : '.'}`
+  const message = sentence(`${where}: ${subject} ${words}`)
   return { file, line: position.line, column, table, field, message }
 }
 

@@ -1,7 +1,7 @@
 /** An environment record → Config, every fault listed at once. The only list of what can be set. */
 import { parseNetwork, type Network } from '../schema/network.ts'
 import { Secret } from '../schema/secret.ts'
-import { meant } from '../schema/toml-file.ts'
+import { meant, sentence } from '../schema/toml-file.ts'
 
 export const MACHINE_HOSTS = ['local', 'docker', 'fly', 'unsafe-process'] as const
 export type MachineHostName = (typeof MACHINE_HOSTS)[number]
@@ -100,7 +100,7 @@ const SETTINGS = `
 export function strangeSettings(environment: Environment): readonly string[] {
   return Object.keys(environment)
     .filter((name) => name.startsWith('SENMON_') && !SETTINGS.includes(name))
-    .map((name) => `${name} is no setting${meant(name, SETTINGS)}`.replace(/[^?]$/, '$&.'))
+    .map((name) => sentence(`${name} is no setting${meant(name, SETTINGS)}`))
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>

@@ -7,7 +7,7 @@ import { parseExpertKey } from '../../schema/expert-key.ts'
 import { findCycle, localDelegate, skillPackage, wholeName } from '../../schema/expert-package.ts'
 import type { Expert, ExpertFile } from '../../schema/expert.ts'
 import { PROVIDERS, REHEARSAL } from '../../schema/model-settings.ts'
-import { meant, type Complaint } from '../../schema/toml-file.ts'
+import { meant, sentence, type Complaint } from '../../schema/toml-file.ts'
 import { satisfies } from '../../schema/version-spec.ts'
 
 /** An expert that is published, with all that it reaches: what its lock says. */
@@ -217,12 +217,7 @@ function strangeModels(experts: readonly Expert[]): readonly string[] {
     const provider = model.split('/')[0] ?? ''
     return known.some((one) => one === provider)
       ? []
-      : [
-          `The model ${model} has a provider that is not known here, ${provider}${meant(provider, known)}`.replace(
-            /[^?]$/,
-            '$&.',
-          ),
-        ]
+      : [sentence(`The model ${model} has a provider that is not known here, ${provider}${meant(provider, known)}`)]
   })
 }
 
