@@ -6,6 +6,11 @@ export const PROVIDERS = ['anthropic', 'openai', 'google', 'openai-compatible', 
 export type ProviderName = (typeof PROVIDERS)[number]
 export const REHEARSAL = 'rehearsal'
 
+/** Where a package may have the turns of `rehearsal/<name>`: the first that is there counts. */
+export function rehearsalPaths(name: string): readonly [toml: string, json: string] {
+  return [`rehearsals/${name}.toml`, `rehearsals/${name}.json`]
+}
+
 export const REASONING_EFFORTS = ['none', 'minimal', 'low', 'medium', 'high'] as const
 export type ReasoningEffort = (typeof REASONING_EFFORTS)[number]
 

@@ -9,7 +9,7 @@ import { checkAgainstPackage, EXPERT_KEYWORD, foreignDelegates, skillPackages } 
 import { parseExpertKey } from '../../schema/expert-key.ts'
 import type { ExpertFile } from '../../schema/expert.ts'
 import { isJsonObject, type Json, type JsonObject } from '../../schema/json.ts'
-import { REHEARSAL } from '../../schema/model-settings.ts'
+import { REHEARSAL, rehearsalPaths } from '../../schema/model-settings.ts'
 import { decodeUtf8, faultsAt, isFaults, type Fault } from '../../schema/toml-file.ts'
 import type { Api } from './api.ts'
 import { exitCodeOf, type Call, type Command } from './command.ts'
@@ -193,17 +193,17 @@ async function unrecorded(file: ExpertFile, directory: string): Promise<readonly
   const names = [...models].flatMap((model) => /^rehearsal\/([\w-]+)$/.exec(model)?.[1] ?? [])
   const lacking = await Promise.all(
     names.map(async (name) => {
-      const places = ['toml', 'json'].map((ending) => join(directory, 'rehearsals', `${name}.${ending}`))
+      const paths = rehearsalPaths(name)
       const found = await Promise.all(
-        places.map((place) =>
-          access(place)
+        paths.map((path) =>
+          access(join(directory, path))
             .then(() => true)
             .catch(() => false),
         ),
       )
       return found.some(Boolean)
         ? []
-        : [`The model ${REHEARSAL}/${name} plays rehearsals/${name}.toml, which the package does not have.`]
+        : [`The model ${REHEARSAL}/${name} plays ${paths[0]}, which the package does not have.`]
     }),
   )
   return lacking.flat()

@@ -12,7 +12,7 @@ import type { Chance, Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import type { ApplicationId } from '../../schema/id.ts'
 import type { Secret } from '../../schema/secret.ts'
-import type { ProviderName } from '../../schema/model-settings.ts'
+import { REHEARSAL, type ProviderName } from '../../schema/model-settings.ts'
 import type { Log } from '../log.ts'
 import type { Gateway, Generated, GenerateRequest, Streamed } from './gateway.ts'
 import { Generation } from './generation.ts'
@@ -109,7 +109,7 @@ class Models implements Gateway {
         `No provider of this server has the model ${JSON.stringify(request.model)}.`,
       )
     const { provider, name } = parsed
-    if (provider === 'rehearsal')
+    if (provider === REHEARSAL)
       return await this.#rehearsals.play(name, request, this.price(request.model), onDelta, signal)
     const key = await this.#key(provider, request)
     const names = toolNames(request.prompt.tools.map((tool) => tool.name))

@@ -2,6 +2,7 @@
 import type { Clock } from '../../schema/clock.ts'
 import { isRefusal, PlatformError, refusalError } from '../../schema/error.ts'
 import type { LockedPackage } from '../../schema/lock.ts'
+import { rehearsalPaths } from '../../schema/model-settings.ts'
 import type { GeneratedPart } from '../../schema/message.ts'
 import type { Generated, GenerateRequest } from './gateway.ts'
 import { callIdOf } from './generation.ts'
@@ -74,13 +75,14 @@ export class Rehearsals {
   }
 
   async #find(from: LockedPackage, name: string): Promise<{ readonly path: string; readonly bytes: Uint8Array }> {
-    for (const path of [`rehearsals/${name}.toml`, `rehearsals/${name}.json`]) {
+    const paths = rehearsalPaths(name)
+    for (const path of paths) {
       const bytes = await this.#readFile(from.integrity, path)
       if (bytes !== undefined) return { path, bytes }
     }
     throw new PlatformError(
       'model_not_found',
-      `${from.name}@${from.version} has no rehearsals/${name}.toml, which the model rehearsal/${name} plays.`,
+      `${from.name}@${from.version} has no ${paths[0]}, which the model rehearsal/${name} plays.`,
     )
   }
 
