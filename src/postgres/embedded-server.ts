@@ -14,7 +14,7 @@ import { Client } from 'pg'
 import type { Clock } from '../../schema/clock.ts'
 import { PlatformError } from '../../schema/error.ts'
 import type { Log } from '../log.ts'
-import { lockDirectory } from './directory-lock.ts'
+import { lockDirectory, type DirectoryLock } from './directory-lock.ts'
 import { findEmbeddedPackage, prepareBinary, type EmbeddedBinary } from './embedded-binary.ts'
 import { giveAll, namedUser, openPlace, own, type EmbeddedPlace, type User } from './embedded-place.ts'
 import { isAlive, pidsIn, startOf } from './process-life.ts'
@@ -284,10 +284,14 @@ export async function serve(
   return { address, pid, adopted, close: () => stop(pid, clock, log) }
 }
 
-/** What `start` brings up, started again whenever it has ended (ES5). Whoever is connected connects anew, to the same address. */
+/**
+ * What `start` brings up, started again whenever it has ended (ES5), until `close`, which then gives the lock back. Whoever is
+ * connected connects anew, to the same address.
+ */
 async function keep(
   start: () => Promise<EmbeddedServer>,
   place: EmbeddedPlace,
+  lock: Pick<DirectoryLock, 'release'>,
   { clock, log }: Pick<EmbeddedOptions, 'clock' | 'log'>,
 ): Promise<EmbeddedServer> {
   const first = await start()
@@ -326,6 +330,7 @@ async function keep(
       closing.abort(new Error('the embedded database is closing'))
       await watching
       await server.close()
+      await lock.release()
     },
   }
 }
@@ -341,18 +346,7 @@ export async function openEmbeddedServer(options: EmbeddedOptions): Promise<Embe
   try {
     const place = await openPlace(options.directory, options.log)
     const binary = await prepareBinary(found, place)
-    const server = await keep(() => serve(binary, place, options), place, options)
-    return {
-      address: server.address,
-      adopted: server.adopted,
-      get pid() {
-        return server.pid
-      },
-      async close() {
-        await server.close()
-        await lock.release()
-      },
-    }
+    return await keep(() => serve(binary, place, options), place, lock, options)
   } catch (cause) {
     await lock.release()
     throw cause
