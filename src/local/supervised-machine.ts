@@ -146,9 +146,11 @@ export async function startSupervisedMachine(options: SupervisedMachineOptions):
       input.end()
       // Asked first, so that it ends and reaps its compartments; it may be stuck, or stopped by somebody. One that was given no
       // job has nothing to end well, and hears nothing while it makes itself ready.
-      const given = new AbortController()
-      if (hasJob) await Promise.race([ended, clock.sleep(GRACE_MS, given.signal).catch(() => {})])
-      given.abort()
+      if (hasJob) {
+        const given = new AbortController()
+        await Promise.race([ended, clock.sleep(GRACE_MS, given.signal).catch(() => {})])
+        given.abort()
+      }
       if (!hasExited) {
         look()
         for (const { pid } of tree) signal(pid)
