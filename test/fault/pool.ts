@@ -3,6 +3,20 @@ import type { Fault } from './fault.ts'
 
 export const faults: readonly Fault[] = [
   {
+    name: 'a process that has ended is shown among those that keep a pool',
+    file: 'src/pool/pool-reports.ts',
+    find: '.filter(({ explanation: { isLast = false } }) => !isLast)',
+    replace: '',
+    tests: ['test/pool/pool-reports.test.ts'],
+  },
+  {
+    name: 'a process that ends does not say so',
+    file: 'src/pool/pool-reports.ts',
+    find: '    await report({ ...explain(), isLast: true })\n',
+    replace: '',
+    tests: ['test/pool/pool-reports.test.ts'],
+  },
+  {
     name: 'a model is asked by an attempt that stood still for longer than its lease',
     file: 'src/attempt/keeper.ts',
     find: '    await this.#lease.require(this.#abort.signal)\n    const fact',
